@@ -12,7 +12,7 @@
 //! - [`plan()`]: memory and time that a training will take
 //!
 //! The crate re-exports the crates that it combines: [`distort`] weakens images, [`inject`] injects
-//! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] is LLaVA-1.5
+//! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] has the model families
 //! on burn, [`eval`] measures hallucination, [`server`] is a client of OpenAI-compatible servers.
 //!
 //! # From a checkpoint to an adapter
@@ -62,7 +62,7 @@ mod images;
 mod injector;
 mod ledger;
 #[cfg(feature = "model")]
-mod llava;
+mod local;
 mod paths;
 #[cfg(feature = "model")]
 mod plan;
@@ -121,7 +121,7 @@ pub use ledger::{
     check_answers, manifest_beside,
 };
 #[cfg(feature = "model")]
-pub use llava::{LocalBackend, collator};
+pub use local::{LocalBackend, collator};
 pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};

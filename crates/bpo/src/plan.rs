@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::images::ImageRoot;
-use crate::llava::trainer;
+use crate::local::trainer;
 use crate::stages::StageOutcome;
 
 /// Number of steps that are timed for the estimate.

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ModelSection {
-    /// Hugging Face LLaVA-1.5 directory.
+    /// Hugging Face directory of a supported model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// PEFT adapter of the model. Default: none.
@@ -93,7 +93,7 @@ impl DataSection {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ReferenceSection {
-    /// Another LLaVA-1.5 directory with the same tokenizer and chat template. If its
+    /// Another model directory with the same tokenizer and chat template. If its
     /// log-probabilities differ from the model's at the start, `train.reference_differs` must be
     /// set.
     #[serde(skip_serializing_if = "Option::is_none")]

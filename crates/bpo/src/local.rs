@@ -1,4 +1,4 @@
-//! A pipeline backend with a LLaVA-1.5 model on this machine.
+//! A pipeline backend with a model on this machine.
 
 use std::fmt;
 use std::path::Path;
@@ -31,7 +31,7 @@ use crate::stages::{StageOutcome, Trained, train};
 /// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
 
-/// A LLaVA-1.5 model on a local device, as the backend of a run. It is loaded once, on first use.
+/// A model on a local device, as the backend of a run. It is loaded once, on first use.
 pub struct LocalBackend {
     config: RunConfig,
     device: Device,
@@ -166,7 +166,7 @@ impl PipelineBackend for LocalBackend {
     }
 }
 
-/// A trainer for a LLaVA model with images below an image root.
+/// A trainer for a model with images below an image root.
 pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 
 /// Creates a trainer with the settings of a run. Also returns the evaluation pairs that could not
