@@ -1,5 +1,7 @@
 //! The commands.
 
+#[cfg(feature = "model")]
+mod convert;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
@@ -64,6 +66,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Distort(args) => distort::distort(&args),
         #[cfg(feature = "model")]
         Command::Merge(args) => merge::merge(&args),
+        #[cfg(feature = "model")]
+        Command::ConvertCheckpoint(args) => convert::convert(&args),
         Command::Eval(command) => eval::eval(&command),
         // `Cli::checked` has refused it
         #[cfg(not(feature = "model"))]

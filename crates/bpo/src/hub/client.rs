@@ -162,7 +162,7 @@ impl<'a> Client<'a> {
     }
 
     /// Requests the bytes of a file from `start` on. Returns the response with the position of its
-    /// first byte: `start`, or 0 if the server ignores ranges or has not so many bytes.
+    /// first byte: `start`, or 0 if the server ignores ranges.
     pub(super) fn bytes(&self, file: &Remote<'_>, start: u64) -> Result<(Response<Body>, u64), Failure> {
         let (response, host) = self.send(Method::Get, &file.url, file.name, Some(start))?;
         let start = match response.status() {

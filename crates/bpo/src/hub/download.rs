@@ -104,8 +104,10 @@ fn receive(
             part.truncate(0).map_err(HubError::from)?;
             return Err(HubError::Size { model, file: name, expected: file.size, found }.into());
         }
-        part.append(&buffer[..filled]).map_err(HubError::from)?;
-        progress.downloading(file.name, part.len(), file.size);
+        if filled > 0 {
+            part.append(&buffer[..filled]).map_err(HubError::from)?;
+            progress.downloading(file.name, part.len(), file.size);
+        }
         if let Some(error) = failed {
             return Err(Failure::Transient(error.into()));
         }
