@@ -47,3 +47,5 @@ mod server;
 mod settings;
 #[cfg(feature = "flex")]
 mod stages;
+#[cfg(feature = "flex")]
+mod videos;
