@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn frames_stand_in_the_place_of_their_video() {
-        let cases: [(&[&str], usize, &[usize], &[&str], &str); 5] = [
+        type Case<'a> = (&'a [&'a str], usize, &'a [usize], &'a [&'a str], &'a str);
+        let cases: [Case<'_>; 5] = [
             (&["<video>\nWhat?"], 0, &[2], &["<image>\n<image>\nWhat?"], "v0.0 v0.1"),
             (&["What?", "Why?"], 0, &[1, 2], &["<image>\n<image>\n<image>\nWhat?", "Why?"], "v0.0 v1.0 v1.1"),
             (

@@ -172,7 +172,7 @@ mod tests {
         names.sort_by(|one, other| by_numbers(one, other));
         assert_eq!(
             names,
-            ["9.png", "10.png", "a3b9.png", "a3b10.png", "f.png", "f02.png", "f2.png", "f10.png"]
+            ["9.png", "10.png", "a3b9.png", "a3b10.png", "f02.png", "f2.png", "f10.png", "f.png"]
         );
         assert!(is_frame("a.JPG") && !is_frame(".png") && !is_frame("a.txt") && !is_frame("png"));
     }
