@@ -195,7 +195,7 @@ fn wrong_value_in_questions_skips_one_record() {
         (
             "5",
             SkipReason::OtherMedia,
-            "video or audio: `video`: expected an image and nothing else, found \"a.mp4\" (record 6)".into(),
+            "video or audio: expected images and nothing else, found the video \"a.mp4\" (record 6)".into(),
         ),
     ];
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();

@@ -138,20 +138,19 @@ fn evenly(count: usize, max: usize) -> impl Iterator<Item = usize> {
 /// Returns the frames that are shown at evenly spread times, `fps` per second and at most `max`.
 /// Frames without a duration are spread by their number.
 fn at_rate(durations: &[Duration], fps: f64, max: usize) -> Vec<usize> {
-    let total: f64 = durations.iter().map(Duration::as_secs_f64).sum();
-    let wanted = (total * fps) as usize;
-    let chosen = wanted.clamp(1, max.max(1)).min(durations.len());
-    if total <= 0.0 {
+    let total: Duration = durations.iter().sum();
+    if total.is_zero() {
         return evenly(durations.len(), max).collect();
     }
+    let wanted = (total.as_secs_f64() * fps) as usize;
+    let chosen = wanted.clamp(1, max.max(1)).min(durations.len());
     let mut found = Vec::with_capacity(chosen);
-    let (mut frame, mut end) = (0, durations[0].as_secs_f64());
+    let (mut frame, mut end) = (0, durations[0].as_nanos());
     for index in 0..chosen {
-        let time = total * index as f64 / chosen as f64;
-        // the sum of durations is rounded
-        while end <= time + 1e-9 && frame + 1 < durations.len() {
+        let time = total.as_nanos() * index as u128 / chosen as u128;
+        while end <= time && frame + 1 < durations.len() {
             frame += 1;
-            end += durations[frame].as_secs_f64();
+            end += durations[frame].as_nanos();
         }
         if found.last() != Some(&frame) {
             found.push(frame);
