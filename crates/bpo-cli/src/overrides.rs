@@ -9,8 +9,8 @@ use bpo::server::OpenAiConfig;
 use bpo::{BpoError, Missing, Paths, Preset, RunConfig, Settings};
 
 #[cfg(feature = "model")]
-use crate::args::{Checkpoint, Images, Model, RunArgs, Train, Weaken};
-use crate::args::{Config, Data, Inject, SeedArg};
+use crate::args::{Checkpoint, Model, RunArgs, Train, Weaken};
+use crate::args::{Config, Data, Images, Inject, SeedArg};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -75,7 +75,6 @@ impl Overrides for Data {
     }
 }
 
-#[cfg(feature = "model")]
 impl Overrides for Images {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.data.images, &self.images);

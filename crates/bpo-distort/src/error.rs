@@ -224,6 +224,17 @@ pub enum DistortError {
         limit: u64,
     },
 
+    /// An image file has fewer frames.
+    #[error("image {} has no frame {index}: it has {frames}, counted from 0", Shown(path))]
+    NoFrame {
+        /// The file.
+        path: PathBuf,
+        /// The index of the frame.
+        index: usize,
+        /// Number of frames.
+        frames: usize,
+    },
+
     /// Width or height is 0.
     #[error("image {} has no pixels ({width} x {height})", Shown(path))]
     NoPixels {
@@ -324,6 +335,7 @@ mod tests {
             DistortError::TooManyPixels { path: path(), width, height, limit: 1 },
             DistortError::TooManyScans { path: path(), limit: 1 },
             DistortError::TooSlow { path: path(), limit: 1 },
+            DistortError::NoFrame { path: path(), index: 2, frames: 1 },
             DistortError::NoPixels { path: path(), width, height },
             DistortError::NotAnImage { path: path() },
             DistortError::Truncated { path: path(), bytes: 1 },

@@ -62,6 +62,7 @@ mod skipped;
 mod store;
 mod system;
 mod untrusted;
+mod video;
 
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
@@ -82,3 +83,4 @@ pub use skipped::{SkipCause, SkipCounts, SkipError, SkipReason, Skipped, is_zero
 pub use store::{JsonlStore, Keyed, RecordKey};
 pub use system::warn_left_out;
 pub use untrusted::{TerminalText, Untrusted, UntrustedPath};
+pub use video::{NoVideos, VideoFrames};

@@ -34,6 +34,8 @@ pub struct Limits {
     pub turns: usize,
     /// Images of one conversation. Default: 1,000.
     pub images: usize,
+    /// Files in the folder of a video, from which frames are chosen. Default: 1,000,000.
+    pub video_frames: usize,
     /// Bytes of a settings file, such as TOML or `config.json`. Default: 16 MiB.
     pub settings_bytes: u64,
     /// Bytes of a chat template. Default: 256 KiB.
@@ -96,6 +98,7 @@ impl Limits {
         text_bytes: 1 << 20,
         turns: 1000,
         images: 1000,
+        video_frames: 1_000_000,
         settings_bytes: 16 << 20,
         template_bytes: 1 << 18,
         tokenizer_bytes: 256 << 20,

@@ -6,14 +6,14 @@ use std::path::Path;
 use bpo_pairs::format::llava::SftData;
 use bpo_pairs::format::{bpo, jsonl, llava};
 use bpo_pairs::{
-    Completion, CompletionKind, Contrast, ContrastMode, PairsError, Provenance, Record, SftSample,
+    Completion, CompletionKind, Contrast, ContrastMode, NoVideos, PairsError, Provenance, Record, SftSample,
     SkipCounts, SkipReason, Turn,
 };
 use proptest::prelude::*;
 
 fn read_llava(json: &str) -> Result<SftData, PairsError> {
     let mut data = SftData::default();
-    llava::for_each(Path::new("llava.json"), json.as_bytes(), |item| {
+    llava::for_each(Path::new("llava.json"), json.as_bytes(), &NoVideos, |item| {
         match item {
             Ok(sample) => data.samples.push(sample),
             Err(skipped) => data.skipped.push(skipped),
@@ -354,7 +354,7 @@ proptest! {
 /// Calls all readers, which must return without a panic.
 fn read_all(bytes: &[u8]) {
     let path = Path::new("damaged.json");
-    let _ = llava::for_each(path, bytes, |_| Ok(()));
-    let _ = bpo::for_each(path, bytes, |_| Ok(()));
-    let _ = jsonl::read_pairs_from(path, bytes);
+    let _ = llava::for_each(path, bytes, &NoVideos, |_| Ok(()));
+    let _ = bpo::for_each(path, bytes, &NoVideos, |_| Ok(()));
+    let _ = jsonl::read_pairs_from(path, bytes, &NoVideos);
 }

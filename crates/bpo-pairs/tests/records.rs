@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpo_pairs::format::questions::Question;
 use bpo_pairs::format::{bpo, jsonl, llava, questions};
-use bpo_pairs::{PairSet, PairsError, SkipReason, Skipped, chain};
+use bpo_pairs::{NoVideos, PairSet, PairsError, SkipReason, Skipped, chain};
 
 /// Returns id, reason and detail of each skipped item.
 fn skips(items: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
@@ -173,7 +173,7 @@ fn wrong_value_in_questions_skips_one_record() {
         r#"{"image": "a.jpg", "prompt": "Why?", "system_prompt": "Be short."}"#,
     ];
     fs::write(&path, lines.join("\n")).unwrap();
-    let data = questions::read(&path).unwrap();
+    let data = questions::read(&path, &NoVideos).unwrap();
     let ids: Vec<String> = data.questions.iter().map(|question| question.id_at(9)).collect();
     assert_eq!(ids, ["0", "1", "6"]);
     assert_eq!(data.questions[1].prompt, "Is there a cat?");
@@ -195,7 +195,7 @@ fn wrong_value_in_questions_skips_one_record() {
         (
             "5",
             SkipReason::OtherMedia,
-            "video or audio: `video`: expected an image and nothing else, found \"a.mp4\" (record 6)".into(),
+            "video or audio: expected images and nothing else, found the video \"a.mp4\" (record 6)".into(),
         ),
     ];
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();

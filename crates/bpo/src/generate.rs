@@ -9,7 +9,8 @@ use crate::images::ImageRoot;
 use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::format::questions::{self, QuestionData};
 use bpo_pairs::{
-    FinishReason, Generated, Sampling, SkipReason, Skipped, item_seed, place_in_conversation, warn_left_out,
+    FinishReason, Generated, Sampling, SkipReason, Skipped, VideoFrames, item_seed, place_in_conversation,
+    warn_left_out,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,13 +38,16 @@ pub struct Answer {
     pub tokens: Option<usize>,
 }
 
-/// Reads [questions]. Returns those that can be used, and those that are skipped.
+/// Reads [questions]. `videos` finds the frames of videos. Returns those that can be used, and those that are skipped.
 ///
 /// # Errors
 /// Returns an error with file, record, line and column if the file cannot be read or is not JSON,
 /// [`BpoError::SameId`] if two questions have the same id, or an error if no question can be used.
-pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<Skipped>), BpoError> {
-    let QuestionData { questions, skipped } = questions::read(path)?;
+pub fn read_questions(
+    path: &Path,
+    videos: &dyn VideoFrames,
+) -> Result<(Vec<Question>, Vec<Skipped>), BpoError> {
+    let QuestionData { questions, skipped } = questions::read(path, videos)?;
     let mut seen = HashSet::new();
     let ids = questions.iter().enumerate().map(|(place, question)| question.id_at(place));
     if let Some(id) = ids.into_iter().find(|id| !seen.insert(id.clone())) {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use bpo_distort::{DistortError, ImageLimits, check_header, load_rgb};
+use bpo_distort::{DistortError, ImageLimits, check_header, load_frame, load_rgb};
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
 use bpo_pairs::{Fingerprint, SkipReason, TextHasher, Untrusted, UntrustedPath};
@@ -171,21 +171,40 @@ impl ImageRoot {
         let mut hasher = TextHasher::default();
         for name in names {
             let size =
-                self.resolve(name).ok().and_then(|path| fs::metadata(path).ok()).map(|file| file.len());
+                self.locate(name).ok().and_then(|(path, _)| fs::metadata(path).ok()).map(|file| file.len());
             hasher.add(name);
             hasher.add(&size.map_or_else(String::new, |size| size.to_string()));
         }
         hasher.fingerprint()
     }
 
-    /// Loads an image as upright RGB; see [`load_rgb`].
+    /// Returns the limits on image files.
+    pub fn limits(&self) -> &ImageLimits {
+        &self.limits
+    }
+
+    /// Returns the path of an image, and the frame in the file if the name is that of a
+    /// [frame](Self::load).
+    fn locate(&self, name: &str) -> Result<(PathBuf, Option<usize>), ImageError> {
+        match (self.resolve(name), frame_of(name)) {
+            (Err(ImageError::Missing { .. }), Some((file, frame))) => Ok((self.resolve(file)?, Some(frame))),
+            (path, _) => Ok((path?, None)),
+        }
+    }
+
+    /// Loads an image as upright RGB; see [`load_rgb`]. The name `FILE#N`, where no such file
+    /// exists, is that of frame `N` of an animated image, counted from 0.
     ///
     /// # Errors
     /// Returns the errors of [`resolve`](Self::resolve), and [`ImageError::Load`] if the file is
     /// not an image within the limits.
     pub fn load(&self, name: &str) -> Result<RgbImage, ImageError> {
-        let path = self.resolve(name)?;
-        load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+        let (path, frame) = self.locate(name)?;
+        let image = match frame {
+            Some(frame) => load_frame(path, frame, &self.limits),
+            None => load_rgb(path, &self.limits),
+        };
+        image.map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
     /// Checks that a name leads to an image file within the limits, without decoding it. Returns
@@ -194,7 +213,7 @@ impl ImageRoot {
     /// # Errors
     /// Returns the errors of [`load`](Self::load), except for damaged pixels, which are not read.
     pub fn check(&self, name: &str) -> Result<(u32, u32), ImageError> {
-        let path = self.resolve(name)?;
+        let (path, _) = self.locate(name)?;
         check_header(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
@@ -208,6 +227,18 @@ impl ImageRoot {
             Ok(_) => ImageError::Path { name, root, source },
         }
     }
+}
+
+/// Returns the name of a frame of an animated image: `FILE#N`.
+pub(crate) fn frame_name(file: &str, frame: usize) -> String {
+    format!("{file}#{frame}")
+}
+
+/// Splits the name of a frame.
+fn frame_of(name: &str) -> Option<(&str, usize)> {
+    let (file, frame) = name.rsplit_once('#')?;
+    let is_number = !frame.is_empty() && frame.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| frame.parse().ok()).flatten().map(|frame| (file, frame))
 }
 
 /// Loads images for training. Errors carry the [`reason`](ImageError::reason) for which a pair with

@@ -84,6 +84,7 @@ mod stage;
 pub mod stages;
 mod summary;
 mod usage;
+mod videos;
 mod vision;
 
 pub use bpo_distort as distort;
@@ -106,7 +107,7 @@ pub use checkpoint::{Checkpoint, check_adapter, check_base};
 pub use config::{
     Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
     InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, Settings,
-    WeakenSection,
+    VideoSection, WeakenSection,
 };
 pub use device::{DeviceSpec, Dtype};
 #[cfg(feature = "sheet")]
@@ -143,4 +144,5 @@ pub use samples::Sample;
 pub use score::{Score, score, score_cached};
 pub use stage::Stage;
 pub use summary::{SkippedLine, StageSummary};
+pub use videos::Videos;
 pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionRequest, Weakening};

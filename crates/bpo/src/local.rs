@@ -10,7 +10,7 @@ use bpo_model::VlmResponder;
 use bpo_model::save_adapter;
 use bpo_model::{LoraConfig, ModelError, Vlm};
 use bpo_pairs::files::remove_owned_dir;
-use bpo_pairs::format::jsonl::read_pairs;
+use bpo_pairs::format::jsonl::read_pairs_with;
 use bpo_pairs::{PairSet, PreferencePair, SftSample, Skipped, stage_seed};
 use burn::module::Module;
 use burn::tensor::Device;
@@ -28,6 +28,7 @@ use crate::run_dir::RunDir;
 use crate::samples::sampler;
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
+use crate::videos::Videos;
 
 /// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
@@ -204,7 +205,7 @@ pub(crate) fn trainer(
 /// Returns an error if the file cannot be read or has no usable pair.
 pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
-    let set = read_pairs(path)?;
+    let set = read_pairs_with(path, &Videos::of(config))?;
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(path, "pair", &set.skipped));
     }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_pairs::format::jsonl::read_pairs;
+use bpo_pairs::format::jsonl::read_pairs_with;
 
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::videos::Videos;
 
 /// Checks what the stages of a run use besides the data and the model, and adds all errors to
 /// `problems`: evaluation pairs, reference cache, training settings and prompt templates.
@@ -21,7 +22,7 @@ pub(crate) fn check(config: &RunConfig, problems: &mut Vec<BpoError>) {
 /// Checks that the evaluation pairs can be read and are not empty.
 fn check_eval_pairs(config: &RunConfig) -> Result<(), BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(()) };
-    let set = read_pairs(path)?;
+    let set = read_pairs_with(path, &Videos::of(config))?;
     if set.pairs.is_empty() { Err(BpoError::nothing(path, "pair", &set.skipped)) } else { Ok(()) }
 }
 

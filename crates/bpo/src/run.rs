@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::images::ImageRoot;
+use crate::videos::Videos;
 use crate::vision::VisionLanguageModel;
 use bpo_inject::ErrorInjector;
 use bpo_pairs::format::llava;
-use bpo_pairs::{Fingerprint, PreferencePair, SftSample, SkipCounts, Skipped};
+use bpo_pairs::{Fingerprint, PreferencePair, SftSample, SkipCounts, Skipped, VideoFrames};
 
 use crate::config::{Required, RunConfig};
 use crate::error::BpoError;
@@ -180,7 +181,7 @@ impl Checked {
     /// Returns all problems at once, as [`BpoError::Preflight`] if there are several.
     fn new(config: &RunConfig, left: &[Stage], backend: &mut impl PipelineBackend) -> Result<Self, BpoError> {
         let images = ImageRoot::new(config.images_path()?).map_err(BpoError::from);
-        let data = AnnotatedData::read(config.data_path()?);
+        let data = AnnotatedData::read(config.data_path()?, &Videos::of(config));
         let mut problems = Vec::new();
         let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
         let print = data.as_ref().ok().map(|data| &data.fingerprint);
@@ -215,12 +216,12 @@ pub struct AnnotatedData {
 }
 
 impl AnnotatedData {
-    /// Reads a file in one pass, so it can be a pipe.
+    /// Reads a file in one pass, so it can be a pipe. `videos` finds the frames of videos.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or has no usable sample.
-    pub fn read(path: &Path) -> Result<Self, BpoError> {
-        let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path)?;
+    pub fn read(path: &Path, videos: &dyn VideoFrames) -> Result<Self, BpoError> {
+        let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path, videos)?;
         if samples.is_empty() {
             return Err(BpoError::nothing(path, "sample", &skipped));
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bpo::stages::Shard;
 use clap::Args;
 
-use super::{Config, Data, PresetArg, SeedArg};
+use super::{Config, Data, Images, PresetArg, SeedArg};
 
 /// Flags of error injection.
 #[derive(Debug, Args)]
@@ -30,6 +30,8 @@ pub struct InjectCommand {
     pub seed: SeedArg,
     #[command(flatten)]
     pub data: Data,
+    #[command(flatten)]
+    pub images: Images,
     #[command(flatten)]
     pub inject: Inject,
     /// Finished files of `bpo weaken`. Samples whose answers were all skipped there are left out,

@@ -47,8 +47,8 @@ pub use run::RunArgs;
 #[cfg(feature = "model")]
 pub use score::ScoreCommand;
 #[cfg(feature = "model")]
-pub use settings::{Checkpoint, Images, Model};
-pub use settings::{Config, Data, PresetArg, SeedArg};
+pub use settings::{Checkpoint, Model};
+pub use settings::{Config, Data, Images, PresetArg, SeedArg};
 #[cfg(feature = "model")]
 pub use train::{Train, TrainCommand};
 #[cfg(feature = "model")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Config, Data, PresetArg};
+use super::{Config, Data, Images, PresetArg};
 
 /// `bpo pair`
 #[derive(Debug, Args)]
@@ -15,6 +15,8 @@ pub struct PairCommand {
     pub preset: PresetArg,
     #[command(flatten)]
     pub data: Data,
+    #[command(flatten)]
+    pub images: Images,
     /// Answers of `weaken` or `inject`. Repeat it for several files, such as those of all shards,
     /// in any order
     #[arg(long, value_name = "FILE")]

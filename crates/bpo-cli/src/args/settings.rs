@@ -73,7 +73,6 @@ pub struct Data {
 }
 
 /// The image root.
-#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Images {
     /// Directory that image paths are relative to

@@ -2,7 +2,7 @@
 
 use bpo::model::VlmResponder;
 use bpo::pairs::Sampling;
-use bpo::{BpoError, Checkpoint, Required, check_sampling};
+use bpo::{BpoError, Checkpoint, Required, Videos, check_sampling};
 
 use super::{fetch_models, load_checkpoint, open_images};
 use crate::args::GenerateCommand;
@@ -26,7 +26,8 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     check_sampling(&sampling).map_err(flag_of_setting)?;
     let config = fetch_models(config, false)?;
     let images = open_images(&config)?;
-    let (questions, unread) = bpo::read_questions(required("--questions", &args.questions)?)?;
+    let (questions, unread) =
+        bpo::read_questions(required("--questions", &args.questions)?, &Videos::of(&config))?;
     let Checkpoint { model, processor, .. } = load_checkpoint(&config)?;
     let mut model = VlmResponder::new(model.merged(), processor);
     let each = |answer| print_json(&answer);

@@ -15,8 +15,9 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
-    let mut config =
-        args.config.resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.inject])?;
+    let mut config = args
+        .config
+        .resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.images, &args.inject])?;
     config.inject.shard = args.shard.or(config.inject.shard);
     config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;

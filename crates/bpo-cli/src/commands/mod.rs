@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use bpo::burn::tensor::Device;
 use bpo::pairs::Fingerprint;
 use bpo::stages::StageAnswers;
-use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, check_answers, manifest_beside};
+use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, Videos, check_answers, manifest_beside};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
 #[cfg(feature = "hub")]
@@ -166,7 +166,7 @@ fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
 
 /// Reads the annotated data, and prints the skipped records.
 fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<AnnotatedData, BpoError> {
-    let data = AnnotatedData::read(config.data_path()?)?;
+    let data = AnnotatedData::read(config.data_path()?, &Videos::of(config))?;
     print_skipped(&data.report(progress).skipped, None);
     Ok(data)
 }

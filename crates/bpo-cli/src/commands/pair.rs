@@ -15,7 +15,7 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
-    let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data])?;
+    let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data, &args.images])?;
     let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
     config.require(&[Required::Data], &flags)?;
     let out = required("--out", &args.out)?;

@@ -2,10 +2,10 @@
 
 use bpo::dpo::{Collate, validate_pairs};
 use bpo::model::VlmCollator;
-use bpo::pairs::format::jsonl::read_pairs;
+use bpo::pairs::format::jsonl::read_pairs_with;
 use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::stages::StageOutcome;
-use bpo::{BpoError, ReferenceSection, Required, collator, fill_cache};
+use bpo::{BpoError, ReferenceSection, Required, Videos, collator, fill_cache};
 
 use super::{fetch_models, load_checkpoint, open_images};
 use crate::args::ScoreCommand;
@@ -28,7 +28,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         args.config.inputs(&config).input("--pairs", pairs).output("--cache", cache).check()?;
     }
     let images = open_images(&config)?;
-    let set = read_pairs(pairs)?;
+    let set = read_pairs_with(pairs, &Videos::of(&config))?;
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }

@@ -1,7 +1,9 @@
 //! `bpo train`
 
-use bpo::pairs::format::jsonl::read_pairs;
-use bpo::{BpoError, Inputs, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger};
+use bpo::pairs::format::jsonl::read_pairs_with;
+use bpo::{
+    BpoError, Inputs, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger, Videos,
+};
 
 use super::{fetch_models, open_device, open_images};
 use crate::args::TrainCommand;
@@ -28,7 +30,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
         paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;
     }
     let images = open_images(&config)?;
-    let set = read_pairs(pairs)?;
+    let set = read_pairs_with(pairs, &Videos::of(&config))?;
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }

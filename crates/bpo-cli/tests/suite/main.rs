@@ -49,3 +49,5 @@ mod server;
 mod settings;
 #[cfg(feature = "flex")]
 mod stages;
+#[cfg(feature = "flex")]
+mod videos;

@@ -157,7 +157,7 @@ fn a_wrong_model_stops_a_run_before_its_first_stage() {
     assert_eq!((server.probes().len(), server.requests().len()), (1, 8));
     // nothing is requested if nothing is left to do
     inject(dir.path(), &server.url, "", &[]).succeeds();
-    assert_eq!((server.probes().len(), server.requests().len()), (1, 7));
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 8));
 }
 
 /// The address 0.0.0.0 reaches this computer, but is not known as local.

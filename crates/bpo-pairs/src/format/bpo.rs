@@ -31,6 +31,7 @@ use crate::provenance::Provenance;
 use crate::record::{Completion, CompletionKind, Record};
 use crate::sft::Turn;
 use crate::skipped::{SkipCause, Skipped};
+use crate::video::{NoVideos, VideoFrames};
 
 /// The records of a file, and the skipped records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ pub struct BpoData {
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads all records of a file.
+/// Reads all records of a file. A record with a video is skipped.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
@@ -51,7 +52,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     let path = path.as_ref();
     let file = open_input(path)?;
     let mut data = BpoData::default();
-    for_each(path, BufReader::new(file), |item| {
+    for_each(path, BufReader::new(file), &NoVideos, |item| {
         match item {
             Ok(record) => data.records.push(record),
             Err(skipped) => data.skipped.push(skipped),
@@ -61,20 +62,21 @@ pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     Ok(data)
 }
 
-/// Calls `each` with every record or skipped record, without holding the file in memory. `path` is
-/// only used in errors.
+/// Calls `each` with every record or skipped record, without holding the file in memory. `videos`
+/// finds the frames of videos. `path` is only used in errors.
 ///
 /// # Errors
 /// Returns the errors of [`read`] and of `each`.
 pub fn for_each(
     path: &Path,
     reader: impl BufRead,
+    videos: &dyn VideoFrames,
     mut each: impl FnMut(Result<Record, Skipped>) -> Result<(), PairsError>,
 ) -> Result<(), PairsError> {
     let mut ids = UniqueIds::default();
     let mut index = 0;
     json::for_each(path, reader, &mut |entry: JsonRecord| {
-        let item = record(entry, index, &mut ids);
+        let item = record(entry, index, &mut ids, videos);
         index += 1;
         each(item)
     })
@@ -110,8 +112,13 @@ fn encode(path: &Path, index: usize, record: &Record) -> Result<Vec<u8>, PairsEr
 }
 
 /// Converts the entry at `index`, from 0.
-fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record, Skipped> {
-    let (id, read) = entry.read(read_record);
+fn record(
+    entry: JsonRecord,
+    index: usize,
+    ids: &mut UniqueIds,
+    videos: &dyn VideoFrames,
+) -> Result<Record, Skipped> {
+    let (id, read) = entry.read(|fields| read_record(fields, videos));
     let id = ids.claim(&id_or_index(id, index), 1).concat();
     match read {
         Ok(record) => Ok(Record { id, ..record }),
@@ -120,8 +127,9 @@ fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record
 }
 
 /// Reads all of a record except its id.
-fn read_record(mut fields: Fields) -> Result<Record, SkipCause> {
-    let QuestionFields { images, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
+fn read_record(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Record, SkipCause> {
+    let QuestionFields { images, system, history, prompt } =
+        QuestionFields::take(&mut fields, "prompt", videos)?;
     let completions = list("completions", "a list of completions", fields.take("completions"))?;
     let completions = completions.into_iter().enumerate();
     let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
-use super::images_field::{path, take_paths};
+use super::images_field::{frames, path, take_paths, take_videos};
 use super::question_fields::{one_system, other_media, refuse_other_media, take_system};
 use crate::image_token::{in_answer, place_images};
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
 use crate::skipped::{SkipCause, SkipReason};
+use crate::video::{VIDEO_TOKEN, VideoFrames, insert_frames};
 
 const ROLES: &str = "human, user, gpt, assistant or system";
 
@@ -23,15 +24,25 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Reads the conversation of a record.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, SkipCause> {
+    pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Self, SkipCause> {
         refuse_other_media(&mut fields)?;
         let mut images = take_paths(&mut fields)?;
+        let mut clips = take_videos(&mut fields, videos)?;
         let mut system = take_system(&mut fields)?;
         let mut messages = messages(&mut fields)?;
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
         if images != in_parts {
             images.extend(in_parts);
         }
+        let in_parts: Vec<String> =
+            messages.iter_mut().flat_map(|message| message.videos.drain(..)).collect();
+        let in_parts = frames(&in_parts, videos)?;
+        if clips != in_parts {
+            clips.extend(in_parts);
+        }
+        let questions = messages.iter_mut().filter(|message| message.role == Role::User);
+        let mut questions: Vec<&mut String> = questions.map(|message| &mut message.text).collect();
+        let images = insert_frames(&mut questions, images, clips)?;
         if messages.first().is_some_and(|first| first.role == Role::System) {
             let Message { key, text, .. } = messages.remove(0);
             system = one_system(system, Some((key, text)))?;
@@ -57,6 +68,8 @@ struct Message {
     text: String,
     /// Image paths in the parts of the message.
     paths: Vec<String>,
+    /// Video paths in the parts of the message.
+    videos: Vec<String>,
 }
 
 /// Reads the messages under `conversations` or `messages`.
@@ -102,12 +115,12 @@ fn message(at: &str, turn: Value) -> Result<Message, SkipCause> {
     };
     let (key, value) = first_of(&mut fields, ["value", "content"]);
     let key = format!("{at}.{key}");
-    let mut paths = Vec::new();
+    let (mut paths, mut videos) = (Vec::new(), Vec::new());
     let text = match value {
-        Some(Value::Array(parts)) => joined(&key, parts, &mut paths)?,
+        Some(Value::Array(parts)) => joined(&key, parts, &mut paths, &mut videos)?,
         value => text(&key, value)?,
     };
-    Ok(Message { role, key, text, paths })
+    Ok(Message { role, key, text, paths, videos })
 }
 
 /// Takes two keys, and returns the first with a value that is not null, or else the first.
@@ -119,9 +132,14 @@ fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Val
     }
 }
 
-/// Joins the text of a list of parts. Each image becomes an image token on a separate line.
-fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<String, SkipCause> {
-    let (mut all, mut after_image) = (String::new(), false);
+/// Joins the text of a list of parts. Each image or video becomes a token on a separate line.
+fn joined(
+    key: &str,
+    parts: Vec<Value>,
+    paths: &mut Vec<String>,
+    videos: &mut Vec<String>,
+) -> Result<String, SkipCause> {
+    let (mut all, mut after_media) = (String::new(), false);
     for (i, part) in parts.into_iter().enumerate() {
         let at = format!("{key}[{i}]");
         let (mut fields, kind) = match part {
@@ -134,19 +152,23 @@ fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<Strin
         };
         match kind {
             Part::Text(text) => {
-                if after_image && !text.starts_with('\n') {
+                if after_media && !text.starts_with('\n') {
                     all.push('\n');
                 }
                 all.push_str(&text);
-                after_image = false;
+                after_media = false;
             }
-            Part::Image => {
+            Part::Image | Part::Video => {
                 if !(all.is_empty() || all.ends_with('\n')) {
                     all.push('\n');
                 }
-                all.push_str(IMAGE_TOKEN);
-                after_image = true;
-                for name in ["image", "image_url", "path", "url"] {
+                let (token, paths) = match kind {
+                    Part::Video => (VIDEO_TOKEN, &mut *videos),
+                    _ => (IMAGE_TOKEN, &mut *paths),
+                };
+                all.push_str(token);
+                after_media = true;
+                for name in ["image", "image_url", "video", "video_url", "path", "url"] {
                     let found = fields.take_some(name);
                     paths.extend(
                         found.map(|value| path(&format!("{at}.{name}"), value)).transpose()?.flatten(),
@@ -161,16 +183,18 @@ fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<Strin
 enum Part {
     Text(String),
     Image,
+    Video,
 }
 
 fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, SkipCause> {
     match fields.text(&format!("{at}."), "type")?.as_str() {
         "text" => Ok(Part::Text(fields.text(&format!("{at}."), "text")?)),
         "image" | "image_url" => Ok(Part::Image),
-        other if ["video", "audio"].iter().any(|media| other.contains(media)) => {
+        "video" | "video_url" => Ok(Part::Video),
+        other if other.contains("audio") => {
             Err(other_media(&format!("{at}.type"), Some(&Value::from(other))))
         }
-        other => Err(wrong(&format!("{at}.type"), "text or image", Some(&Value::from(other)))),
+        other => Err(wrong(&format!("{at}.type"), "text, image or video", Some(&Value::from(other)))),
     }
 }
 

@@ -1,9 +1,10 @@
 use super::*;
 use crate::format::fields::JsonRecord;
+use crate::video::{NoVideos, VideoFrames};
 
 fn read(json: &str) -> Result<Conversation, SkipCause> {
     let record: JsonRecord = serde_json::from_str(json).unwrap();
-    Conversation::read(record.into_fields().unwrap())
+    Conversation::read(record.into_fields().unwrap(), &NoVideos)
 }
 
 fn expected(system: Option<&str>) -> Conversation {
@@ -77,7 +78,7 @@ fn system_text_is_read_from_a_turn_or_a_key() {
 #[test]
 fn unusable_values_are_named_with_their_key() {
     for (json, reason, named) in [
-        (with(r#""video": "a.mp4","#, ""), SkipReason::OtherMedia, r#"`video`: expected an image and nothing else, found "a.mp4""#),
+        (with(r#""video": "a.mp4","#, ""), SkipReason::OtherMedia, r#"found the video "a.mp4""#),
         (with(r#""audios": ["a.wav"],"#, ""), SkipReason::OtherMedia, "`audios`"),
         (with(r#""system": 3,"#, ""), SkipReason::Malformed, "`system`: expected text, found 3"),
         (with(r#""system": "a", "system_prompt": "b","#, ""), SkipReason::Malformed, r#"`system_prompt`: expected no second system text beside "a", found "b""#),
@@ -99,7 +100,7 @@ fn unusable_values_are_named_with_their_key() {
         (
             r#"{"image": "a.jpg", "messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]}"#.into(),
             SkipReason::OtherMedia,
-            "`messages[0].content[0].type`",
+            r#"found the video "a.mp4""#,
         ),
         (
             r#"{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.org/a.jpg"}}]}]}"#.into(),
@@ -109,7 +110,7 @@ fn unusable_values_are_named_with_their_key() {
         (
             r#"{"image": "a.jpg", "messages": [{"role": "user", "content": [{"type": "tool"}]}]}"#.into(),
             SkipReason::Malformed,
-            r#"`messages[0].content[0].type`: expected text or image, found "tool""#,
+            r#"`messages[0].content[0].type`: expected text, image or video, found "tool""#,
         ),
         (
             r#"{"image": "a.jpg", "messages": [{"role": "user", "content": "<ImageHere>\nWhat?"}, {"role": "assistant", "content": "A cat."}]}"#.into(),
@@ -152,4 +153,45 @@ fn several_images_and_none_are_read() {
     let text =
         read(r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}"#);
     assert_eq!((text.images.len(), text.turns[0].prompt.as_str()), (0, "Hi"));
+}
+
+/// A video has a frame for each letter of its name.
+struct Letters;
+
+impl VideoFrames for Letters {
+    fn frames(&self, video: &str) -> Result<Vec<String>, SkipCause> {
+        Ok(video.chars().map(|letter| format!("{video}/{letter}")).collect())
+    }
+}
+
+#[test]
+fn videos_become_their_frames() {
+    let answer = r#"{"role": "assistant", "content": "A."}"#;
+    for (json, images, prompt) in [
+        (
+            r#"{"video": "ab", "messages": [{"role": "user", "content": "<video>\nWhat?"}, ANSWER]}"#,
+            "ab/a ab/b",
+            "<image>\n<image>\nWhat?",
+        ),
+        (
+            r#"{"videos": ["a"], "messages": [{"role": "user", "content": "What?"}, ANSWER]}"#,
+            "a/a",
+            "<image>\nWhat?",
+        ),
+        (
+            r#"{"image": "x.png", "messages": [
+                {"role": "user", "content": ["Is", {"type": "image"}, {"type": "video", "video": "ab"}, "it?"]}, ANSWER]}"#,
+            "x.png ab/a ab/b",
+            "Is\n<image>\n<image>\n<image>\nit?",
+        ),
+    ] {
+        let record: JsonRecord = serde_json::from_str(&json.replace("ANSWER", answer)).unwrap();
+        let read = Conversation::read(record.into_fields().unwrap(), &Letters)
+            .unwrap_or_else(|cause| panic!("{json}: {}", cause.detail));
+        assert_eq!(
+            (read.images.join(" ").as_str(), read.turns[0].prompt.as_str()),
+            (images, prompt),
+            "{json}"
+        );
+    }
 }

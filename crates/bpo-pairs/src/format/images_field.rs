@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::fields::{Fields, describe, quoted, wrong};
 use crate::limits::Limits;
 use crate::skipped::{SkipCause, SkipReason};
+use crate::video::VideoFrames;
 
 /// Maximum length of a path in bytes, as on Linux.
 const LONGEST_PATH: usize = 4096;
@@ -18,6 +19,26 @@ pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, SkipCause> 
         found.extend(more);
     }
     Limits::check("images", found.len(), Limits::DEFAULT.images)?;
+    Ok(found)
+}
+
+/// Takes the paths under `video` and `videos`, and returns the frames of each video.
+pub(super) fn take_videos(
+    fields: &mut Fields,
+    videos: &dyn VideoFrames,
+) -> Result<Vec<Vec<String>>, SkipCause> {
+    let mut found = Vec::new();
+    for key in ["video", "videos"] {
+        let value = fields.take(key).filter(|value| *value != Value::Bool(false));
+        found.extend(paths(key, value)?);
+    }
+    frames(&found, videos)
+}
+
+/// Returns the frames of each video, at most [`Limits::images`] in all.
+pub(super) fn frames(paths: &[String], videos: &dyn VideoFrames) -> Result<Vec<Vec<String>>, SkipCause> {
+    let found = paths.iter().map(|path| videos.frames(path)).collect::<Result<Vec<_>, _>>()?;
+    Limits::check("videos (frames)", found.iter().map(Vec::len).sum(), Limits::DEFAULT.images)?;
     Ok(found)
 }
 
@@ -46,7 +67,7 @@ pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, SkipCause>
             if let Some(bytes) = map.get("bytes").filter(|bytes| !bytes.is_null()) {
                 return Err(not_a_path(&format!("{key}.bytes"), &describe(Some(bytes))));
             }
-            let named = ["path", "image", "image_url", "url"].into_iter().find_map(|name| {
+            let named = ["path", "image", "image_url", "video", "url"].into_iter().find_map(|name| {
                 map.remove(name).filter(|value| !value.is_null()).map(|value| (name, value))
             });
             match named {

@@ -24,6 +24,7 @@ use crate::placeholders::check_answers;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
 use crate::skipped::{SkipCause, SkipReason};
+use crate::video::{NoVideos, VideoFrames};
 
 /// An iterator over the records of a JSON Lines file and their line numbers, from 1. Blank lines
 /// are ignored. The iterator ends after the first error.
@@ -130,38 +131,51 @@ pub(crate) fn encode_line<T: Serialize>(
 ///
 /// The authors' records make all pairs with different scores. In both formats a pair with an empty
 /// answer, identical answers or a misplaced image token is skipped, and so is a record with a
-/// missing key or a value of the wrong type. The length limit of [`PairFilter`] is not applied.
+/// missing key or a value of the wrong type. A pair about a video is skipped; see
+/// [`read_pairs_with`]. The length limit of [`PairFilter`] is not applied.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is not JSON, or repeats an id in JSON Lines. The
 /// error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
+    read_pairs_with(path, &NoVideos)
+}
+
+/// Reads pairs as [`read_pairs`] does, also those about videos, whose frames `videos` finds.
+///
+/// # Errors
+/// Returns the errors of [`read_pairs`].
+pub fn read_pairs_with(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Result<PairSet, PairsError> {
     let path = path.as_ref();
-    read_pairs_from(path, BufReader::new(open_input(path)?))
+    read_pairs_from(path, BufReader::new(open_input(path)?), videos)
 }
 
 /// Reads pairs from a reader; see [`read_pairs`]. `path` is only used in errors.
 ///
 /// # Errors
 /// Returns the errors of [`read_pairs`].
-pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, PairsError> {
+pub fn read_pairs_from(
+    path: &Path,
+    reader: impl BufRead,
+    videos: &dyn VideoFrames,
+) -> Result<PairSet, PairsError> {
     let (layout, reader) = json::detect(path, reader)?;
     let filter = PairFilter::default().with_max_words(usize::MAX);
     if layout == Layout::Array {
-        return read_authors_pairs(path, reader, &filter);
+        return read_authors_pairs(path, reader, &filter, videos);
     }
     let (first, reader) = first_line(path, reader)?;
     let text = first.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(&first);
     let is_authors = serde_json::from_slice::<AuthorsKeys>(text).is_ok_and(|keys| keys.completions.is_some());
     let reader = first.as_slice().chain(reader);
     if is_authors {
-        return read_authors_pairs(path, reader, &filter);
+        return read_authors_pairs(path, reader, &filter, videos);
     }
     let mut set = PairSet::default();
     let mut ids = HashSet::new();
     for (index, item) in JsonLines::<JsonRecord, _>::new(path, reader).enumerate() {
         let (line, record) = item?;
-        let (id, read) = record.read_named(read_pair);
+        let (id, read) = record.read_named(|fields, named| read_pair(fields, named, videos));
         if let Some(id) = id.as_ref().filter(|id| !ids.insert(id.0.clone())) {
             return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: id.0.clone() });
         }
@@ -200,14 +214,15 @@ fn first_line<R: BufRead>(path: &Path, mut reader: R) -> Result<(Vec<u8>, R), Pa
 
 /// Reads all of a pair except its id, which is required. Unknown keys are an error, because they
 /// may be misspelled.
-fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, SkipCause> {
+fn read_pair(mut fields: Fields, named: bool, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
     if !named {
         return Err(SkipCause::new(
             SkipReason::Malformed,
             "`id`: expected text or an integer, found no such key",
         ));
     }
-    let QuestionFields { images, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
+    let QuestionFields { images, system, history, prompt } =
+        QuestionFields::take(&mut fields, "prompt", videos)?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
@@ -241,9 +256,14 @@ fn provenance(value: Value) -> Result<Provenance, SkipCause> {
         .map_err(|error| SkipCause::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
 }
 
-fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) -> Result<PairSet, PairsError> {
+fn read_authors_pairs(
+    path: &Path,
+    reader: impl BufRead,
+    filter: &PairFilter,
+    videos: &dyn VideoFrames,
+) -> Result<PairSet, PairsError> {
     let mut set = PairSet::default();
-    bpo::for_each(path, reader, |item| {
+    bpo::for_each(path, reader, videos, |item| {
         match item {
             Ok(record) => set.extend(make_pairs(&record, filter)),
             Err(skipped) => set.skipped.push(skipped),

@@ -10,7 +10,7 @@
 //!   (OpenAI)
 //!
 //! Keys and roles of both forms can be mixed. An image is a path, or an object with `path` or
-//! `url`. A system text is the first message, with the role `system`, or the value of `system` or
+//! `url`. A video (`video`, `videos`, or a part) is a path, too, and becomes its frames. A system text is the first message, with the role `system`, or the value of `system` or
 //! `system_prompt`.
 //!
 //! A conversation with several turns becomes several samples with the ids `{id}#0`, `{id}#1`, and
@@ -33,6 +33,7 @@ use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_tokens;
 use crate::sft::{SftSample, Turn};
 use crate::skipped::{SkipCause, SkipReason, Skipped};
+use crate::video::{NoVideos, VideoFrames};
 
 /// The samples of a file, and the skipped conversations and turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,24 +45,28 @@ pub struct SftData {
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads all samples of a file.
+/// Reads all samples of a file. A conversation about a video is skipped.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
 /// record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
-    Ok(read_with_fingerprint(path)?.0)
+    Ok(read_with_fingerprint(path, &NoVideos)?.0)
 }
 
-/// Reads all samples of a file and computes the fingerprint of its bytes in the same pass.
+/// Reads all samples of a file and computes the fingerprint of its bytes in the same pass. `videos`
+/// finds the frames of videos.
 ///
 /// # Errors
 /// Returns the errors of [`read`].
-pub fn read_with_fingerprint(path: impl AsRef<Path>) -> Result<(SftData, Fingerprint), PairsError> {
+pub fn read_with_fingerprint(
+    path: impl AsRef<Path>,
+    videos: &dyn VideoFrames,
+) -> Result<(SftData, Fingerprint), PairsError> {
     let path = path.as_ref();
     let mut reader = FingerprintReader::new(open_input(path)?);
     let mut data = SftData::default();
-    for_each(path, BufReader::new(&mut reader), |item| {
+    for_each(path, BufReader::new(&mut reader), videos, |item| {
         match item {
             Ok(sample) => data.samples.push(sample),
             Err(skipped) => data.skipped.push(skipped),
@@ -73,28 +78,34 @@ pub fn read_with_fingerprint(path: impl AsRef<Path>) -> Result<(SftData, Fingerp
 }
 
 /// Calls `each` with every sample and every skipped conversation or turn, without holding the file
-/// in memory. `path` is only used in errors.
+/// in memory. `videos` finds the frames of videos. `path` is only used in errors.
 ///
 /// # Errors
 /// Returns the errors of [`read`] and of `each`.
 pub fn for_each(
     path: &Path,
     reader: impl BufRead,
+    videos: &dyn VideoFrames,
     mut each: impl FnMut(Result<SftSample, Skipped>) -> Result<(), PairsError>,
 ) -> Result<(), PairsError> {
     let mut ids = UniqueIds::default();
     let mut index = 0;
     json::for_each(path, reader, &mut |record: JsonRecord| {
-        let items = samples(record, index, &mut ids);
+        let items = samples(record, index, &mut ids, videos);
         index += 1;
         items.into_iter().try_for_each(&mut each)
     })
 }
 
 /// Converts the record at `index`, from 0.
-fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, Skipped>> {
+fn samples(
+    record: JsonRecord,
+    index: usize,
+    ids: &mut UniqueIds,
+    videos: &dyn VideoFrames,
+) -> Vec<Result<SftSample, Skipped>> {
     let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
-    let (id, read) = record.read(Conversation::read);
+    let (id, read) = record.read(|fields| Conversation::read(fields, videos));
     let id = id_or_index(id, index);
     match read {
         Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),

@@ -3,15 +3,16 @@
 use serde_json::Value;
 
 use super::fields::{Fields, describe, object, quoted, turns};
-use super::images_field::take_paths;
+use super::images_field::{take_paths, take_videos};
 use crate::history::History;
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
 use crate::sft::Turn;
 use crate::skipped::{SkipCause, SkipReason};
+use crate::video::{VideoFrames, insert_frames};
 
 /// Keys of media that a vision-language model cannot process.
-const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
+const OTHER_MEDIA: [&str; 2] = ["audio", "audios"];
 
 /// The question of a record, a pair or a question file, with its images and the turns before it.
 pub(super) struct QuestionFields {
@@ -24,17 +25,21 @@ pub(super) struct QuestionFields {
 impl QuestionFields {
     /// Takes the values from a record whose question is under `key`, and places the image
     /// tokens in the conversation.
-    pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
-        let mut fields = Self::take_unplaced(fields, key)?;
+    pub(super) fn take(fields: &mut Fields, key: &str, videos: &dyn VideoFrames) -> Result<Self, SkipCause> {
+        let mut fields = Self::take_unplaced(fields, key, videos)?;
         let mut history = fields.history.to_vec();
         place_in_conversation(&mut history, &mut fields.prompt, fields.images.len())?;
         Ok(Self { history: history.into(), ..fields })
     }
 
-    /// Takes the values without moving image tokens.
-    pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
+    /// Takes the values without moving image tokens. Frames of videos are inserted.
+    pub(super) fn take_unplaced(
+        fields: &mut Fields,
+        key: &str,
+        videos: &dyn VideoFrames,
+    ) -> Result<Self, SkipCause> {
         refuse_other_media(fields)?;
-        let images = take_paths(fields)?;
+        let (images, videos) = (take_paths(fields)?, take_videos(fields, videos)?);
         let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
         let system = system.transpose()?;
         let history = fields.take_some("history").map(|value| turns("history", 1, Some(value)));
@@ -45,14 +50,18 @@ impl QuestionFields {
             let at = format!("{at}.");
             Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
         };
-        let history = history.map(turn).collect::<Result<History, SkipCause>>()?;
-        let prompt = fields.text("", key)?;
+        let mut history: Vec<Turn> = history.map(turn).collect::<Result<_, SkipCause>>()?;
+        let mut prompt = fields.text("", key)?;
+        let mut questions: Vec<&mut String> =
+            history.iter_mut().map(|turn| &mut turn.prompt).chain([&mut prompt]).collect();
+        let images = insert_frames(&mut questions, images, videos)?;
+        let history = History::from(history);
         check_question(key, &prompt)?;
         Ok(Self { images, system, history, prompt })
     }
 }
 
-/// Fails with [`SkipReason::OtherMedia`] if the record has video or audio.
+/// Fails with [`SkipReason::OtherMedia`] if the record has audio.
 pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), SkipCause> {
     for key in OTHER_MEDIA {
         let found = fields.take_some(key).filter(|value| !is_nothing(value));
@@ -78,7 +87,7 @@ fn is_nothing(value: &Value) -> bool {
 pub(super) fn other_media(key: &str, found: Option<&Value>) -> SkipCause {
     SkipCause::new(
         SkipReason::OtherMedia,
-        format_args!("`{key}`: expected an image and nothing else, found {}", describe(found)),
+        format_args!("`{key}`: expected images or videos and nothing else, found {}", describe(found)),
     )
 }
 

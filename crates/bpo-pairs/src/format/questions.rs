@@ -20,6 +20,7 @@ use crate::ids::{Id, id_or_index};
 use crate::image_paths::one_or_several;
 use crate::image_token::place_in_conversation;
 use crate::skipped::{SkipCause, Skipped};
+use crate::video::VideoFrames;
 
 /// A question about any number of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,17 +67,17 @@ pub struct QuestionData {
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads all questions of a file.
+/// Reads all questions of a file. `videos` finds the frames of videos.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
 /// record, line and column.
-pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
+pub fn read(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Result<QuestionData, PairsError> {
     let path = path.as_ref();
     let file = open_input(path)?;
     let (mut data, mut index) = (QuestionData::default(), 0);
     json::for_each(path, BufReader::new(file), &mut |record: JsonRecord| {
-        let (id, read) = record.read_named(question);
+        let (id, read) = record.read_named(|fields, named| question(fields, named, videos));
         match read {
             Ok((own, question)) => {
                 let id = Some(Id(id_or_index(id.or(own), index)));
@@ -91,14 +92,19 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
 }
 
 /// Reads all of a question except `id`. Returns `question_id` if the record has no `id`.
-fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), SkipCause> {
+fn question(
+    mut fields: Fields,
+    named: bool,
+    videos: &dyn VideoFrames,
+) -> Result<(Option<Id>, Question), SkipCause> {
     let id = if named { None } else { fields.id("question_id")? };
     let key = if fields.has("text") { "text" } else { "prompt" };
     if key == "text" && fields.has("prompt") {
         let found = fields.take("text");
         return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
     }
-    let QuestionFields { images, system, history, prompt } = QuestionFields::take_unplaced(&mut fields, key)?;
+    let QuestionFields { images, system, history, prompt } =
+        QuestionFields::take_unplaced(&mut fields, key, videos)?;
     // Checks that the image tokens can be placed. The question itself stays unchanged, because
     // answers repeat it.
     place_in_conversation(&mut history.to_vec(), &mut prompt.clone(), images.len())?;

@@ -39,7 +39,7 @@ pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
 pub use required::{Missing, Required};
 pub use resolve::Settings;
-pub use sections::{ConditionalSection, DataSection, ModelSection, ReferenceSection};
+pub use sections::{ConditionalSection, DataSection, ModelSection, ReferenceSection, VideoSection};
 pub(crate) use validate::{check_temperature, check_top_p};
 
 use crate::device::DeviceSpec;

@@ -76,6 +76,28 @@ pub struct DataSection {
     pub eval_pairs: Option<PathBuf>,
     /// Limits on image files.
     pub limits: ImageLimits,
+    /// The choice of frames of videos.
+    pub video: VideoSection,
+}
+
+/// `[data.video]`: the frames of videos. A video is a folder of frames, or an animated GIF, WebP or
+/// PNG file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct VideoSection {
+    /// Frames per second of an animated file. Default: 2. The frames of a folder have no time, so
+    /// only `max_frames` applies to them.
+    pub fps: f64,
+    /// Maximum number of frames of a video. Default: 8. They are spread evenly over the video.
+    pub max_frames: usize,
+}
+
+impl Default for VideoSection {
+    /// The rate of transformers' Qwen2-VL video processor; the maximum is ours.
+    fn default() -> Self {
+        Self { fps: 2.0, max_frames: 8 }
+    }
 }
 
 impl DataSection {
@@ -86,6 +108,7 @@ impl DataSection {
         ("images", &[Stage::Weaken, Stage::Train]),
         ("eval_pairs", &[]),
         ("limits", &[Stage::Weaken, Stage::Train]),
+        ("video", &[Stage::Weaken, Stage::Inject, Stage::Train]),
     ];
 }
 

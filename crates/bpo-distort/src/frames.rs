@@ -1,0 +1,190 @@
+//! Frames of animated images.
+
+use std::path::Path;
+use std::time::Duration;
+
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageError, ImageFormat, RgbImage};
+
+use crate::load::{allocation, decode_error, decode_rgb, format_of, read_image_file};
+use crate::plain::plain;
+use crate::timed::{Deadline, Timed};
+use crate::{DistortError, ImageLimits, color};
+
+/// Returns how long each frame of an image file is shown. A GIF, WebP or PNG file can be animated;
+/// any other image has one frame.
+///
+/// # Errors
+///
+/// Returns the errors of [`load_rgb`](crate::load_rgb). The decoding time of all frames is limited
+/// by [`max_millis`](ImageLimits::max_millis).
+pub fn frame_durations(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Vec<Duration>, DistortError> {
+    let path = path.as_ref();
+    let bytes = read_image_file(path, limits)?;
+    let mut durations = Vec::new();
+    let still = for_each_frame(&bytes, path, limits, |frame| {
+        durations.push(frame.delay().into());
+        true
+    })?;
+    if still {
+        decode_rgb(&bytes, path, limits)?;
+        durations.push(Duration::ZERO);
+    }
+    Ok(durations)
+}
+
+/// Loads frame `index` of an image file, counted from 0, as RGB; see [`frame_durations`].
+///
+/// Frames before it are decoded, too, because a frame of an animation is a change of the one before.
+///
+/// # Errors
+///
+/// Returns [`DistortError::NoFrame`] if the file has fewer frames, and the errors of
+/// [`load_rgb`](crate::load_rgb).
+pub fn load_frame(
+    path: impl AsRef<Path>,
+    index: usize,
+    limits: &ImageLimits,
+) -> Result<RgbImage, DistortError> {
+    let path = path.as_ref();
+    let bytes = read_image_file(path, limits)?;
+    let (mut count, mut found) = (0, None);
+    let still = for_each_frame(&bytes, path, limits, |frame| {
+        if count == index {
+            found = Some(frame.into_buffer());
+        }
+        count += 1;
+        found.is_none()
+    })?;
+    if still && index == 0 {
+        return decode_rgb(&bytes, path, limits);
+    }
+    let no_frame =
+        || DistortError::NoFrame { path: path.into(), index, frames: count.max(usize::from(still)) };
+    found.map(|frame| color::to_rgb8(DynamicImage::ImageRgba8(frame))).ok_or_else(no_frame)
+}
+
+/// Calls `each` with the frames of an animation until it returns false. Returns true, without a call,
+/// for an image that is not animated.
+fn for_each_frame(
+    bytes: &[u8],
+    path: &Path,
+    limits: &ImageLimits,
+    mut each: impl FnMut(image::Frame) -> bool,
+) -> Result<bool, DistortError> {
+    limits.check_file(path, bytes.len() as u64)?;
+    let format = format_of(bytes).ok_or_else(|| DistortError::NotAnImage { path: path.into() })?;
+    let deadline = Deadline::in_millis(limits.max_millis);
+    let fail = |source: ImageError| match decode_error(path, bytes.len(), plain(source, format)) {
+        DistortError::Undecodable { path, .. } if deadline.has_passed() => {
+            DistortError::TooSlow { path, limit: limits.max_millis }
+        }
+        error => error,
+    };
+    let timed = Timed::new(bytes, deadline);
+    let Some(frames) = frames(timed, format, path, limits, &fail)? else { return Ok(true) };
+    for frame in frames {
+        if deadline.has_passed() {
+            return Err(DistortError::TooSlow { path: path.into(), limit: limits.max_millis });
+        }
+        if !each(frame.map_err(fail)?) {
+            break;
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the frames of an animation, or `None` for an image that is not animated.
+fn frames<'a>(
+    bytes: Timed<'a>,
+    format: ImageFormat,
+    path: &Path,
+    limits: &ImageLimits,
+    fail: &impl Fn(ImageError) -> DistortError,
+) -> Result<Option<Frames<'a>>, DistortError> {
+    let bounded = |decoder: &mut dyn ImageDecoder| -> Result<(), DistortError> {
+        let (width, height) = decoder.dimensions();
+        limits.check_size(path, (width, height))?;
+        decoder.set_limits(allocation(u64::from(width) * u64::from(height))).map_err(fail)
+    };
+    Ok(match format {
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(bytes).map_err(fail)?;
+            bounded(&mut decoder)?;
+            Some(decoder.into_frames())
+        }
+        ImageFormat::WebP => {
+            let mut decoder = WebPDecoder::new(bytes).map_err(fail)?;
+            bounded(&mut decoder)?;
+            decoder.has_animation().then(|| decoder.into_frames())
+        }
+        ImageFormat::Png => {
+            let mut decoder = PngDecoder::with_limits(bytes, allocation(0)).map_err(fail)?;
+            bounded(&mut decoder)?;
+            if decoder.is_apng().map_err(fail)? {
+                Some(decoder.apng().map_err(fail)?.into_frames())
+            } else {
+                None
+            }
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use image::codecs::gif::GifEncoder;
+    use image::{Delay, Frame, Rgba, RgbaImage};
+
+    use super::*;
+    use crate::load_rgb;
+
+    fn gif(path: &Path, frames: u32) {
+        let mut encoder = GifEncoder::new(File::create(path).expect("created"));
+        let frame = |number: u32| {
+            let pixels = RgbaImage::from_pixel(5, 3, Rgba([50 * number as u8, 0, 0, 255]));
+            Frame::from_parts(pixels, 0, 0, Delay::from_numer_denom_ms(100 * (number + 1), 1))
+        };
+        encoder.encode_frames((0..frames).map(frame)).expect("encoded");
+    }
+
+    #[test]
+    fn frames_of_an_animation_are_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, limits) = (dir.path().join("a.gif"), ImageLimits::default());
+        gif(&path, 4);
+        let millis: Vec<_> =
+            frame_durations(&path, &limits).expect("read").iter().map(Duration::as_millis).collect();
+        assert_eq!(millis, [100, 200, 300, 400]);
+        for index in 0..4 {
+            let frame = load_frame(&path, index, &limits).expect("a frame");
+            assert_eq!(frame.dimensions(), (5, 3));
+            assert!(frame.get_pixel(4, 2)[0].abs_diff(50 * index as u8) < 4, "{index}");
+        }
+        assert_eq!(load_frame(&path, 0, &limits).expect("first"), load_rgb(&path, &limits).expect("image"));
+        let error = load_frame(&path, 4, &limits).unwrap_err();
+        assert!(matches!(error, DistortError::NoFrame { index: 4, frames: 4, .. }), "{error}");
+        let small = limits.with_max_side(4);
+        assert!(matches!(frame_durations(&path, &small), Err(DistortError::SideTooLong { .. })));
+    }
+
+    #[test]
+    fn other_images_have_one_frame() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let limits = ImageLimits::default();
+        for name in ["a.png", "a.webp", "a.bmp", "a.tiff"] {
+            let path = dir.path().join(name);
+            RgbImage::from_pixel(4, 3, image::Rgb([7, 8, 9])).save(&path).expect("saved");
+            assert_eq!(frame_durations(&path, &limits).expect(name), [Duration::ZERO]);
+            assert_eq!(load_frame(&path, 0, &limits).expect(name), load_rgb(&path, &limits).expect(name));
+            assert!(matches!(load_frame(&path, 1, &limits), Err(DistortError::NoFrame { frames: 1, .. })));
+        }
+        let text = dir.path().join("a.mp4");
+        std::fs::write(&text, "not an image").expect("written");
+        assert!(matches!(frame_durations(&text, &limits), Err(DistortError::NotAnImage { .. })));
+    }
+}
