@@ -24,10 +24,10 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_top_p(args.top_p)
         .with_seed(config.seed.0);
     check_sampling(&sampling).map_err(flag_of_setting)?;
-    let config = fetch_models(config, false)?;
+    let questions = required("--questions", &args.questions)?;
+    let config = fetch_models(config, false, &[questions])?;
     let images = open_images(&config)?;
-    let (questions, unread) =
-        bpo::read_questions(required("--questions", &args.questions)?, &Videos::of(&config))?;
+    let (questions, unread) = bpo::read_questions(questions, &Videos::of(&config))?;
     let Checkpoint { model, processor, .. } = load_checkpoint(&config)?;
     let mut model = VlmResponder::new(model.merged(), processor);
     let each = |answer| print_json(&answer);

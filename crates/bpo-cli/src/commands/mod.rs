@@ -87,22 +87,24 @@ pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
 }
 
 /// Downloads the model of the settings, and the reference if the command trains, if they are names on
-/// the Hugging Face Hub, and replaces the names by directories of the cache.
+/// the Hugging Face Hub, and replaces the names by directories of the cache. `inputs` are files and
+/// directories that flags name.
 ///
 /// # Errors
-/// Returns an error if a file or directory of data does not exist, before anything is downloaded, or
-/// if a model cannot be downloaded.
+/// Returns an error if an input or the data does not exist, before anything is downloaded, or if a
+/// model cannot be downloaded.
 #[cfg(feature = "hub")]
-fn fetch_models(mut config: RunConfig, trains: bool) -> Result<RunConfig, BpoError> {
+fn fetch_models(mut config: RunConfig, trains: bool, inputs: &[&Path]) -> Result<RunConfig, BpoError> {
     let reference = config.reference.path.as_mut().filter(|_| trains);
     let mut named: Vec<_> = config.model.path.as_mut().into_iter().chain(reference).collect();
     named.retain(|path| HubModel::of_path(path).is_some());
     if named.is_empty() {
         return Ok(config);
     }
-    for path in [&config.data.path, &config.data.images, &config.data.eval_pairs].into_iter().flatten() {
+    let data = [&config.data.path, &config.data.images, &config.data.eval_pairs];
+    for path in data.into_iter().flatten().map(PathBuf::as_path).chain(inputs.iter().copied()) {
         let there = path.metadata();
-        there.map_err(|source| BpoError::Io { action: "open", path: path.clone(), source })?;
+        there.map_err(|source| BpoError::Io { action: "open", path: path.to_owned(), source })?;
     }
     let (hub, mut progress) = (Hub::from_env()?, progress::new());
     for path in named {
@@ -115,7 +117,7 @@ fn fetch_models(mut config: RunConfig, trains: bool) -> Result<RunConfig, BpoErr
 
 /// A build without downloads takes directories only.
 #[cfg(all(feature = "model", not(feature = "hub")))]
-fn fetch_models(config: RunConfig, _: bool) -> Result<RunConfig, BpoError> {
+fn fetch_models(config: RunConfig, _: bool, _: &[&Path]) -> Result<RunConfig, BpoError> {
     Ok(config)
 }
 

@@ -19,7 +19,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
-    let config = fetch_models(config, true)?.with_absolute_paths()?;
+    let config = fetch_models(config, true, &[])?.with_absolute_paths()?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, api_key(&config)?);
     let report = bpo::run(&config, out, &mut backend, &mut Interruptible::new(progress::new()))?;

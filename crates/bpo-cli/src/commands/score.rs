@@ -23,7 +23,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
     let pairs = required("--pairs", &args.pairs)?;
-    let config = fetch_models(config, false)?;
+    let config = fetch_models(config, false, &[pairs])?;
     if let Some(cache) = &args.cache {
         args.config.inputs(&config).input("--pairs", pairs).output("--cache", cache).check()?;
     }

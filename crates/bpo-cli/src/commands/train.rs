@@ -24,7 +24,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
     config.require(&[Required::Model, Required::Images], &flags)?;
     let pairs = required("--pairs", &args.pairs)?;
-    let config = fetch_models(config, true)?.with_absolute_paths()?;
+    let config = fetch_models(config, true, &[pairs])?.with_absolute_paths()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {
         let mut paths = args.config.inputs(&config);
         paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;

@@ -20,7 +20,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
-    let config = fetch_models(config, false)?;
+    let config = fetch_models(config, false, &[])?;
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let images = open_images(&config)?;
     let mut progress = progress::new();

@@ -266,7 +266,7 @@ impl View for Weight<'_> {
 /// f16 or bf16.
 fn mean(index: &WeightIndex, entry: &TensorEntry) -> Option<Vec<u8>> {
     let stored = entry.float_type()?;
-    let values = index.data_as(entry, DType::F32)?.into_vec::<f32>().ok()?;
+    let values = index.data_as(entry, DType::F32)?.try_into_vec::<f32>().ok()?;
     let width = *entry.shape.get(1)?;
     let mut sums = vec![0.0f64; width];
     for row in values.chunks_exact(width.max(1)) {
