@@ -79,7 +79,7 @@ impl Default for DecoderConfig {
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: Option<f64>,
-    /// `default`, `linear` or `llama3`. Files have this key, `type`, or both: see
+    /// `default`, `linear`, `llama3` or `mrope`. Files have this key, `type`, or both: see
     /// [`kind`](Self::kind).
     pub rope_type: Option<String>,
     /// The kind of scaling in older files (`type`).
@@ -94,6 +94,11 @@ pub struct RopeParameters {
     pub high_freq_factor: Option<f64>,
     /// llama3: the context before the extension.
     pub original_max_position_embeddings: Option<usize>,
+    /// Numbers of frequencies that turn by the temporal, vertical and horizontal position of a
+    /// token (multimodal rotary positions). Without it all turn by one position.
+    pub mrope_section: Option<Vec<usize>>,
+    /// Whether the frequencies of the axes take turns, instead of following each other.
+    pub mrope_interleaved: Option<bool>,
 }
 
 impl DecoderConfig {
