@@ -32,6 +32,14 @@ pub struct DecoderConfig {
     pub hidden_act: Activation,
     /// Whether the attention projections have biases.
     pub attention_bias: bool,
+    /// Whether the projections to queries, keys and values have biases, whatever the output
+    /// projection has. Qwen2's have; no file has this key.
+    #[serde(skip)]
+    pub qkv_bias: bool,
+    /// Whether queries and keys of a head are normalized before rotary positions. Qwen3's are; no
+    /// file has this key.
+    #[serde(skip)]
+    pub qk_norm: bool,
     /// Whether the feed-forward layers have biases.
     pub mlp_bias: bool,
     /// Whether the embedding is the head.
@@ -61,6 +69,8 @@ impl Default for DecoderConfig {
             rms_norm_eps: 1e-6,
             hidden_act: Activation::Silu,
             attention_bias: false,
+            qkv_bias: false,
+            qk_norm: false,
             mlp_bias: false,
             tie_word_embeddings: false,
             bos_token_id: Some(1),

@@ -1,8 +1,10 @@
-//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it.
+//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it, and its
+//! relatives with biases, norms of queries and keys, or multimodal rotary positions.
 
 mod attention;
 mod causal;
 mod config;
+mod deepstack;
 mod kv;
 mod layer;
 mod positions;
@@ -11,9 +13,10 @@ mod shared;
 
 pub(crate) use causal::causal_mask;
 pub use config::{DecoderConfig, RopeParameters};
+pub(crate) use deepstack::Deepstack;
 pub(crate) use kv::Placed;
 pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
-pub(crate) use positions::Positions;
+pub(crate) use positions::{Position, Positions};
 pub(crate) use rope::{Rope, RopeTables};
 pub(crate) use shared::Shared;
 
@@ -64,6 +67,7 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `x`: `[rows, tokens, hidden]`
+    /// - `deepstack`: of the tokens of `x`
     /// - `tables`: of the positions of all rows' tokens, `[rows * tokens, 1, head_dim]`
     /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts the tokens in `kv`
     ///   and the new ones
@@ -71,6 +75,7 @@ impl Decoder {
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
+        deepstack: &Deepstack,
         tables: &RopeTables,
         mask: &Tensor<4>,
         kv: &mut impl KvStore,
@@ -89,7 +94,7 @@ impl Decoder {
                 let (k, v) = kv.extend(i, split(k), split(v));
                 attention(split(q), k, v, Some(&mask), scale).reshape(shape)
             };
-            x = layer.forward(x, tables, 0, &mut attend, adapters);
+            x = deepstack.add(i, layer.forward(x, tables, 0, &mut attend, adapters));
         }
         rms_norm(x, &self.norm)
     }

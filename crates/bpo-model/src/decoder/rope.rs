@@ -8,8 +8,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-use super::positions::Position;
-use super::{DecoderConfig, Positions, RopeParameters};
+use super::{DecoderConfig, Position, Positions, RopeParameters};
 
 /// The rotary frequencies of a model.
 #[derive(Clone, Debug, PartialEq)]
