@@ -14,7 +14,7 @@ use crate::families::{Family, FamilySpec, Projector};
 use crate::input::{ImageInput, ImageLayout};
 use crate::json::read_json;
 use crate::layers::Activation;
-use crate::processor::{PixelValues, Preprocess, ProcessorError};
+use crate::processor::{PixelValues, Preprocess, ProcessorError, TextProcessor};
 use crate::vision::{FeatureStates, TowerSizes, VisionTower, VitConfig, VitKind};
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
@@ -173,7 +173,7 @@ impl Family for LlavaConfig {
         Projector::Llava(LlavaProjector::load(weights, self))
     }
 
-    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError> {
+    fn preprocessor(&self, dir: &Path, _text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {
         Ok(Arc::new(LlavaPreprocessor::from_dir(dir, self)?))
     }
 
