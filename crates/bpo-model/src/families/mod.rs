@@ -18,7 +18,7 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 2] = [&llava::LLAVA, &llava::VIP_SPEC];
 
 impl FamilySpec {
     /// The family with a `model_type`.
