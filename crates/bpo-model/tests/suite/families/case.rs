@@ -49,6 +49,8 @@ pub struct Answer {
     pub text: String,
     pub ids: Vec<u32>,
     pub logp: f64,
+    /// With the adapter of the case, in PEFT.
+    pub adapted_logp: f64,
 }
 
 /// The directory of all cases.
@@ -79,6 +81,7 @@ pub fn cases(checkpoint: &Checkpoint) -> Vec<Case> {
         text: text(&answer["text"]),
         ids: ids(&answer["ids"]),
         logp: answer["logp"].as_f64().unwrap(),
+        adapted_logp: answer["adapted_logp"].as_f64().unwrap(),
     };
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let case = |case: &Value| Case {
