@@ -224,6 +224,7 @@ def with_adapter(dir, out, settings):
     """Writes an adapter, and returns the model with it."""
     config = peft.LoraConfig(**{"r": 2, "lora_alpha": 3, "target_modules": TARGETS, **settings})
     model = AutoModelForImageTextToText.from_pretrained(dir, dtype=torch.float32)
+    torch.manual_seed(SEED)
     model = peft.get_peft_model(model, config).eval()
     rng = torch.Generator().manual_seed(SEED + 1)
     for parameter in model.parameters():
