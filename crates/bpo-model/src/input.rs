@@ -27,6 +27,7 @@ pub struct ImageLayout {
     /// Shared, because a data set has many images of one size.
     placeholder: Arc<[u32]>,
     tokens: usize,
+    tiles: usize,
 }
 
 /// An image as the vision tower takes it, with what is done to its features.
@@ -75,7 +76,19 @@ impl ModelInput {
 impl ImageLayout {
     /// Creates the layout of an image whose placeholder consists of `tokens` image tokens.
     pub fn plain(image_token: u32, tokens: usize) -> Self {
-        Self { placeholder: vec![image_token; tokens].into(), tokens }
+        Self::with_placeholder(image_token, vec![image_token; tokens], 1)
+    }
+
+    /// Creates a layout whose placeholder also has other tokens. Each `image_token` of it stands for
+    /// a row that the projector gives for one of the `tiles` of the image.
+    pub fn with_placeholder(image_token: u32, placeholder: Vec<u32>, tiles: usize) -> Self {
+        let tokens = placeholder.iter().filter(|id| **id == image_token).count();
+        Self { placeholder: placeholder.into(), tokens, tiles }
+    }
+
+    /// Number of tiles that the vision tower takes.
+    pub fn tiles(&self) -> usize {
+        self.tiles
     }
 
     /// The ids that stand for the image in a prompt: an image token for each of its

@@ -22,7 +22,7 @@ mod vision;
 mod vlm;
 
 pub use checkpoint::{TensorEntry, WeightIndex};
-pub use decoder::{Decoder, DecoderConfig, RopeParameters};
+pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
 pub use families::{FamilySpec, Projector, VlmConfig};
@@ -44,5 +44,5 @@ pub use processor::{
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
-pub use vision::{ClipConfig, ClipVision, VisionTower};
+pub use vision::{ClipVision, SiglipVision, VisionTower, VitConfig, VitKind};
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

@@ -9,7 +9,7 @@ use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
 use crate::error::ModelError;
 use crate::input::{ImageInput, ImageLayout};
-use crate::processor::{Preprocess, Processor, ProcessorError};
+use crate::processor::{Preprocess, Processor, ProcessorError, TextProcessor};
 use crate::vision::{TowerSizes, VisionTower};
 
 /// The `config.json` of a supported model, by its family.
@@ -40,8 +40,9 @@ pub(crate) trait Family {
     /// Loads the projector.
     fn projector(&self, weights: &mut WeightLoader) -> Projector;
 
-    /// Reads the settings of the image processor in a checkpoint directory.
-    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError>;
+    /// Reads the settings of the image processor in a checkpoint directory. `text` is its
+    /// tokenizer, for placeholders with other tokens than image tokens.
+    fn preprocessor(&self, dir: &Path, text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError>;
 
     /// Checks that the vision tower takes an image, and that the image has as many tokens as it
     /// will have features.

@@ -1,6 +1,7 @@
 //! The supported model families. Each is a folder with its configuration, its projector, its image
 //! preprocessor and its names.
 
+pub(crate) mod check;
 mod config;
 mod detect;
 pub(crate) mod llava;
@@ -17,7 +18,7 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 2] = [&llava::LLAVA, &llava::VIP_SPEC];
 
 impl FamilySpec {
     /// The family with a `model_type`.
