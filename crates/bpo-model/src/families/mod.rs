@@ -5,6 +5,7 @@ mod config;
 mod detect;
 pub(crate) mod llava;
 mod projector;
+pub(crate) mod smolvlm;
 pub(crate) mod spec;
 
 use std::path::Path;
@@ -17,7 +18,7 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 3] = [&llava::SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
 
 impl FamilySpec {
     /// The family with a `model_type`.
