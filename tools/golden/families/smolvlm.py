@@ -10,7 +10,7 @@ SmolVLM's processor needs the package num2words.
 
 import sys
 
-from common import added_tokens, byte_level, draw, write_case
+from family import added_tokens, byte_level, draw, write_case
 from transformers import AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
