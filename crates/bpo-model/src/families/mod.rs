@@ -19,7 +19,8 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 3] = [&llava::SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
+pub(crate) static FAMILIES: [&FamilySpec; 4] =
+    [&llava::LLAVA, &llava::VIP_SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
 
 impl FamilySpec {
     /// The family with a `model_type`.
