@@ -5,6 +5,7 @@ use crate::families::spec::{FamilySpec, PartNames, Targets};
 
 /// Idefics3 and SmolVLM, `Idefics3ForConditionalGeneration` in transformers.
 pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
+    title: "Idefics3 and SmolVLM",
     model_type: "idefics3",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::Idefics3).map(Into::into),
     class: "Idefics3ForConditionalGeneration",
@@ -14,6 +15,7 @@ pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
 
 /// SmolVLM2, `SmolVLMForConditionalGeneration` in transformers.
 pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
+    title: "SmolVLM2",
     model_type: "smolvlm",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     class: "SmolVLMForConditionalGeneration",
@@ -23,6 +25,7 @@ pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
 
 /// What both have in common.
 const SMOLVLM_NAMES: FamilySpec = FamilySpec {
+    title: "",
     model_type: "",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     // transformers does not look at the kind of the vision tower
