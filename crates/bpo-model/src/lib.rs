@@ -25,6 +25,7 @@ pub use checkpoint::{TensorEntry, WeightIndex};
 pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::smolvlm::{SmolVlmConfig, SmolVlmKind, SmolVlmProjector, SmolVlmVisionConfig};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};
@@ -44,5 +45,5 @@ pub use processor::{
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
-pub use vision::{ClipVision, SiglipVision, VisionTower, VitConfig, VitKind};
+pub use vision::{ClipVision, Idefics3Vision, SiglipVision, VisionTower, VitConfig, VitKind};
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

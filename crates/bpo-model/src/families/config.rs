@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::llava::LlavaConfig;
+use super::smolvlm::SmolVlmConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
@@ -18,6 +19,8 @@ use crate::vision::{TowerSizes, VisionTower};
 pub enum VlmConfig {
     /// LLaVA-1.5.
     Llava(LlavaConfig),
+    /// Idefics3, SmolVLM and SmolVLM2.
+    SmolVlm(SmolVlmConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -78,6 +81,7 @@ impl VlmConfig {
     pub(crate) fn family(&self) -> &dyn Family {
         match self {
             Self::Llava(config) => config,
+            Self::SmolVlm(config) => config,
         }
     }
 
@@ -153,5 +157,11 @@ impl VlmConfig {
 impl From<LlavaConfig> for VlmConfig {
     fn from(config: LlavaConfig) -> Self {
         Self::Llava(config)
+    }
+}
+
+impl From<SmolVlmConfig> for VlmConfig {
+    fn from(config: SmolVlmConfig) -> Self {
+        Self::SmolVlm(config)
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod detect;
 pub(crate) mod llava;
 mod projector;
+pub(crate) mod smolvlm;
 pub(crate) mod spec;
 
 use std::path::Path;
@@ -18,7 +19,8 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 2] = [&llava::LLAVA, &llava::VIP_SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 4] =
+    [&llava::LLAVA, &llava::VIP_SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
 
 impl FamilySpec {
     /// The family with a `model_type`.

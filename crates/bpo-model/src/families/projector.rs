@@ -1,6 +1,7 @@
 //! The projector of a model of any family.
 
 use super::llava::LlavaProjector;
+use super::smolvlm::SmolVlmProjector;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
 use crate::vlm::{PackedFeatures, module_enum};
@@ -11,9 +12,11 @@ use crate::vlm::{PackedFeatures, module_enum};
 pub enum Projector {
     /// LLaVA-1.5's.
     Llava(LlavaProjector),
+    /// Idefics3's connector.
+    SmolVlm(SmolVlmProjector),
 }
 
-module_enum!(Projector { Llava });
+module_enum!(Projector { Llava, SmolVlm });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -25,13 +28,16 @@ impl Projector {
     ) -> PackedFeatures {
         match self {
             Self::Llava(projector) => projector.project(features, images, adapters),
+            Self::SmolVlm(projector) => projector.project(features, images, adapters),
         }
     }
 
     /// The linears of the projector.
     pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        match self {
-            Self::Llava(projector) => projector.linears_mut().into_iter(),
-        }
+        let linears = match self {
+            Self::Llava(projector) => Vec::from(projector.linears_mut()),
+            Self::SmolVlm(projector) => Vec::from(projector.linears_mut()),
+        };
+        linears.into_iter()
     }
 }

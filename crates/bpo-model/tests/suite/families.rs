@@ -5,6 +5,7 @@
 
 mod case;
 mod training;
+mod trl;
 mod weakened;
 
 use std::num::NonZeroUsize;
