@@ -8,7 +8,7 @@ use bpo_distort::{DistortError, Distortion, Input, StageSeed};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::processor::{ImagePreprocessor, PixelValues};
+use crate::processor::{ImagePreprocessor, PixelValues, TileGrid};
 
 /// A tokenized prompt and its images.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct ImageLayout {
     /// Shared, because a data set has many images of one size.
     placeholder: Arc<[u32]>,
     tokens: usize,
+    /// The tiles of an image whose features lie in a grid.
+    grid: Option<TileGrid>,
 }
 
 /// An image as the vision tower takes it, with what is done to its features.
@@ -75,7 +77,22 @@ impl ModelInput {
 impl ImageLayout {
     /// Creates the layout of an image whose placeholder consists of `tokens` image tokens.
     pub fn plain(image_token: u32, tokens: usize) -> Self {
-        Self { placeholder: vec![image_token; tokens].into(), tokens }
+        Self { placeholder: vec![image_token; tokens].into(), tokens, grid: None }
+    }
+
+    /// Creates the layout of an image whose features lie in a grid of tiles.
+    pub(crate) fn of_grid(image_token: u32, grid: TileGrid) -> Self {
+        Self { grid: Some(grid), ..Self::plain(image_token, grid.tokens()) }
+    }
+
+    /// The tiles of an image whose features lie in a grid.
+    pub(crate) fn grid(&self) -> Option<TileGrid> {
+        self.grid
+    }
+
+    /// Number of tiles that the vision tower takes.
+    pub fn tiles(&self) -> usize {
+        self.grid.map_or(1, |grid| grid.tiles())
     }
 
     /// The ids that stand for the image in a prompt: an image token for each of its

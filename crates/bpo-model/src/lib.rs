@@ -25,6 +25,7 @@ pub use checkpoint::{TensorEntry, WeightIndex};
 pub use decoder::{Decoder, DecoderConfig, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::llava_next::{LlavaNextConfig, LlavaNextProjector};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};

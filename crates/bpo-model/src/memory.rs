@@ -16,6 +16,8 @@ const HEAD_CHUNK: usize = crate::scoring::HEAD_CHUNK;
 pub struct BatchShape {
     /// Images.
     pub images: usize,
+    /// Tiles of all images together.
+    pub tiles: usize,
     /// Image tokens of all images together.
     pub image_tokens: usize,
     /// Prompts.
@@ -134,7 +136,7 @@ impl Vlm {
                 inner: if fused { 2 } else { 3 } * vision.intermediate as u64,
                 ..tower
             };
-            vision.layers as u64 * tower.bytes(shape.images, vision.tokens, vision.tokens)
+            vision.layers as u64 * tower.bytes(shape.tiles, vision.tokens, vision.tokens)
         } else {
             0
         };

@@ -181,6 +181,7 @@ impl VlmResponder {
                     | P::ImageTokens { .. }
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }
+                    | P::NoResolution { .. }
                     | P::EmptyAnswer
                     | P::EosInAnswer { .. }
             ),
@@ -206,7 +207,7 @@ impl VlmResponder {
 
     /// The views of the images, and the views that they are contrasted with.
     fn views(&self, question: &ImageQuestion<'_>) -> Result<(Views, Option<(Views, Contrast)>), ModelError> {
-        let images = &self.processor.image;
+        let images = &self.processor.image.of_prompt(question.images.len());
         let clean = || {
             let clean = question.images.iter().map(|image| images.process(image));
             clean.collect::<Result<Views, _>>().map_err(ModelError::from)

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::llava::LlavaConfig;
+use super::llava_next::LlavaNextConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
@@ -18,6 +19,8 @@ use crate::vision::{TowerSizes, VisionTower};
 pub enum VlmConfig {
     /// LLaVA-1.5.
     Llava(LlavaConfig),
+    /// LLaVA-NeXT or LLaVA-OneVision.
+    LlavaNext(LlavaNextConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -77,6 +80,7 @@ impl VlmConfig {
     pub(crate) fn family(&self) -> &dyn Family {
         match self {
             Self::Llava(config) => config,
+            Self::LlavaNext(config) => config,
         }
     }
 
@@ -152,5 +156,11 @@ impl VlmConfig {
 impl From<LlavaConfig> for VlmConfig {
     fn from(config: LlavaConfig) -> Self {
         Self::Llava(config)
+    }
+}
+
+impl From<LlavaNextConfig> for VlmConfig {
+    fn from(config: LlavaNextConfig) -> Self {
+        Self::LlavaNext(config)
     }
 }

@@ -4,6 +4,8 @@
 mod config;
 mod detect;
 pub(crate) mod llava;
+pub(crate) mod llava_next;
+mod llava_onevision;
 mod projector;
 pub(crate) mod spec;
 
@@ -17,7 +19,7 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 3] = [&llava::SPEC, &llava_next::SPEC, &llava_onevision::SPEC];
 
 impl FamilySpec {
     /// The family with a `model_type`.

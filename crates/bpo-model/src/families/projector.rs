@@ -1,6 +1,7 @@
 //! The projector of a model of any family.
 
 use super::llava::LlavaProjector;
+use super::llava_next::LlavaNextProjector;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
 use crate::vlm::{PackedFeatures, module_enum};
@@ -11,9 +12,11 @@ use crate::vlm::{PackedFeatures, module_enum};
 pub enum Projector {
     /// LLaVA-1.5's.
     Llava(LlavaProjector),
+    /// That of LLaVA-NeXT and LLaVA-OneVision.
+    LlavaNext(LlavaNextProjector),
 }
 
-module_enum!(Projector { Llava });
+module_enum!(Projector { Llava, LlavaNext });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -25,6 +28,7 @@ impl Projector {
     ) -> PackedFeatures {
         match self {
             Self::Llava(projector) => projector.project(features, images, adapters),
+            Self::LlavaNext(projector) => projector.project(features, images, adapters),
         }
     }
 
@@ -32,6 +36,7 @@ impl Projector {
     pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         match self {
             Self::Llava(projector) => projector.linears_mut().into_iter(),
+            Self::LlavaNext(projector) => projector.linears_mut().into_iter(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The results equal those of `CLIPImageProcessor` of transformers with the Pillow backend, which
 //! LLaVA was trained with.
 
+mod split;
+
 use std::path::{Path, PathBuf};
 
 use bpo_distort::resize::{Axis, Filter, for_each_row};
@@ -137,6 +139,16 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Height and width of the result for a square.
+    fn square(self) -> [usize; 2] {
+        match self {
+            Self::Exact { height, width } => [height, width],
+            Self::Shortest(edge) => [edge, edge],
+        }
+    }
+}
+
 impl Config {
     /// The keys whose values differ.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
@@ -175,6 +187,8 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
     resize: Option<Target>,
+    /// Height and width of the square that `size` asks for, or of its exact size.
+    size: [usize; 2],
     crop: Option<(usize, usize)>,
     resample: Filter,
     aspect: Aspect,
@@ -262,6 +276,7 @@ impl ImageProcessor {
         }
         Ok(Self {
             resize,
+            size: target.square(),
             crop,
             resample: config.resample,
             aspect: if config.pads() { Aspect::PadToSquare } else { Aspect::ShortestEdgeCrop },

@@ -20,6 +20,7 @@ mod python;
 mod sources;
 mod special;
 mod text;
+mod tiles;
 mod tokens;
 
 use std::path::Path;
@@ -33,8 +34,10 @@ pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
 pub use preprocess::ImagePreprocessor;
 pub(crate) use preprocess::Preprocess;
+pub(crate) use sources::image_settings;
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
+pub(crate) use tiles::{TileGrid, Tiling, fitted};
 
 /// The placeholder of an image in a text.
 pub const IMAGE_TOKEN: &str = "<image>";

@@ -62,7 +62,7 @@ pub(super) fn first<T: PartialEq, S: AsRef<str>>(
 
 /// The settings of the image processor in each file that has some, in the order of precedence. Keys
 /// that are `null` are left out, because some versions write `null` for the default.
-pub(super) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
+pub(crate) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
     const KEY: &str = "image_processor";
     let mut found = Vec::new();
     let mut add = |path: PathBuf, key, mut settings: Map<String, Value>| {

@@ -9,4 +9,5 @@ mod spec;
 
 pub use config::{FeatureLayer, FeatureSelect, LlavaConfig};
 pub use model::LlavaProjector;
+pub(crate) use model::project_features;
 pub(crate) use spec::SPEC;
