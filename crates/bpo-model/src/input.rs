@@ -27,6 +27,7 @@ pub struct ImageLayout {
     /// Shared, because a data set has many images of one size.
     placeholder: Arc<[u32]>,
     tokens: usize,
+    tiles: usize,
     /// The tiles of an image whose features lie in a grid.
     grid: Option<TileGrid>,
 }
@@ -77,12 +78,20 @@ impl ModelInput {
 impl ImageLayout {
     /// Creates the layout of an image whose placeholder consists of `tokens` image tokens.
     pub fn plain(image_token: u32, tokens: usize) -> Self {
-        Self { placeholder: vec![image_token; tokens].into(), tokens, grid: None }
+        Self::with_placeholder(image_token, vec![image_token; tokens], 1)
+    }
+
+    /// Creates a layout whose placeholder also has other tokens. Each `image_token` of it stands for
+    /// a row that the projector gives for one of the `tiles` of the image.
+    pub fn with_placeholder(image_token: u32, placeholder: Vec<u32>, tiles: usize) -> Self {
+        let tokens = placeholder.iter().filter(|id| **id == image_token).count();
+        Self { placeholder: placeholder.into(), tokens, tiles, grid: None }
     }
 
     /// Creates the layout of an image whose features lie in a grid of tiles.
     pub(crate) fn of_grid(image_token: u32, grid: TileGrid) -> Self {
-        Self { grid: Some(grid), ..Self::plain(image_token, grid.tokens()) }
+        let placeholder = vec![image_token; grid.tokens()];
+        Self { grid: Some(grid), ..Self::with_placeholder(image_token, placeholder, grid.tiles()) }
     }
 
     /// The tiles of an image whose features lie in a grid.
@@ -92,7 +101,7 @@ impl ImageLayout {
 
     /// Number of tiles that the vision tower takes.
     pub fn tiles(&self) -> usize {
-        self.grid.map_or(1, |grid| grid.tiles())
+        self.tiles
     }
 
     /// The ids that stand for the image in a prompt: an image token for each of its

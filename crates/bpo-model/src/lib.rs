@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod checkpoint;
+mod config_check;
 mod decoder;
 mod error;
 mod families;
@@ -22,10 +23,11 @@ mod vision;
 mod vlm;
 
 pub use checkpoint::{TensorEntry, WeightIndex};
-pub use decoder::{Decoder, DecoderConfig, RopeParameters};
+pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
 pub use families::llava_next::{LlavaNextConfig, LlavaNextProjector};
+pub use families::smolvlm::{SmolVlmConfig, SmolVlmKind, SmolVlmProjector, SmolVlmVisionConfig};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};
@@ -45,5 +47,5 @@ pub use processor::{
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
-pub use vision::{ClipConfig, ClipVision, VisionTower};
+pub use vision::{ClipVision, Idefics3Vision, SiglipVision, VisionTower, VitConfig, VitKind};
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

@@ -25,14 +25,15 @@ impl Attention {
     pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
         let (hidden, width) = (config.hidden_size, config.head_dim());
         let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
-        let mut linear = |part: &str, d_in, d_out| {
-            Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, config.attention_bias)
+        let mut linear = |part: &str, d_in, d_out, bias| {
+            Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, bias)
         };
+        let (of_qkv, of_output) = (config.has_qkv_bias(), config.has_output_bias());
         Self {
-            q_proj: linear("q_proj", hidden, heads * width),
-            k_proj: linear("k_proj", hidden, kv_heads * width),
-            v_proj: linear("v_proj", hidden, kv_heads * width),
-            o_proj: linear("o_proj", heads * width, hidden),
+            q_proj: linear("q_proj", hidden, heads * width, of_qkv),
+            k_proj: linear("k_proj", hidden, kv_heads * width, of_qkv),
+            v_proj: linear("v_proj", hidden, kv_heads * width, of_qkv),
+            o_proj: linear("o_proj", heads * width, hidden, of_output),
             width,
         }
     }

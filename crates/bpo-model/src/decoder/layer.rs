@@ -21,6 +21,9 @@ pub(super) struct DecoderLayer {
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
     mlp: Mlp,
+    /// Whether its tokens attend to the tokens of the sliding window only.
+    #[module(skip)]
+    pub(super) slides: bool,
 }
 
 /// SwiGLU: `down(act(gate(x)) * up(x))`.
@@ -34,10 +37,12 @@ struct Mlp {
 }
 
 impl DecoderLayer {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
+    /// Loads the layer with a number.
+    pub(super) fn load(weights: &mut WeightLoader, number: usize, config: &DecoderConfig) -> Self {
+        let name = &format!("language_model.layers.{number}");
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
         let mlp = |weights: &mut WeightLoader, part: &str, d_in, d_out| {
-            Linear::load(weights, &format!("{name}.mlp.{part}"), d_in, d_out, config.mlp_bias)
+            Linear::load(weights, &format!("{name}.mlp.{part}"), d_in, d_out, config.has_mlp_bias())
         };
         Self {
             input_layernorm: load_rms_norm(weights, &format!("{name}.input_layernorm"), hidden, eps),
@@ -54,6 +59,7 @@ impl DecoderLayer {
                 down_proj: mlp(weights, "down_proj", inner, hidden),
                 act: config.hidden_act,
             },
+            slides: config.window(number).is_some(),
         }
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::llava::LlavaConfig;
 use super::llava_next::LlavaNextConfig;
+use super::smolvlm::SmolVlmConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
 use crate::error::ModelError;
 use crate::input::{ImageInput, ImageLayout};
-use crate::processor::{Preprocess, Processor, ProcessorError};
+use crate::processor::{Preprocess, Processor, ProcessorError, TextProcessor};
 use crate::vision::{TowerSizes, VisionTower};
 
 /// The `config.json` of a supported model, by its family.
@@ -21,6 +22,8 @@ pub enum VlmConfig {
     Llava(LlavaConfig),
     /// LLaVA-NeXT or LLaVA-OneVision.
     LlavaNext(LlavaNextConfig),
+    /// Idefics3, SmolVLM and SmolVLM2.
+    SmolVlm(SmolVlmConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -43,8 +46,9 @@ pub(crate) trait Family {
     /// Loads the projector.
     fn projector(&self, weights: &mut WeightLoader) -> Projector;
 
-    /// Reads the settings of the image processor in a checkpoint directory.
-    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError>;
+    /// Reads the settings of the image processor in a checkpoint directory. `text` is its
+    /// tokenizer, for placeholders with other tokens than image tokens.
+    fn preprocessor(&self, dir: &Path, text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError>;
 
     /// Checks that the vision tower takes an image, and that the image has as many tokens as it
     /// will have features.
@@ -81,6 +85,7 @@ impl VlmConfig {
         match self {
             Self::Llava(config) => config,
             Self::LlavaNext(config) => config,
+            Self::SmolVlm(config) => config,
         }
     }
 
@@ -162,5 +167,11 @@ impl From<LlavaConfig> for VlmConfig {
 impl From<LlavaNextConfig> for VlmConfig {
     fn from(config: LlavaNextConfig) -> Self {
         Self::LlavaNext(config)
+    }
+}
+
+impl From<SmolVlmConfig> for VlmConfig {
+    fn from(config: SmolVlmConfig) -> Self {
+        Self::SmolVlm(config)
     }
 }

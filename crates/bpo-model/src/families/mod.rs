@@ -7,6 +7,7 @@ pub(crate) mod llava;
 pub(crate) mod llava_next;
 mod llava_onevision;
 mod projector;
+pub(crate) mod smolvlm;
 pub(crate) mod spec;
 
 use std::path::Path;
@@ -19,7 +20,8 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 3] = [&llava::SPEC, &llava_next::SPEC, &llava_onevision::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 5] =
+    [&llava::SPEC, &llava_next::SPEC, &llava_onevision::SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
 
 impl FamilySpec {
     /// The family with a `model_type`.

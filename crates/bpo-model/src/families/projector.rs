@@ -2,6 +2,7 @@
 
 use super::llava::LlavaProjector;
 use super::llava_next::LlavaNextProjector;
+use super::smolvlm::SmolVlmProjector;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
 use crate::vlm::{PackedFeatures, module_enum};
@@ -14,9 +15,11 @@ pub enum Projector {
     Llava(LlavaProjector),
     /// That of LLaVA-NeXT and LLaVA-OneVision.
     LlavaNext(LlavaNextProjector),
+    /// Idefics3's connector.
+    SmolVlm(SmolVlmProjector),
 }
 
-module_enum!(Projector { Llava, LlavaNext });
+module_enum!(Projector { Llava, LlavaNext, SmolVlm });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -29,14 +32,17 @@ impl Projector {
         match self {
             Self::Llava(projector) => projector.project(features, images, adapters),
             Self::LlavaNext(projector) => projector.project(features, images, adapters),
+            Self::SmolVlm(projector) => projector.project(features, images, adapters),
         }
     }
 
     /// The linears of the projector.
     pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        match self {
-            Self::Llava(projector) => projector.linears_mut().into_iter(),
-            Self::LlavaNext(projector) => projector.linears_mut().into_iter(),
-        }
+        let linears = match self {
+            Self::Llava(projector) => Vec::from(projector.linears_mut()),
+            Self::LlavaNext(projector) => Vec::from(projector.linears_mut()),
+            Self::SmolVlm(projector) => Vec::from(projector.linears_mut()),
+        };
+        linears.into_iter()
     }
 }

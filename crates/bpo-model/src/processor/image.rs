@@ -5,6 +5,7 @@
 
 mod split;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bpo_distort::resize::{Axis, Filter, for_each_row};
@@ -193,8 +194,49 @@ pub struct ImageProcessor {
     resample: Filter,
     aspect: Aspect,
     background: Rgb<u8>,
-    /// The value of each byte, per channel.
-    levels: Box<[[f32; 256]; CHANNELS]>,
+    levels: Levels,
+}
+
+/// The value of each byte, per channel: rescaled in f64 and rounded to f32, then normalized in f32,
+/// as in transformers.
+#[derive(Clone, Debug)]
+pub(crate) struct Levels(Box<[[f32; 256]; CHANNELS]>);
+
+impl Levels {
+    /// Computes the values of bytes that are multiplied with `rescale`, then normalized with a mean
+    /// and a standard deviation.
+    pub(crate) fn new(rescale: Option<f64>, normalize: Option<([f64; CHANNELS], [f64; CHANNELS])>) -> Self {
+        let mut levels = Box::new([[0.0; 256]; CHANNELS]);
+        for (channel, levels) in levels.iter_mut().enumerate() {
+            for (byte, level) in levels.iter_mut().enumerate() {
+                *level = rescale.map_or(byte as f32, |factor| (byte as f64 * factor) as f32);
+                if let Some((mean, std)) = normalize {
+                    *level = (*level - mean[channel] as f32) / std[channel] as f32;
+                }
+            }
+        }
+        Self(levels)
+    }
+
+    /// The values of a rectangle of an image.
+    pub(crate) fn pixels(&self, image: &RgbImage, rows: Range<usize>, columns: Range<usize>) -> PixelValues {
+        let (height, width) = (rows.len(), columns.len());
+        let mut data = vec![0.0; CHANNELS * height * width];
+        let stride = image.width() as usize;
+        let (pixels, _) = image.as_raw().as_chunks::<CHANNELS>();
+        for (plane, (channel, levels)) in
+            data.chunks_exact_mut((height * width).max(1)).zip(self.0.iter().enumerate())
+        {
+            for (values, row) in plane.chunks_exact_mut(width).zip(rows.clone()) {
+                let pixels = &pixels[row * stride + columns.start..row * stride + columns.end];
+                values
+                    .iter_mut()
+                    .zip(pixels)
+                    .for_each(|(value, pixel)| *value = levels[usize::from(pixel[channel])]);
+            }
+        }
+        PixelValues { data, channels: CHANNELS, height, width }
+    }
 }
 
 impl ImageProcessor {
@@ -281,7 +323,10 @@ impl ImageProcessor {
             resample: config.resample,
             aspect: if config.pads() { Aspect::PadToSquare } else { Aspect::ShortestEdgeCrop },
             background: Rgb(config.image_mean.map(|mean| (mean * 255.0) as u8)),
-            levels: levels(&config),
+            levels: Levels::new(
+                config.rescale(),
+                config.do_normalize.then_some((config.image_mean, config.image_std)),
+            ),
         })
     }
 
@@ -329,13 +374,13 @@ impl ImageProcessor {
 
         let mut data = vec![0.0; CHANNELS * out.0 * out.1];
         if (rows.len, columns.len) != out {
-            for (plane, levels) in data.chunks_exact_mut(out.0 * out.1).zip(&*self.levels) {
+            for (plane, levels) in data.chunks_exact_mut(out.0 * out.1).zip(&*self.levels.0) {
                 plane.fill(levels[0]);
             }
         }
         let mut at = rows.offset * out.1 + columns.offset;
         for_each_row(image, &x, &y, self.resample, |pixels| {
-            for (channel, levels) in self.levels.iter().enumerate() {
+            for (channel, levels) in self.levels.0.iter().enumerate() {
                 let row = &mut data[channel * out.0 * out.1 + at..];
                 for (value, pixel) in row.iter_mut().zip(pixels) {
                     *value = levels[usize::from(pixel[channel])];
@@ -366,25 +411,6 @@ impl Window {
     }
 }
 
-/// Computes the value of each byte: rescaled in f64 and rounded to f32, then normalized in f32, as
-/// in transformers.
-fn levels(config: &Config) -> Box<[[f32; 256]; CHANNELS]> {
-    let mut levels = Box::new([[0.0; 256]; CHANNELS]);
-    for (channel, levels) in levels.iter_mut().enumerate() {
-        let (mean, std) = (config.image_mean[channel] as f32, config.image_std[channel] as f32);
-        for (byte, level) in levels.iter_mut().enumerate() {
-            *level = byte as f32;
-            if config.do_rescale {
-                *level = (byte as f64 * config.rescale_factor) as f32;
-            }
-            if config.do_normalize {
-                *level = (*level - mean) / std;
-            }
-        }
-    }
-    levels
-}
-
 /// Pads as LLaVA's `expand2square` does: the image is in the middle, and the odd pixel after it.
 fn pad_to_square(image: &RgbImage, background: Rgb<u8>) -> Result<RgbImage, ProcessorError> {
     let (width, height) = image.dimensions();
@@ -400,7 +426,8 @@ fn pad_to_square(image: &RgbImage, background: Rgb<u8>) -> Result<RgbImage, Proc
     Ok(square)
 }
 
-fn check_pixels((height, width): (usize, usize)) -> Result<(), ProcessorError> {
+/// Refuses a size with too many pixels, given as height and width.
+pub(crate) fn check_pixels((height, width): (usize, usize)) -> Result<(), ProcessorError> {
     if height.saturating_mul(width) > MAX_PIXELS {
         return Err(ProcessorError::ImageTooLarge { width, height, limit: MAX_PIXELS });
     }

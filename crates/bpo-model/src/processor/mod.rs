@@ -32,9 +32,10 @@ use bpo_pairs::Turn;
 pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
+pub(crate) use image::{Levels, check_pixels};
 pub use preprocess::ImagePreprocessor;
 pub(crate) use preprocess::Preprocess;
-pub(crate) use sources::image_settings;
+pub(crate) use sources::{PROCESSOR, image_settings, warn_of};
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
 pub(crate) use tiles::{TileGrid, Tiling, fitted};
@@ -68,7 +69,7 @@ impl Processor {
             Some(end) => text.with_end(end),
             None => text,
         };
-        Ok(Self { image: ImagePreprocessor::from_dir(dir, config)?, chat, text })
+        Ok(Self { image: ImagePreprocessor::from_dir(dir, config, &text)?, chat, text })
     }
 
     /// Returns the ids of a conversation up to where the next answer begins.

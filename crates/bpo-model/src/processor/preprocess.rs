@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
-use super::ProcessorError;
+use super::{ProcessorError, TextProcessor};
 use crate::families::VlmConfig;
 use crate::input::{ImageInput, ImageLayout};
 
@@ -29,12 +29,17 @@ pub(crate) trait Preprocess: Debug + Send + Sync {
 }
 
 impl ImagePreprocessor {
-    /// Reads the settings of a checkpoint directory, for the model of `config`.
+    /// Reads the settings of a checkpoint directory, for the model of `config`. Placeholders of
+    /// images have the tokens of `text`.
     ///
     /// # Errors
     /// Those of [`ImageProcessor::from_dir`](super::ImageProcessor::from_dir).
-    pub fn from_dir(dir: impl AsRef<Path>, config: &VlmConfig) -> Result<Self, ProcessorError> {
-        config.family().preprocessor(dir.as_ref()).map(Self)
+    pub fn from_dir(
+        dir: impl AsRef<Path>,
+        config: &VlmConfig,
+        text: &TextProcessor,
+    ) -> Result<Self, ProcessorError> {
+        config.family().preprocessor(dir.as_ref(), text).map(Self)
     }
 
     /// The preprocessor for the images of a prompt with this many images. Some families prepare

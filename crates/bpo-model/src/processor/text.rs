@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bpo_pairs::Limits;
 use bpo_pairs::files::read_bytes;
@@ -75,10 +76,11 @@ pub fn check_prompt_length(ids: &[u32], limit: usize) -> Result<(), ProcessorErr
     Ok(())
 }
 
-/// The tokenizer of a checkpoint, with the handling of special tokens that every sequence follows.
+/// The tokenizer of a checkpoint, with the handling of special tokens that every sequence follows. A
+/// clone is cheap.
 #[derive(Clone, Debug)]
 pub struct TextProcessor {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// The file of the tokenizer.
     path: PathBuf,
     special: SpecialTokens,
@@ -160,7 +162,7 @@ impl TextProcessor {
             .collect();
         reserved.sort_unstable();
         reserved.dedup();
-        let processor = Self { tokenizer, path, special, prefix, reserved };
+        let processor = Self { tokenizer: tokenizer.into(), path, special, prefix, reserved };
         processor.decode(&processor.prefix, false)?;
         Ok(processor)
     }
@@ -288,6 +290,22 @@ impl TextProcessor {
         guarded(&self.path, || self.tokenizer.decode(ids, skip_special).map_err(tokenize_error))
     }
 
+    /// The id of a token, by its text.
+    pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// Encodes a text that stands for itself: nothing is put in front of it, and no token of it is
+    /// replaced.
+    ///
+    /// # Errors
+    /// [`ProcessorError::Tokenize`] or [`ProcessorError::Tokenizer`] if the tokenizer fails.
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, ProcessorError> {
+        // without offsets, which nothing here needs
+        let encode = || self.tokenizer.encode_fast(text, false).map_err(tokenize_error);
+        Ok(guarded(&self.path, encode)?.get_ids().to_vec())
+    }
+
     fn encode(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
         let image = &self.special.image;
         let text = if image.text == IMAGE_TOKEN {
@@ -296,10 +314,8 @@ impl TextProcessor {
             // our template and many others write `<image>` whatever the token is called
             std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
         };
-        // without offsets, which nothing here needs
-        let encode = || self.tokenizer.encode_fast(text.as_ref(), false).map_err(tokenize_error);
-        let encoding = guarded(&self.path, encode)?;
-        let mut tokens = encoding.get_ids();
+        let encoded = self.encode_plain(&text)?;
+        let mut tokens = encoded.as_slice();
         let mut ids = self.prefix.clone();
         if let Some(bos) = &self.special.bos {
             // some templates write BOS although their tokenizer adds it

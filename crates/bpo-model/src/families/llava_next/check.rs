@@ -6,6 +6,7 @@ use bpo_pairs::Limits;
 
 use super::config::LlavaNextConfig;
 use super::kind::{ASPECT, Kind, PINPOINTS};
+use crate::config_check::ConfigCheck;
 use crate::error::ModelError;
 
 const LIMITS: Limits = Limits::DEFAULT;
@@ -16,28 +17,24 @@ impl LlavaNextConfig {
     /// # Errors
     /// [`ModelError::Unsupported`] and [`ModelError::OverLimit`].
     pub(super) fn check(&self, path: &Path) -> Result<(), ModelError> {
-        let refuse = |key: &str, found: String, supported: String| {
-            Err(ModelError::Unsupported { path: path.into(), key: key.into(), found, supported })
-        };
-        let vision = &self.llava.vision_config;
-        let patches = vision.image_size / vision.patch_size;
-        if self.llava.image_tokens() != patches * patches {
-            let key = "vision_feature_select_strategy";
-            let found = format!("one that gives {} features for a tile", self.llava.image_tokens());
-            let supported = format!("one feature for each of its {} patches", patches * patches);
-            return refuse(key, found, supported);
+        let check = ConfigCheck::new(path);
+        let (vision, features) = (&self.llava.vision_config, self.llava.image_tokens());
+        if features != vision.patches() {
+            let found = format!("one that gives {features} features for a tile");
+            let supported = format!("one feature for each of its {} patches", vision.patches());
+            return check.refuse("vision_feature_select_strategy", found, &supported);
         }
-        let pinpoints = &self.image_grid_pinpoints;
-        if pinpoints.is_empty() {
-            return refuse(PINPOINTS, "empty".to_owned(), "one or more resolutions".to_owned());
+        let resolutions = &self.image_grid_pinpoints;
+        if resolutions.is_empty() {
+            return check.refuse(PINPOINTS, "empty", "one or more resolutions");
         }
-        within(path, PINPOINTS, pinpoints.len(), LIMITS.ids)?;
+        check.within(PINPOINTS, resolutions.len(), LIMITS.ids)?;
         let side = vision.image_size;
-        for [height, width] in pinpoints {
-            within(path, PINPOINTS, height.saturating_mul(*width), LIMITS.resized_pixels)?;
+        for [height, width] in resolutions {
+            check.within(PINPOINTS, height.saturating_mul(*width), LIMITS.resized_pixels)?;
             if [height, width].into_iter().any(|pixels| *pixels == 0 || !pixels.is_multiple_of(side)) {
                 let supported = format!("multiples of vision_config.image_size, which is {side}");
-                return refuse(PINPOINTS, format!("[{height}, {width}]"), supported);
+                return check.refuse(PINPOINTS, format!("[{height}, {width}]"), &supported);
             }
         }
         Ok(())
@@ -48,25 +45,17 @@ impl Kind {
     /// The number in `vision_aspect_ratio`.
     ///
     /// # Errors
-    /// [`ModelError::Unsupported`].
+    /// [`ModelError::Unsupported`] and [`ModelError::OverLimit`].
     pub(super) fn max_tiles(self, ratio: Option<&str>, path: &Path) -> Result<Option<usize>, ModelError> {
         // transformers reads the key in LLaVA-OneVision only
         let Some(ratio) = ratio.filter(|_| self == Self::OneVision) else { return Ok(None) };
-        let number = ratio.strip_prefix("anyres_max_").and_then(|number| number.parse::<usize>().ok());
-        let Some(number) = number.filter(|number| *number > 0) else {
-            let (path, key, found) = (path.into(), ASPECT.to_owned(), ratio.to_owned());
-            let supported = "anyres_max_ and a number, as in anyres_max_9".to_owned();
-            return Err(ModelError::Unsupported { path, key, found, supported });
-        };
-        within(path, ASPECT, number, LIMITS.width)?;
-        Ok(Some(number))
+        let check = ConfigCheck::new(path);
+        let number = ratio.strip_prefix("anyres_max_").and_then(|number| number.parse().ok());
+        match number.filter(|number| *number > 0) {
+            Some(number) => check.within(ASPECT, number, LIMITS.width).map(|()| Some(number)),
+            None => {
+                check.refuse(ASPECT, ratio, "anyres_max_ and a number, as in anyres_max_9").map(|()| None)
+            }
+        }
     }
-}
-
-fn within(path: &Path, key: &str, found: usize, limit: usize) -> Result<(), ModelError> {
-    if found <= limit {
-        return Ok(());
-    }
-    let (path, key) = (path.into(), key.to_owned());
-    Err(ModelError::OverLimit { path, key, found: found as u64, limit: limit as u64 })
 }

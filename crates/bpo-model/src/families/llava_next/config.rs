@@ -17,7 +17,7 @@ use crate::families::llava::LlavaConfig;
 use crate::families::{Family, FamilySpec, Projector};
 use crate::input::ImageInput;
 use crate::json::{from_value, read_json};
-use crate::processor::{Preprocess, ProcessorError, Tiling};
+use crate::processor::{Preprocess, ProcessorError, TextProcessor, Tiling};
 use crate::vision::{TowerSizes, VisionTower};
 
 /// The configuration of LLaVA-NeXT or LLaVA-OneVision. Unknown keys of `config.json` are ignored.
@@ -98,7 +98,7 @@ impl Family for LlavaNextConfig {
         Projector::LlavaNext(LlavaNextProjector::load(weights, &self.llava))
     }
 
-    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError> {
+    fn preprocessor(&self, dir: &Path, _: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {
         Ok(Arc::new(LlavaNextPreprocessor::from_dir(dir, self)?))
     }
 
