@@ -1,13 +1,14 @@
 //! Layers that the language model and vision towers share.
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
 use burn::tensor::activation::{gelu, gelu_approximate, relu};
 use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use crate::checkpoint::WeightLoader;
-use crate::kernels::swish;
+use crate::kernels::{swiglu, swish};
+use crate::lora::{Adapters, Linear};
 
 /// Activation functions, with their names in transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -35,6 +36,51 @@ pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
         Activation::GeluPytorchTanh => gelu_approximate(x),
         Activation::Silu => swish(x, 1.0),
         Activation::Relu => relu(x),
+    }
+}
+
+/// A gated feed-forward layer, `down(act(gate(x)) * up(x))`; with SiLU it is SwiGLU.
+#[derive(Module, Debug)]
+pub(crate) struct GatedMlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    #[module(skip)]
+    act: Activation,
+}
+
+impl GatedMlp {
+    /// Loads the three linears, of the widths `[hidden, inner]`, from below `name`.
+    pub(crate) fn load(
+        weights: &mut WeightLoader,
+        name: &str,
+        [hidden, inner]: [usize; 2],
+        bias: bool,
+        act: Activation,
+    ) -> Self {
+        let mut linear =
+            |part: &str, d_in, d_out| Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, bias);
+        Self {
+            gate_proj: linear("gate_proj", hidden, inner),
+            up_proj: linear("up_proj", hidden, inner),
+            down_proj: linear("down_proj", inner, hidden),
+            act,
+        }
+    }
+
+    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 3] {
+        [&mut self.gate_proj, &mut self.up_proj, &mut self.down_proj]
+    }
+
+    /// Applies the layer to `[.., hidden]`.
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
+        let gate = self.gate_proj.forward(x.clone(), adapters);
+        let up = self.up_proj.forward(x, adapters);
+        let gated = match self.act {
+            Activation::Silu => swiglu(gate, up),
+            other => activate(gate, other) * up,
+        };
+        self.down_proj.forward(gated, adapters)
     }
 }
 

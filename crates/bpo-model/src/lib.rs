@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod checkpoint;
-mod config_check;
 mod decoder;
 mod error;
 mod families;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use crate::layers::Activation;
 
 /// The value of `layer_types` for a layer with the sliding window.
-pub(super) const SLIDING: &str = "sliding_attention";
+pub(crate) const SLIDING_LAYER: &str = "sliding_attention";
 
 /// Configuration of the language model. Missing keys have the defaults of its kind.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -36,6 +36,12 @@ pub struct DecoderConfig {
     pub hidden_act: Activation,
     /// Llama: whether the attention projections have biases. Other kinds do not read it.
     pub attention_bias: bool,
+    /// Whether the projections to queries, keys and values have biases, whatever the output
+    /// projection has. Qwen2's have; no file has this key.
+    pub qkv_bias: bool,
+    /// Whether queries and keys of a head are normalized before rotary positions. Qwen3's are; no
+    /// file has this key.
+    pub qk_norm: bool,
     /// Llama: whether the feed-forward layers have biases. Other kinds do not read it.
     pub mlp_bias: bool,
     /// Whether the embedding is the head.
@@ -61,8 +67,7 @@ pub struct DecoderConfig {
 }
 
 /// The architecture of a language model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecoderKind {
     /// Llama (Touvron et al., 2023), `models/llama` in transformers.
@@ -77,13 +82,19 @@ pub enum DecoderKind {
 }
 
 impl DecoderKind {
-    /// The `model_type` in files.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
+    /// The kind that has a `model_type`. A missing or unknown one stands for Llama, so the caller
+    /// refuses unknown ones.
+    fn named(model_type: Option<&str>) -> Self {
+        match model_type {
+            Some("mistral") => Self::Mistral,
+            Some("qwen2") => Self::Qwen2,
+            _ => Self::Llama,
         }
+    }
+
+    /// Whether the architecture can have a sliding window.
+    pub(crate) fn has_window(self) -> bool {
+        matches!(self, Self::Mistral | Self::Qwen2)
     }
 }
 
@@ -91,8 +102,7 @@ impl DecoderKind {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Keys {
-    #[serde(default)]
-    model_type: DecoderKind,
+    model_type: Option<String>,
     hidden_size: Option<usize>,
     intermediate_size: Option<usize>,
     num_hidden_layers: Option<usize>,
@@ -126,9 +136,10 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(file: D) -> Result<O
 
 impl From<Keys> for DecoderConfig {
     fn from(keys: Keys) -> Self {
-        let default = Self::of_kind(keys.model_type);
+        let default = Self::of_kind(DecoderKind::named(keys.model_type.as_deref()));
+        // other kinds have the biases of their defaults, whatever the file says
+        let of_llama = |key: Option<bool>| key.filter(|_| default.model_type == DecoderKind::Llama);
         Self {
-            model_type: keys.model_type,
             hidden_size: keys.hidden_size.unwrap_or(default.hidden_size),
             intermediate_size: keys.intermediate_size.unwrap_or(default.intermediate_size),
             num_hidden_layers: keys.num_hidden_layers.unwrap_or(default.num_hidden_layers),
@@ -139,8 +150,8 @@ impl From<Keys> for DecoderConfig {
             max_position_embeddings: keys.max_position_embeddings.unwrap_or(default.max_position_embeddings),
             rms_norm_eps: keys.rms_norm_eps.unwrap_or(default.rms_norm_eps),
             hidden_act: keys.hidden_act.unwrap_or(default.hidden_act),
-            attention_bias: keys.attention_bias.unwrap_or(default.attention_bias),
-            mlp_bias: keys.mlp_bias.unwrap_or(default.mlp_bias),
+            attention_bias: of_llama(keys.attention_bias).unwrap_or(default.attention_bias),
+            mlp_bias: of_llama(keys.mlp_bias).unwrap_or(default.mlp_bias),
             tie_word_embeddings: keys.tie_word_embeddings.unwrap_or(default.tie_word_embeddings),
             bos_token_id: keys.bos_token_id.unwrap_or(default.bos_token_id),
             rope_theta: keys.rope_theta,
@@ -150,6 +161,7 @@ impl From<Keys> for DecoderConfig {
             use_sliding_window: keys.use_sliding_window,
             max_window_layers: keys.max_window_layers.unwrap_or(default.max_window_layers),
             layer_types: keys.layer_types,
+            ..default
         }
     }
 }
@@ -177,6 +189,8 @@ impl DecoderConfig {
             rms_norm_eps: 1e-6,
             hidden_act: Activation::Silu,
             attention_bias: false,
+            qkv_bias: false,
+            qk_norm: false,
             mlp_bias: false,
             tie_word_embeddings: false,
             bos_token_id: Some(1),
@@ -203,29 +217,11 @@ impl DecoderConfig {
                 vocab_size: 151_936,
                 max_position_embeddings: 32768,
                 bos_token_id: None,
+                qkv_bias: true,
                 sliding_window: Some(4096),
                 ..llama
             },
         }
-    }
-
-    /// Whether the projections of queries, keys and values have biases.
-    pub(crate) fn has_qkv_bias(&self) -> bool {
-        match self.model_type {
-            DecoderKind::Llama => self.attention_bias,
-            DecoderKind::Mistral => false,
-            DecoderKind::Qwen2 => true,
-        }
-    }
-
-    /// Whether the output projection of attention has a bias.
-    pub(crate) fn has_output_bias(&self) -> bool {
-        self.model_type == DecoderKind::Llama && self.attention_bias
-    }
-
-    /// Whether the feed-forward layers have biases.
-    pub(crate) fn has_mlp_bias(&self) -> bool {
-        self.model_type == DecoderKind::Llama && self.mlp_bias
     }
 
     /// Number of tokens that a token of a layer attends to, itself included. `None` if it attends
@@ -237,7 +233,7 @@ impl DecoderConfig {
             DecoderKind::Qwen2 => {
                 let window = self.sliding_window.filter(|_| self.use_sliding_window == Some(true))?;
                 let slides = match &self.layer_types {
-                    Some(types) => types.get(layer).is_some_and(|kind| kind == SLIDING),
+                    Some(types) => types.get(layer).is_some_and(|kind| kind == SLIDING_LAYER),
                     None => layer >= self.max_window_layers,
                 };
                 slides.then_some(window)
@@ -254,7 +250,7 @@ impl DecoderConfig {
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: Option<f64>,
-    /// `default`, `linear` or `llama3`. Files have this key, `type`, or both: see
+    /// `default`, `linear`, `llama3` or `mrope`. Files have this key, `type`, or both: see
     /// [`kind`](Self::kind).
     pub rope_type: Option<String>,
     /// The kind of scaling in older files (`type`).
@@ -269,6 +265,11 @@ pub struct RopeParameters {
     pub high_freq_factor: Option<f64>,
     /// llama3: the context before the extension.
     pub original_max_position_embeddings: Option<usize>,
+    /// Numbers of frequencies that turn by the temporal, vertical and horizontal position of a
+    /// token (multimodal rotary positions). Without it all turn by one position.
+    pub mrope_section: Option<Vec<usize>>,
+    /// Whether the frequencies of the axes take turns, instead of following each other.
+    pub mrope_interleaved: Option<bool>,
 }
 
 impl DecoderConfig {

@@ -1,11 +1,11 @@
-//! The language model: Llama (Touvron et al., 2023) and the architectures that differ from it in
-//! biases and attention windows, as transformers' `LlamaModel`, `MistralModel` and `Qwen2Model` run
-//! them.
+//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it, and its
+//! relatives with biases, attention windows, norms of queries and keys, or multimodal rotary
+//! positions (`MistralModel`, `Qwen2Model`).
 
 mod attention;
 mod causal;
-mod check;
 mod config;
+mod deepstack;
 mod kv;
 mod layer;
 mod positions;
@@ -15,10 +15,12 @@ mod shared;
 pub(crate) use causal::Masks;
 #[cfg(test)]
 pub(crate) use causal::causal_mask;
+pub(crate) use config::SLIDING_LAYER;
 pub use config::{DecoderConfig, DecoderKind, RopeParameters};
+pub(crate) use deepstack::Deepstack;
 pub(crate) use kv::Placed;
 pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
-pub(crate) use positions::Positions;
+pub(crate) use positions::{Position, Positions};
 pub(crate) use rope::{Rope, RopeTables};
 pub(crate) use shared::Shared;
 
@@ -73,6 +75,7 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `x`: `[rows, tokens, hidden]`
+    /// - `deepstack`: of the tokens of `x`
     /// - `tables`: of the positions of all rows' tokens, `[rows * tokens, 1, head_dim]`
     /// - `masks`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts the tokens in `kv`
     ///   and the new ones
@@ -80,6 +83,7 @@ impl Decoder {
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
+        deepstack: &Deepstack,
         tables: &RopeTables,
         masks: &Masks,
         kv: &mut impl KvStore,
@@ -100,7 +104,7 @@ impl Decoder {
                 let (k, v) = kv.extend(i, split(k), split(v));
                 attention(split(q), k, v, Some(mask), scale).reshape(shape)
             };
-            x = layer.forward(x, tables, 0, &mut attend, adapters);
+            x = deepstack.add(i, layer.forward(x, tables, 0, &mut attend, adapters));
         }
         rms_norm(x, &self.norm)
     }

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
-use super::{Decoder, Masks};
+use super::{Decoder, Deepstack, Masks};
 use crate::gradient_checkpointing::recomputed;
 use crate::kernels::{PrefixLayout, prepared, rms_norm, shared_attention, with_turns};
 use crate::lora::Adapters;
@@ -59,10 +59,12 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `prefix`: `[prefixes, tokens, hidden]`
+    /// - `deepstack`: of the tokens of `prefix`
     /// - `rows`, and the output: `[rows, tokens, hidden]`
     pub(crate) fn forward_shared(
         &self,
         prefix: Tensor<3>,
+        deepstack: &Deepstack,
         rows: Tensor<3>,
         shared: Shared,
         gradient_checkpointing: bool,
@@ -87,10 +89,13 @@ impl Decoder {
                     shared[usize::from(x.device().is_autodiff())].layer(layer, x, last)
                 };
                 x = recomputed(layer, x, Arc::new(forward));
+                // nothing reads prefixes behind the last layer
+                x = if last { x } else { deepstack.add(number, x) };
             }
         } else {
             for (number, layer) in self.layers.iter().enumerate() {
                 x = shared.layer(layer, x, last(number));
+                x = if last(number) { x } else { deepstack.add(number, x) };
             }
         }
         rms_norm(x, &self.norm).reshape(shape)

@@ -1,6 +1,7 @@
 //! The supported model families. Each is a folder with its configuration, its projector, its image
 //! preprocessor and its names.
 
+pub(crate) mod check;
 mod config;
 mod detect;
 pub(crate) mod llava;

@@ -39,11 +39,11 @@ impl Vlm {
         let features = self.encode_images(&images.iter().collect::<Vec<_>>(), adapters);
         let features = features.map(|features| self.project(&features, &layouts, adapters));
         let own: Vec<usize> = (0..images.len()).collect();
-        let x = self.embed(&[sequence.to_vec()], &[&own], features.as_ref())?;
+        let (x, deepstack) = self.embed(&[sequence.to_vec()], &[&own], features.as_ref())?;
         let positions = self.config().family().positions(sequence, &layouts);
         let tables = self.rope().tables(&[positions], self.dtype(), &device);
         let masks = Masks::new(&self.language_model, &[0], [0, 0, sequence.len()], &[], &device);
-        let hidden = self.language_model.forward(x, &tables, &masks, &mut NoKv, adapters);
+        let hidden = self.language_model.forward(x, &deepstack, &tables, &masks, &mut NoKv, adapters);
         Ok(self.head(hidden.squeeze_dim::<2>(0), adapters))
     }
 
@@ -126,7 +126,7 @@ impl Vlm {
         let batch = &batch.tokens;
 
         let inputs: Vec<_> = batch.rows.iter().map(|row| row.inputs.clone()).collect();
-        let rows = self.embed(&inputs, &vec![&[][..]; inputs.len()], None)?;
+        let (rows, nothing) = self.embed(&inputs, &vec![&[][..]; inputs.len()], None)?;
         let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
         let tables = |positions: &[Positions]| self.rope().tables(positions, dtype, &device);
         // completions follow the prefix of their group, which is computed once
@@ -139,10 +139,11 @@ impl Vlm {
         let row_masks = masks(&lens, [before, 0, batch.width]);
         if before == 0 {
             let tables = tables(&positions.collect::<Vec<_>>());
-            return Ok(self.language_model.forward(rows, &tables, &row_masks, &mut NoKv, adapters));
+            let decoder = &self.language_model;
+            return Ok(decoder.forward(rows, &nothing, &tables, &row_masks, &mut NoKv, adapters));
         }
         let images: Vec<_> = batch.images_of_group.iter().map(Vec::as_slice).collect();
-        let prefix = self.embed(&batch.prefixes, &images, features.as_ref())?;
+        let (prefix, deepstack) = self.embed(&batch.prefixes, &images, features.as_ref())?;
         let of_prefixes = batch.positions.iter().map(|positions| positions.padded(before));
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
         let tables = tables(&of_prefixes.chain(positions).collect::<Vec<_>>());
@@ -165,7 +166,8 @@ impl Vlm {
             layout,
             adapters,
         };
-        Ok(self.language_model.forward_shared(prefix, rows, shared, self.uses_gradient_checkpointing()))
+        let recompute = self.uses_gradient_checkpointing();
+        Ok(self.language_model.forward_shared(prefix, &deepstack, rows, shared, recompute))
     }
 
     /// Applies the head to completion tokens only, in chunks.

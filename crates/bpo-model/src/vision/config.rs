@@ -1,11 +1,8 @@
 //! The configuration of vision towers that are vision transformers, with the defaults of
 //! transformers (`models/clip/configuration_clip.py`, `models/siglip/configuration_siglip.py`).
 
-use bpo_pairs::Limits;
 use serde::Deserialize;
 
-use crate::config_check::ConfigCheck;
-use crate::error::ModelError;
 use crate::layers::Activation;
 
 /// Configuration of a vision transformer. Missing keys have the defaults of its kind.
@@ -115,33 +112,5 @@ impl VitConfig {
     /// Number of tokens within the tower: the patches, and the class token of CLIP.
     pub fn tokens(&self) -> usize {
         self.patches() + usize::from(self.model_type == VitKind::Clip)
-    }
-
-    /// Checks sizes and their relations, under the keys of `vision_config`.
-    ///
-    /// # Errors
-    /// [`ModelError::Unsupported`] or [`ModelError::OverLimit`] for the first value that cannot be
-    /// used.
-    pub(crate) fn check(&self, check: &ConfigCheck<'_>) -> Result<(), ModelError> {
-        const LIMITS: Limits = Limits::DEFAULT;
-        check.sizes(&[
-            ("vision_config.hidden_size", self.hidden_size, LIMITS.width),
-            ("vision_config.intermediate_size", self.intermediate_size, LIMITS.width),
-            ("vision_config.num_attention_heads", self.num_attention_heads, LIMITS.heads),
-            ("vision_config.num_hidden_layers", self.num_hidden_layers, LIMITS.layers),
-            ("vision_config.num_channels", self.num_channels, LIMITS.width),
-            ("vision_config.image_size", self.image_size, LIMITS.image_side),
-            ("vision_config.patch_size", self.patch_size, LIMITS.image_side),
-        ])?;
-        // the side is bounded, so the product fits
-        check.within("vision_config.image_size (patches of an image)", self.patches(), LIMITS.width)?;
-        if self.image_size < self.patch_size {
-            return check.refuse("vision_config.image_size", self.image_size, "at least patch_size");
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let supported = "a multiple of num_attention_heads";
-            return check.refuse("vision_config.hidden_size", self.hidden_size, supported);
-        }
-        Ok(())
     }
 }

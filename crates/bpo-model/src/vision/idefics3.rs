@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(buckets(25, 25), expected);
     }
 
-    /// The digest is that of torch 2.13's `bucketize` for all counts to 128.
+    /// The digest is that of torch 2.9's `bucketize` for all counts to 128.
     #[test]
     fn buckets_are_those_of_torch() {
         let mut digest = 0xcbf2_9ce4_8422_2325_u64;

@@ -111,15 +111,21 @@ impl VisionTower {
     }
 }
 
+/// Most values of pixels that a vision tower takes at a time (10 tiles of 512 x 512 pixels). An image
+/// may have many tiles, and the tower's memory grows with their number.
+const PIXELS_AT_A_TIME: usize = 8 << 20;
+
 /// Computes the features of images whose tiles all have one size. `forward` maps pixels `[tiles,
 /// channels, height, width]` to features `[tiles, tokens, width]`.
 fn of_tiles(
     images: &[&ImageInput],
     device: &Device,
-    forward: impl FnOnce(Tensor<4>) -> Tensor<3>,
+    forward: impl Fn(Tensor<4>) -> Tensor<3>,
 ) -> Option<PackedFeatures> {
     let tiles: Vec<_> = images.iter().flat_map(|image| &image.tiles).collect();
-    let features = forward(pixel_tensor(&tiles, device)?);
+    let at_a_time = PIXELS_AT_A_TIME / tiles.first()?.data.len().max(1);
+    let pixels = tiles.chunks(at_a_time.max(1)).filter_map(|tiles| pixel_tensor(tiles, device));
+    let features = Tensor::cat(pixels.map(forward).collect(), 0);
     let [tiles, tokens, width] = features.dims();
     let rows = images.iter().map(|image| image.tiles.len() * tokens);
     Some(PackedFeatures::new(features.reshape([tiles * tokens, width]), rows))

@@ -5,8 +5,8 @@ use std::path::Path;
 use bpo_pairs::Limits;
 
 use super::config::LlavaConfig;
-use crate::config_check::ConfigCheck;
 use crate::error::ModelError;
+use crate::families::check::Check;
 
 impl LlavaConfig {
     /// Checks sizes, their relations and the rotary settings.
@@ -15,9 +15,9 @@ impl LlavaConfig {
     /// [`ModelError::Unsupported`] for the first value that cannot be used, and
     /// [`ModelError::OverLimit`] for the first size above its limit.
     pub(in crate::families) fn check(&self, path: &Path) -> Result<(), ModelError> {
-        let check = ConfigCheck::new(path);
-        self.vision_config.check(&check)?;
-        self.text_config.check(&check)?;
+        let check = Check { path };
+        check.vit(&self.vision_config)?;
+        check.decoder(&self.text_config, "text_config.")?;
         let layers = self.feature_layers();
         check.within("vision_feature_layer (layers)", layers.len(), Limits::DEFAULT.layers)?;
         if layers.is_empty() || layers.iter().any(|layer| *layer > self.vision_config.num_hidden_layers) {

@@ -6,7 +6,7 @@ use bpo_pairs::Limits;
 
 use super::config::LlavaNextConfig;
 use super::kind::{ASPECT, Kind, PINPOINTS};
-use crate::config_check::ConfigCheck;
+use crate::families::check::Check;
 use crate::error::ModelError;
 
 const LIMITS: Limits = Limits::DEFAULT;
@@ -17,7 +17,7 @@ impl LlavaNextConfig {
     /// # Errors
     /// [`ModelError::Unsupported`] and [`ModelError::OverLimit`].
     pub(super) fn check(&self, path: &Path) -> Result<(), ModelError> {
-        let check = ConfigCheck::new(path);
+        let check = Check { path };
         let (vision, features) = (&self.llava.vision_config, self.llava.image_tokens());
         if features != vision.patches() {
             let found = format!("one that gives {features} features for a tile");
@@ -49,7 +49,7 @@ impl Kind {
     pub(super) fn max_tiles(self, ratio: Option<&str>, path: &Path) -> Result<Option<usize>, ModelError> {
         // transformers reads the key in LLaVA-OneVision only
         let Some(ratio) = ratio.filter(|_| self == Self::OneVision) else { return Ok(None) };
-        let check = ConfigCheck::new(path);
+        let check = Check { path };
         let number = ratio.strip_prefix("anyres_max_").and_then(|number| number.parse().ok());
         match number.filter(|number| *number > 0) {
             Some(number) => check.within(ASPECT, number, LIMITS.width).map(|()| Some(number)),
