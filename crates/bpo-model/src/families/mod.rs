@@ -6,7 +6,6 @@ mod config;
 mod detect;
 pub(crate) mod llava;
 pub(crate) mod llava_next;
-mod llava_onevision;
 mod projector;
 pub(crate) mod smolvlm;
 pub(crate) mod spec;
@@ -21,8 +20,14 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 5] =
-    [&llava::SPEC, &llava_next::SPEC, &llava_onevision::SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
+pub(crate) static FAMILIES: [&FamilySpec; 6] = [
+    &llava::LLAVA,
+    &llava::VIP_SPEC,
+    &llava_next::NEXT,
+    &llava_next::ONEVISION,
+    &smolvlm::IDEFICS3,
+    &smolvlm::SMOLVLM,
+];
 
 impl FamilySpec {
     /// The family with a `model_type`.

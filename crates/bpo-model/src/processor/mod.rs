@@ -32,7 +32,7 @@ use bpo_pairs::Turn;
 pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
-pub(crate) use image::{Levels, check_pixels};
+pub(crate) use image::{Levels, check_class, check_pixels};
 pub use preprocess::ImagePreprocessor;
 pub(crate) use preprocess::Preprocess;
 pub(crate) use sources::{PROCESSOR, image_settings, warn_of};

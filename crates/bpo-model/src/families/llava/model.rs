@@ -1,18 +1,21 @@
-//! LLaVA-1.5's projector: two linears with an activation between.
+//! LLaVA's projector: two linears with an activation between; in ViP-LLaVA after a layer norm.
 
 use burn::module::Module;
+use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
 use super::config::LlavaConfig;
 use crate::checkpoint::WeightLoader;
 use crate::input::ImageLayout;
-use crate::layers::{Activation, activate};
+use crate::layers::{Activation, activate, layer_norm, normed};
 use crate::lora::{Adapters, Linear};
 use crate::vlm::{PROJECTOR, PackedFeatures};
 
 /// Maps image features to the language model's width.
 #[derive(Module, Debug)]
 pub struct LlavaProjector {
+    /// Normalizes image features, in ViP-LLaVA.
+    projector_layernorm: Option<LayerNorm>,
     /// From the vision tower's width to the language model's.
     pub linear_1: Linear,
     /// Within the language model's width.
@@ -24,8 +27,12 @@ pub struct LlavaProjector {
 impl LlavaProjector {
     /// Loads the weights.
     pub(super) fn load(weights: &mut WeightLoader, config: &LlavaConfig) -> Self {
+        let norm = config.projector_layernorm_eps.map(|epsilon| {
+            let width = config.vision_config.hidden_size * config.feature_layers().len();
+            layer_norm(weights, &format!("{PROJECTOR}.projector_layernorm"), width, epsilon)
+        });
         let [linear_1, linear_2] = config.projector_linears(weights);
-        Self { linear_1, linear_2, act: config.projector_hidden_act }
+        Self { projector_layernorm: norm, linear_1, linear_2, act: config.projector_hidden_act }
     }
 
     /// Projects each feature to one image token.
@@ -39,6 +46,10 @@ impl LlavaProjector {
         let [rows, width] = values.dims();
         // every image has as many features
         let values = values.reshape([count, rows / count, width]);
+        let values = match &self.projector_layernorm {
+            Some(norm) => normed(norm, values),
+            None => values,
+        };
         let values = project_features([&self.linear_1, &self.linear_2], self.act, values, adapters);
         let values = values.flatten::<2>(0, 1);
         PackedFeatures::new(values, images.iter().map(|image| image.tokens()))

@@ -6,8 +6,8 @@ use bpo_pairs::Limits;
 
 use super::config::LlavaNextConfig;
 use super::kind::{ASPECT, Kind, PINPOINTS};
-use crate::families::check::Check;
 use crate::error::ModelError;
+use crate::families::check::Check;
 
 const LIMITS: Limits = Limits::DEFAULT;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::kind::{Kind, PINPOINTS};
+use super::kind::Kind;
 use super::model::LlavaNextProjector;
 use super::preprocess::LlavaNextPreprocessor;
 use crate::checkpoint::WeightLoader;
@@ -47,10 +47,7 @@ impl LlavaNextConfig {
     /// Reads a `config.json` of a family and checks that the model is supported.
     pub(crate) fn read(path: &Path, kind: Kind) -> Result<Self, ModelError> {
         let mut json: Map<String, Value> = read_json(path)?;
-        json.retain(|key, value| key != PINPOINTS || !value.is_null());
-        for (key, default) in kind.defaults() {
-            json.entry(key).or_insert(default);
-        }
+        kind.add_defaults(&mut json);
         let json = json.into();
         let llava: LlavaConfig = from_value(&json, path, "")?;
         llava.check(path)?;

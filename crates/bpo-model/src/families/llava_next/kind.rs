@@ -1,10 +1,9 @@
 //! The families whose images are split into tiles, and how they differ.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::SPEC;
+use super::{NEXT, ONEVISION};
 use crate::families::FamilySpec;
-use crate::families::llava_onevision::SPEC as ONEVISION;
 
 /// A family whose images are split into tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,33 +14,55 @@ pub(crate) enum Kind {
     OneVision,
 }
 
+/// The key of the resolutions.
+pub(super) const PINPOINTS: &str = "image_grid_pinpoints";
+/// The key of the most tiles whose features are kept.
+pub(super) const ASPECT: &str = "vision_aspect_ratio";
+
 impl Kind {
     pub(super) fn spec(self) -> &'static FamilySpec {
         match self {
-            Self::Next => &SPEC,
+            Self::Next => &NEXT,
             Self::OneVision => &ONEVISION,
         }
     }
 
-    /// Default values of `config.json` that differ from those of LLaVA-1.5:
-    /// `configuration_llava_next.py` and `configuration_llava_onevision.py`.
-    pub(super) fn defaults(self) -> Vec<(&'static str, Value)> {
+    /// The class of the image processor.
+    pub(super) fn image_processor(self) -> &'static str {
         match self {
-            Self::Next => vec![(PINPOINTS, json!(NEXT_RESOLUTIONS))],
-            Self::OneVision => vec![
-                (PINPOINTS, json!(self.resolutions())),
-                (ASPECT, json!("anyres_max_9")),
-                ("image_token_index", json!(151_646)),
-                ("vision_feature_layer", json!(-1)),
-                ("vision_feature_select_strategy", json!("full")),
-            ],
+            Self::Next => "LlavaNextImageProcessor",
+            Self::OneVision => "LlavaOnevisionImageProcessor",
+        }
+    }
+
+    /// Adds the keys that a `config.json` leaves out and whose defaults are not those of LLaVA:
+    /// `configuration_llava_next.py` and `configuration_llava_onevision.py` in transformers.
+    pub(super) fn add_defaults(self, config: &mut Map<String, Value>) {
+        // files may have null for the default
+        config.retain(|key, value| key != PINPOINTS || !value.is_null());
+        config.entry(PINPOINTS).or_insert(json!(self.resolutions()));
+        if self == Self::Next {
+            return;
+        }
+        for (key, default) in [
+            (ASPECT, json!("anyres_max_9")),
+            ("image_token_index", json!(151_646)),
+            ("vision_feature_layer", json!(-1)),
+            ("vision_feature_select_strategy", json!("full")),
+        ] {
+            config.entry(key).or_insert(default);
+        }
+        for (part, kind) in [("vision_config", "siglip_vision_model"), ("text_config", "qwen2")] {
+            if let Some(part) = config.get_mut(part).and_then(Value::as_object_mut) {
+                part.entry("model_type").or_insert(json!(kind));
+            }
         }
     }
 
     /// The default resolutions of the model and of the image processor, `[height, width]`.
     pub(super) fn resolutions(self) -> Vec<[usize; 2]> {
         match self {
-            Self::Next => NEXT_RESOLUTIONS.to_vec(),
+            Self::Next => vec![[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
             Self::OneVision => {
                 (1..7).flat_map(|rows| (1..7).map(move |columns| [rows, columns].map(|n| n * 384))).collect()
             }
@@ -53,10 +74,3 @@ impl Kind {
         self == Self::OneVision
     }
 }
-
-/// The key of the resolutions.
-pub(super) const PINPOINTS: &str = "image_grid_pinpoints";
-/// The key of the most tiles whose features are kept.
-pub(super) const ASPECT: &str = "vision_aspect_ratio";
-
-const NEXT_RESOLUTIONS: [[usize; 2]; 5] = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]];

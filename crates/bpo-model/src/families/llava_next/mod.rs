@@ -13,4 +13,4 @@ mod spec;
 pub use config::LlavaNextConfig;
 pub(crate) use kind::Kind;
 pub use model::LlavaNextProjector;
-pub(crate) use spec::SPEC;
+pub(crate) use spec::{NEXT, ONEVISION};

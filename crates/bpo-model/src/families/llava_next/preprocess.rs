@@ -11,7 +11,7 @@ use super::kind::PINPOINTS;
 use crate::input::{ImageInput, ImageLayout};
 use crate::json::{JsonError, from_value, shown};
 use crate::processor::{
-    Aspect, ImageProcessor, Preprocess, ProcessorError, TileGrid, Tiling, image_settings,
+    Aspect, ImageProcessor, Preprocess, ProcessorError, TileGrid, Tiling, check_class, image_settings,
 };
 
 /// The image processor, and how images are split.
@@ -37,10 +37,12 @@ impl LlavaNextPreprocessor {
     /// Reads the image processor of a checkpoint directory.
     ///
     /// # Errors
-    /// Those of [`ImageProcessor::from_dir`]; [`ProcessorError::Json`] if the image processor splits
-    /// images in another way than the model.
+    /// Those of [`ImageProcessor::from_dir`]; [`ProcessorError::Json`] for the image processor of
+    /// another family, and if it splits images in another way than the model.
     pub(super) fn from_dir(dir: &Path, config: &LlavaNextConfig) -> Result<Self, ProcessorError> {
-        let image = ImageProcessor::from_dir(dir)?;
+        let class = config.kind.image_processor();
+        check_class(dir, &[class])?;
+        let image = ImageProcessor::of_class(dir, class)?;
         check_resolutions(dir, config)?;
         let (tiling, image_token) = (config.tiling(), config.llava.image_token());
         Ok(Self { image, tiling, image_token, splits_only_one: config.kind.splits_only_one() })

@@ -143,14 +143,18 @@ fn the_image_tokens_of_a_tile_are_checked() {
         let dir = checkpoint(&levels(), &processor);
         let config = VlmConfig::from_dir(dir.path()).unwrap();
         let error = Processor::from_dir(dir.path(), &config).unwrap_err().to_string();
-        assert!(error.contains("image_seq_len") && error.contains("expected 4") && error.contains(found), "{error}");
+        assert!(
+            error.contains("image_seq_len") && error.contains("expected 4") && error.contains(found),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn a_tokenizer_without_the_token_around_images_is_refused() {
     let dir = checkpoint(&levels(), &json!({"image_seq_len": 4}));
-    std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"bos_token": "<s>", "eos_token": "</s>"}"#).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"bos_token": "<s>", "eos_token": "</s>"}"#)
+        .unwrap();
     let config = VlmConfig::from_dir(dir.path()).unwrap();
     let error = Processor::from_dir(dir.path(), &config).unwrap_err().to_string();
     assert!(error.contains("<fake_token_around_image>"), "{error}");

@@ -6,6 +6,7 @@ use crate::families::spec::{FamilySpec, PartNames, Targets};
 /// Idefics3 and SmolVLM, `Idefics3ForConditionalGeneration` in transformers.
 pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
     model_type: "idefics3",
+    title: "Idefics3 and SmolVLM",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::Idefics3).map(Into::into),
     class: "Idefics3ForConditionalGeneration",
     module: "transformers.models.idefics3.modeling_idefics3",
@@ -15,6 +16,7 @@ pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
 /// SmolVLM2, `SmolVLMForConditionalGeneration` in transformers.
 pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
     model_type: "smolvlm",
+    title: "SmolVLM2",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     class: "SmolVLMForConditionalGeneration",
     module: "transformers.models.smolvlm.modeling_smolvlm",
@@ -24,6 +26,7 @@ pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
 /// What both have in common.
 const SMOLVLM_NAMES: FamilySpec = FamilySpec {
     model_type: "",
+    title: "",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     // transformers does not look at the kind of the vision tower
     kinds: &[("text_config.model_type", &["llama", "mistral", "qwen2"])],
