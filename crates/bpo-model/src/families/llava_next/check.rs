@@ -59,3 +59,62 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::families::Family;
+
+    /// Reads a small configuration with other values at some of its keys.
+    fn read(kind: Kind, changes: &[(&str, Value)]) -> Result<LlavaNextConfig, ModelError> {
+        let part = json!({"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2});
+        let mut config = json!({"vision_config": part, "text_config": part, PINPOINTS: [[60, 30]]});
+        config["vision_config"]["image_size"] = json!(30);
+        config["vision_config"]["patch_size"] = json!(7);
+        for (key, value) in changes {
+            config[*key] = value.clone();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        LlavaNextConfig::read(&path, kind)
+    }
+
+    #[test]
+    fn missing_keys_have_the_defaults_of_their_family() {
+        let [next, onevision] = [Kind::Next, Kind::OneVision].map(|kind| read(kind, &[]).unwrap());
+        assert_eq!((next.image_token(), next.max_tiles, next.tower_sizes().tokens), (32_000, None, 17));
+        let found = (onevision.image_token(), onevision.max_tiles, onevision.tower_sizes().tokens);
+        assert_eq!(found, (151_646, Some(9), 16));
+        assert_eq!(next.llava.feature_layers(), [11]);
+        assert_eq!(onevision.llava.feature_layers(), [12]);
+        // the default resolutions are those of another side
+        for kind in [Kind::Next, Kind::OneVision] {
+            let error = read(kind, &[(PINPOINTS, Value::Null)]).unwrap_err().to_string();
+            assert!(error.contains(PINPOINTS) && error.contains("which is 30"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_name_their_key() {
+        for (kind, key, value) in [
+            (Kind::Next, PINPOINTS, json!([])),
+            (Kind::Next, PINPOINTS, json!([[30, 0]])),
+            (Kind::Next, PINPOINTS, json!([[30, 45]])),
+            (Kind::Next, PINPOINTS, json!([[u64::MAX, 30]])),
+            (Kind::Next, PINPOINTS, json!([[30, 30, 30]])),
+            (Kind::Next, "vision_feature_select_strategy", json!("full")),
+            (Kind::OneVision, "vision_feature_select_strategy", json!("default")),
+            (Kind::OneVision, ASPECT, json!("pad")),
+            (Kind::OneVision, ASPECT, json!("anyres_max_0")),
+            (Kind::OneVision, ASPECT, json!("anyres_max_99999999999")),
+        ] {
+            let error = read(kind, &[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("config.json"), "{key}: {error}");
+        }
+        // LLaVA-NeXT does not have the key
+        assert!(read(Kind::Next, &[(ASPECT, json!("pad"))]).is_ok());
+    }
+}
