@@ -8,7 +8,7 @@ use bpo_distort::{DistortError, Distortion, Input, StageSeed};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::processor::{ImagePreprocessor, PixelValues};
+use crate::processor::{ImagePreprocessor, PixelValues, TileGrid};
 
 /// A tokenized prompt and its images.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct ImageLayout {
     placeholder: Arc<[u32]>,
     tokens: usize,
     tiles: usize,
+    /// The tiles of an image whose features lie in a grid.
+    grid: Option<TileGrid>,
 }
 
 /// An image as the vision tower takes it, with what is done to its features.
@@ -83,7 +85,18 @@ impl ImageLayout {
     /// a row that the projector gives for one of the `tiles` of the image.
     pub fn with_placeholder(image_token: u32, placeholder: Vec<u32>, tiles: usize) -> Self {
         let tokens = placeholder.iter().filter(|id| **id == image_token).count();
-        Self { placeholder: placeholder.into(), tokens, tiles }
+        Self { placeholder: placeholder.into(), tokens, tiles, grid: None }
+    }
+
+    /// Creates the layout of an image whose features lie in a grid of tiles.
+    pub(crate) fn of_grid(image_token: u32, grid: TileGrid) -> Self {
+        let placeholder = vec![image_token; grid.tokens()];
+        Self { grid: Some(grid), ..Self::with_placeholder(image_token, placeholder, grid.tiles()) }
+    }
+
+    /// The tiles of an image whose features lie in a grid.
+    pub(crate) fn grid(&self) -> Option<TileGrid> {
+        self.grid
     }
 
     /// Number of tiles that the vision tower takes.

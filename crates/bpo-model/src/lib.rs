@@ -25,6 +25,7 @@ pub use checkpoint::{TensorEntry, WeightIndex};
 pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::llava_next::{LlavaNextConfig, LlavaNextProjector};
 pub use families::smolvlm::{SmolVlmConfig, SmolVlmKind, SmolVlmProjector, SmolVlmVisionConfig};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};

@@ -202,7 +202,7 @@ class Reference:
 
     def inputs(self, text, case):
         images = [self.images[name] for name in case["images"]]
-        inputs = self.processor(images=images or None, text=[text], return_tensors="pt")
+        inputs = self.processor(images=[images] if images else None, text=[text], return_tensors="pt")
         bos = self.processor.tokenizer.bos_token_id
         if bos is not None and inputs["input_ids"][0, :2].tolist() == [bos, bos]:
             for key in ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"):

@@ -163,8 +163,8 @@ fn config_json_is_checked_before_the_processor() {
             }
         })
     };
-    edit_config(&|config| config["model_type"] = "llava_next".into()).fails_naming(&[
-        "config.json: model_type is llava_next",
+    edit_config(&|config| config["model_type"] = "llava_next_video".into()).fails_naming(&[
+        "config.json: model_type is llava_next_video",
         "LLaVA-NeXT",
         "llava-hf/llava-1.5-7b-hf",
     ]);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::llava::LlavaConfig;
+use super::llava_next::LlavaNextConfig;
 use super::smolvlm::SmolVlmConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
@@ -19,6 +20,8 @@ use crate::vision::{TowerSizes, VisionTower};
 pub enum VlmConfig {
     /// LLaVA-1.5.
     Llava(LlavaConfig),
+    /// LLaVA-NeXT or LLaVA-OneVision.
+    LlavaNext(LlavaNextConfig),
     /// Idefics3, SmolVLM and SmolVLM2.
     SmolVlm(SmolVlmConfig),
 }
@@ -81,6 +84,7 @@ impl VlmConfig {
     pub(crate) fn family(&self) -> &dyn Family {
         match self {
             Self::Llava(config) => config,
+            Self::LlavaNext(config) => config,
             Self::SmolVlm(config) => config,
         }
     }
@@ -157,6 +161,12 @@ impl VlmConfig {
 impl From<LlavaConfig> for VlmConfig {
     fn from(config: LlavaConfig) -> Self {
         Self::Llava(config)
+    }
+}
+
+impl From<LlavaNextConfig> for VlmConfig {
+    fn from(config: LlavaNextConfig) -> Self {
+        Self::LlavaNext(config)
     }
 }
 

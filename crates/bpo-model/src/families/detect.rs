@@ -96,10 +96,8 @@ fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 
 /// The name of a model family.
 fn known(model_type: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 11] = [
-        ("llava_next", "LLaVA-NeXT, also called LLaVA-1.6"),
+    const NAMES: [(&str, &str); 9] = [
         ("llava_next_video", "LLaVA-NeXT-Video"),
-        ("llava_onevision", "LLaVA-OneVision"),
         ("vipllava", "ViP-LLaVA"),
         ("video_llava", "Video-LLaVA"),
         ("qwen2_vl", "Qwen2-VL"),

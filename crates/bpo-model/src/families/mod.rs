@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod config;
 mod detect;
 pub(crate) mod llava;
+pub(crate) mod llava_next;
 mod projector;
 pub(crate) mod smolvlm;
 pub(crate) mod spec;
@@ -19,8 +20,14 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 4] =
-    [&llava::LLAVA, &llava::VIP_SPEC, &smolvlm::IDEFICS3, &smolvlm::SMOLVLM];
+pub(crate) static FAMILIES: [&FamilySpec; 6] = [
+    &llava::LLAVA,
+    &llava::VIP_SPEC,
+    &llava_next::NEXT,
+    &llava_next::ONEVISION,
+    &smolvlm::IDEFICS3,
+    &smolvlm::SMOLVLM,
+];
 
 impl FamilySpec {
     /// The family with a `model_type`.

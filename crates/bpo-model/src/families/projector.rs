@@ -1,6 +1,7 @@
 //! The projector of a model of any family.
 
 use super::llava::LlavaProjector;
+use super::llava_next::LlavaNextProjector;
 use super::smolvlm::SmolVlmProjector;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
@@ -12,11 +13,13 @@ use crate::vlm::{PackedFeatures, module_enum};
 pub enum Projector {
     /// LLaVA-1.5's.
     Llava(LlavaProjector),
+    /// That of LLaVA-NeXT and LLaVA-OneVision.
+    LlavaNext(LlavaNextProjector),
     /// Idefics3's connector.
     SmolVlm(SmolVlmProjector),
 }
 
-module_enum!(Projector { Llava, SmolVlm });
+module_enum!(Projector { Llava, LlavaNext, SmolVlm });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -28,6 +31,7 @@ impl Projector {
     ) -> PackedFeatures {
         match self {
             Self::Llava(projector) => projector.project(features, images, adapters),
+            Self::LlavaNext(projector) => projector.project(features, images, adapters),
             Self::SmolVlm(projector) => projector.project(features, images, adapters),
         }
     }
@@ -36,6 +40,7 @@ impl Projector {
     pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let linears = match self {
             Self::Llava(projector) => Vec::from(projector.linears_mut()),
+            Self::LlavaNext(projector) => Vec::from(projector.linears_mut()),
             Self::SmolVlm(projector) => Vec::from(projector.linears_mut()),
         };
         linears.into_iter()

@@ -41,7 +41,7 @@ pub struct FamilySpec {
 }
 
 /// The names of a part of the model. Each is the prefix of the names of all modules in the part.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct PartNames {
     /// The path in [`Vlm`](crate::Vlm).
     pub(crate) path: &'static str,
@@ -61,7 +61,7 @@ impl PartNames {
 }
 
 /// Regular expressions of the presets of [`TargetModules`](crate::TargetModules).
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Targets {
     /// Every linear of the language model except the head.
     pub(crate) all_linear: &'static str,

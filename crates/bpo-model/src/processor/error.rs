@@ -152,6 +152,17 @@ pub enum ProcessorError {
         /// Rows.
         height: u32,
     },
+    /// The image is so long that nothing is left of its other side when it is resized for tiles.
+    #[error(
+        "the image of {width}x{height} pixels is too long for the resolutions in `image_grid_pinpoints`: nothing is left \
+         of its shorter side"
+    )]
+    NoResolution {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
     /// The resized image would take too much memory.
     #[error("the image would be resized to {width}x{height} pixels, the limit is {limit} pixels")]
     ImageTooLarge {

@@ -14,7 +14,7 @@ impl LlavaConfig {
     /// # Errors
     /// [`ModelError::Unsupported`] for the first value that cannot be used, and
     /// [`ModelError::OverLimit`] for the first size above its limit.
-    pub(super) fn check(&self, path: &Path) -> Result<(), ModelError> {
+    pub(in crate::families) fn check(&self, path: &Path) -> Result<(), ModelError> {
         let check = Check { path };
         check.vit(&self.vision_config)?;
         check.decoder(&self.text_config, "text_config.")?;

@@ -11,5 +11,6 @@ mod vip;
 
 pub use config::{FeatureLayer, FeatureSelect, LlavaConfig};
 pub use model::LlavaProjector;
+pub(crate) use model::project_features;
 pub(crate) use spec::LLAVA;
 pub(crate) use vip::VIP_SPEC;

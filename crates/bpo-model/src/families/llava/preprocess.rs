@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use image::RgbImage;
-use serde_json::Value;
 
 use super::config::LlavaConfig;
 use crate::input::{ImageInput, ImageLayout};
-use crate::json::JsonError;
-use crate::processor::{ImageProcessor, Preprocess, ProcessorError, image_settings};
+use crate::processor::{ImageProcessor, Preprocess, ProcessorError, check_class};
 
 /// The image processor of CLIP or SigLIP, and the tokens that every image has.
 #[derive(Clone, Debug)]
@@ -24,24 +22,9 @@ impl LlavaPreprocessor {
     /// [`ProcessorError::Json`] for the image processor of another family; those of
     /// [`ImageProcessor::from_dir`].
     pub(super) fn from_dir(dir: &Path, config: &LlavaConfig) -> Result<Self, ProcessorError> {
-        check_type(dir)?;
+        check_class(dir, &["CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"])?;
         Ok(Self { image: ImageProcessor::from_dir(dir)?, layout: config.layout() })
     }
-}
-
-/// Refuses image processors that would prepare images in another way.
-fn check_type(dir: &Path) -> Result<(), ProcessorError> {
-    const KEY: &str = "image_processor_type";
-    const KNOWN: [&str; 3] = ["CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"];
-    let Some((path, key, settings)) = image_settings(dir)?.into_iter().next() else { return Ok(()) };
-    let Some(found) = settings.get(KEY).and_then(Value::as_str) else { return Ok(()) };
-    // by the library that computes it
-    let name = ["Fast", "Pil"].iter().find_map(|end| found.strip_suffix(end)).unwrap_or(found);
-    if KNOWN.contains(&name) {
-        return Ok(());
-    }
-    let key = if key.is_empty() { KEY.to_owned() } else { format!("{key}.{KEY}") };
-    Err(JsonError::Value { path, key, expected: KNOWN.join(", "), found: found.to_owned() }.into())
 }
 
 impl Preprocess for LlavaPreprocessor {

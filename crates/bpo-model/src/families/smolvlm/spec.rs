@@ -7,6 +7,7 @@ use crate::families::spec::{FamilySpec, PartNames, Targets};
 pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
     title: "Idefics3 and SmolVLM",
     model_type: "idefics3",
+    title: "Idefics3 and SmolVLM",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::Idefics3).map(Into::into),
     class: "Idefics3ForConditionalGeneration",
     module: "transformers.models.idefics3.modeling_idefics3",
@@ -17,6 +18,7 @@ pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
 pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
     title: "SmolVLM2",
     model_type: "smolvlm",
+    title: "SmolVLM2",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     class: "SmolVLMForConditionalGeneration",
     module: "transformers.models.smolvlm.modeling_smolvlm",
@@ -27,6 +29,7 @@ pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
 const SMOLVLM_NAMES: FamilySpec = FamilySpec {
     title: "",
     model_type: "",
+    title: "",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     // transformers does not look at the kind of the vision tower
     kinds: &[("text_config.model_type", &["llama", "mistral", "qwen2"])],

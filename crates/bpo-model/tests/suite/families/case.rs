@@ -192,6 +192,7 @@ impl Loaded {
 
     /// The images of a case.
     pub fn images(&self, case: &Case) -> Vec<ImageInput> {
-        case.images.iter().map(|name| self.processor.image.process(&photo(name)).unwrap()).collect()
+        let image = self.processor.image.of_prompt(case.images.len());
+        case.images.iter().map(|name| image.process(&photo(name)).unwrap()).collect()
     }
 }
