@@ -234,6 +234,11 @@ pub enum ModelError {
         /// Tiles of the image.
         found: usize,
     },
+    /// An image has no grid of tokens, which models that take images of any size need.
+    #[error(
+        "an image has no grid of tokens, which this model needs: prepare it with the model's own processor"
+    )]
+    NoGrid,
     /// An image whose features are changed is to be scored. Only generation changes features.
     #[error("an image has noise on its features or hidden tokens, which apply to generation only")]
     ChangedFeatures,

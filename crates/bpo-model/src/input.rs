@@ -9,6 +9,7 @@ use image::RgbImage;
 
 use crate::error::ModelError;
 use crate::processor::{ImagePreprocessor, PixelValues};
+use crate::vision::TokenGrid;
 
 /// A tokenized prompt and its images.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct ImageLayout {
     placeholder: Arc<[u32]>,
     tokens: usize,
     tiles: usize,
+    /// The grid of its tokens, in families whose images have any size.
+    grid: Option<TokenGrid>,
 }
 
 /// An image as the vision tower takes it, with what is done to its features.
@@ -83,7 +86,17 @@ impl ImageLayout {
     /// a row that the projector gives for one of the `tiles` of the image.
     pub fn with_placeholder(image_token: u32, placeholder: Vec<u32>, tiles: usize) -> Self {
         let tokens = placeholder.iter().filter(|id| **id == image_token).count();
-        Self { placeholder: placeholder.into(), tokens, tiles }
+        Self { placeholder: placeholder.into(), tokens, tiles, grid: None }
+    }
+
+    /// Creates the layout of an image whose tokens are a grid.
+    pub fn of_grid(image_token: u32, grid: TokenGrid) -> Self {
+        Self { grid: Some(grid), ..Self::plain(image_token, grid.tokens()) }
+    }
+
+    /// The grid of the tokens, in families whose images have any size.
+    pub fn grid(&self) -> Option<TokenGrid> {
+        self.grid
     }
 
     /// Number of tiles that the vision tower takes.

@@ -25,6 +25,7 @@ pub use checkpoint::{TensorEntry, WeightIndex};
 pub use decoder::{Decoder, DecoderConfig, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::qwen_vl::{QwenGeneration, QwenMerger, QwenVlConfig};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};
@@ -44,5 +45,7 @@ pub use processor::{
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
-pub use vision::{ClipConfig, ClipVision, VisionTower};
+pub use vision::{
+    ClipConfig, ClipVision, QwenVision, QwenVisionConfig, TokenGrid, VisionTower, WindowConfig,
+};
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

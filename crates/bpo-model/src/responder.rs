@@ -181,6 +181,7 @@ impl VlmResponder {
                     | P::ImageTokens { .. }
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }
+                    | P::ImageTooLong { .. }
                     | P::EmptyAnswer
                     | P::EosInAnswer { .. }
             ),

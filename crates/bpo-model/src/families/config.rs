@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::llava::LlavaConfig;
+use super::qwen_vl::QwenVlConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
@@ -18,6 +19,8 @@ use crate::vision::{TowerSizes, VisionTower};
 pub enum VlmConfig {
     /// LLaVA-1.5.
     Llava(LlavaConfig),
+    /// Qwen2-VL, Qwen2.5-VL and Qwen3-VL.
+    QwenVl(QwenVlConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -78,6 +81,7 @@ impl VlmConfig {
     pub(crate) fn family(&self) -> &dyn Family {
         match self {
             Self::Llava(config) => config,
+            Self::QwenVl(config) => config,
         }
     }
 

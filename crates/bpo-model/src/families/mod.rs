@@ -6,6 +6,7 @@ mod config;
 mod detect;
 pub(crate) mod llava;
 mod projector;
+pub(crate) mod qwen_vl;
 pub(crate) mod spec;
 
 use std::path::Path;
@@ -18,7 +19,8 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 4] =
+    [&llava::SPEC, &qwen_vl::QWEN2, &qwen_vl::QWEN2_5, &qwen_vl::QWEN3];
 
 impl FamilySpec {
     /// The family with a `model_type`.

@@ -1,10 +1,13 @@
 //! Vision towers.
 
 mod clip;
+mod qwen;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 pub use clip::{ClipConfig, ClipVision};
+pub(crate) use qwen::EPSILON as QWEN_EPSILON;
+pub use qwen::{QwenVision, QwenVisionConfig, TokenGrid, WindowConfig};
 
 use crate::input::ImageInput;
 use crate::lora::{Adapters, Linear};
@@ -17,9 +20,11 @@ use crate::vlm::{PackedFeatures, module_enum};
 pub enum VisionTower {
     /// CLIP's.
     Clip(ClipVision),
+    /// Qwen-VL's.
+    Qwen(QwenVision),
 }
 
-module_enum!(VisionTower { Clip });
+module_enum!(VisionTower { Clip, Qwen });
 
 /// Sizes of a vision tower that decide on its memory.
 #[derive(Clone, Copy, Debug)]
@@ -30,16 +35,26 @@ pub(crate) struct TowerSizes {
     /// Layers that run.
     pub(crate) layers: usize,
     /// Tokens of a tile within the tower.
-    pub(crate) tokens: usize,
+    pub(crate) tokens: TowerTokens,
     /// Width of the features that the tower gives.
     pub(crate) features: usize,
 }
 
+/// Numbers of tokens within a vision tower.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TowerTokens {
+    /// Of every tile.
+    PerTile(usize),
+    /// Of every image token, in towers that take images of any size.
+    PerImageToken(usize),
+}
+
 impl VisionTower {
     /// The linears of all layers.
-    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+    pub(crate) fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
         match self {
-            Self::Clip(tower) => tower.linears_mut(),
+            Self::Clip(tower) => Box::new(tower.linears_mut()),
+            Self::Qwen(tower) => Box::new(tower.linears_mut()),
         }
     }
 
@@ -55,6 +70,7 @@ impl VisionTower {
             Self::Clip(tower) => {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }
+            Self::Qwen(tower) => tower.encode(images, dtype, device, adapters),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::input::{ImageInput, ImageLayout};
 use crate::json::read_json;
 use crate::layers::Activation;
 use crate::processor::{PixelValues, Preprocess, ProcessorError, TextProcessor};
-use crate::vision::{ClipConfig, ClipVision, TowerSizes, VisionTower};
+use crate::vision::{ClipConfig, ClipVision, TowerSizes, TowerTokens, VisionTower};
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -211,7 +211,7 @@ impl Family for LlavaConfig {
             intermediate: vision.intermediate_size,
             heads: vision.num_attention_heads,
             layers: layers.iter().copied().max().unwrap_or(0),
-            tokens: vision.patches() + 1,
+            tokens: TowerTokens::PerTile(vision.patches() + 1),
             features: vision.hidden_size * layers.len(),
         }
     }
