@@ -22,7 +22,7 @@ mod vision;
 mod vlm;
 
 pub use checkpoint::{TensorEntry, WeightIndex};
-pub use decoder::{Decoder, DecoderConfig, RopeParameters};
+pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
 pub use families::qwen_vl::{QwenGeneration, QwenMerger, QwenVlConfig};
@@ -46,6 +46,7 @@ pub use processor::{
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
 pub use vision::{
-    ClipConfig, ClipVision, QwenVision, QwenVisionConfig, TokenGrid, VisionTower, WindowConfig,
+    ClipVision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower, VitConfig, VitKind,
+    WindowConfig,
 };
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

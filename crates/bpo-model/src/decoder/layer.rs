@@ -20,10 +20,15 @@ pub(super) struct DecoderLayer {
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
     mlp: GatedMlp,
+    /// Whether its tokens attend to the tokens of the sliding window only.
+    #[module(skip)]
+    pub(super) slides: bool,
 }
 
 impl DecoderLayer {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
+    /// Loads the layer with a number.
+    pub(super) fn load(weights: &mut WeightLoader, number: usize, config: &DecoderConfig) -> Self {
+        let name = &format!("language_model.layers.{number}");
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
         Self {
             input_layernorm: load_rms_norm(weights, &format!("{name}.input_layernorm"), hidden, eps),
@@ -41,6 +46,7 @@ impl DecoderLayer {
                 config.mlp_bias,
                 config.hidden_act,
             ),
+            slides: config.window(number).is_some(),
         }
     }
 

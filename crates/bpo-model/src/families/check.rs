@@ -4,8 +4,9 @@ use std::path::Path;
 
 use bpo_pairs::Limits;
 
-use crate::decoder::DecoderConfig;
+use crate::decoder::{DecoderConfig, SLIDING_LAYER};
 use crate::error::ModelError;
+use crate::vision::VitConfig;
 
 /// Checks the values of a configuration file.
 pub(crate) struct Check<'a> {
@@ -85,7 +86,63 @@ impl Check<'_> {
         if !text.head_dim().is_multiple_of(2) {
             return self.refuse(&key("head_dim"), text.head_dim(), "an even number");
         }
+        self.window(text, prefix)?;
         self.rope(text, prefix)
+    }
+
+    /// Checks the sizes of a vision transformer and their relations.
+    ///
+    /// # Errors
+    /// [`ModelError::Unsupported`] or [`ModelError::OverLimit`] for the first value that cannot be
+    /// used.
+    pub(crate) fn vit(&self, vision: &VitConfig) -> Result<(), ModelError> {
+        const LIMITS: Limits = Limits::DEFAULT;
+        self.sizes(&[
+            ("vision_config.hidden_size", vision.hidden_size, LIMITS.width),
+            ("vision_config.intermediate_size", vision.intermediate_size, LIMITS.width),
+            ("vision_config.num_attention_heads", vision.num_attention_heads, LIMITS.heads),
+            ("vision_config.num_hidden_layers", vision.num_hidden_layers, LIMITS.layers),
+            ("vision_config.num_channels", vision.num_channels, LIMITS.width),
+            ("vision_config.image_size", vision.image_size, LIMITS.image_side),
+            ("vision_config.patch_size", vision.patch_size, LIMITS.image_side),
+        ])?;
+        // the side is bounded, so the product fits
+        self.within("vision_config.image_size (patches of an image)", vision.patches(), LIMITS.width)?;
+        if vision.image_size < vision.patch_size {
+            return self.refuse("vision_config.image_size", vision.image_size, "at least patch_size");
+        }
+        if !vision.hidden_size.is_multiple_of(vision.num_attention_heads) {
+            let supported = "a multiple of num_attention_heads";
+            return self.refuse("vision_config.hidden_size", vision.hidden_size, supported);
+        }
+        Ok(())
+    }
+
+    /// Checks the keys of the sliding window, and that the layers run as `layer_types` says.
+    fn window(&self, text: &DecoderConfig, prefix: &str) -> Result<(), ModelError> {
+        let key = |name: &str| format!("{prefix}{name}");
+        if let Some(window) = text.sliding_window.filter(|_| text.use_sliding_window != Some(false)) {
+            if !text.model_type.has_window() {
+                let supported = "null with this model_type; Mistral has the model_type mistral";
+                return self.refuse(&key("sliding_window"), window, supported);
+            }
+            if window == 0 {
+                return self.refuse(&key("sliding_window"), window, "1 or more, or null");
+            }
+        }
+        let Some(types) = &text.layer_types else { return Ok(()) };
+        if types.len() != text.num_hidden_layers {
+            let found = format!("a list of {} layers", types.len());
+            return self.refuse(&key("layer_types"), found, "as many layers as num_hidden_layers");
+        }
+        for (layer, found) in types.iter().enumerate() {
+            let runs_as = if text.window(layer).is_some() { SLIDING_LAYER } else { "full_attention" };
+            if found != runs_as {
+                let supported = format!("{runs_as} with the other keys of the file");
+                return self.refuse(&key(&format!("layer_types[{layer}]")), found, &supported);
+            }
+        }
+        Ok(())
     }
 
     fn rope(&self, text: &DecoderConfig, prefix: &str) -> Result<(), ModelError> {

@@ -71,11 +71,10 @@ pub(crate) struct Targets {
 
 /// Ends of parameter paths, and the ends of names in files: norms and embeddings have other names
 /// in burn.
-const LEAVES: [(&str, &str); 5] = [
+const LEAVES: [(&str, &str); 4] = [
     (".gamma", ".weight"),
     (".beta", ".bias"),
     (".embed_tokens", ".embed_tokens.weight"),
-    (".patch_embedding", ".patch_embedding.weight"),
     (".position_embedding", ".position_embedding.weight"),
 ];
 

@@ -9,7 +9,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 pub use batch::ScoreBatch;
 pub(crate) use tokens::BatchTokens;
 
-use crate::decoder::{NoKv, Positions, Shared, causal_mask};
+use crate::decoder::{Masks, NoKv, Positions, Shared};
 use crate::error::ModelError;
 use crate::input::ImageInput;
 use crate::kernels::{PrefixLayout, log_softmax};
@@ -42,8 +42,8 @@ impl Vlm {
         let (x, deepstack) = self.embed(&[sequence.to_vec()], &[&own], features.as_ref())?;
         let positions = self.config().family().positions(sequence, &layouts);
         let tables = self.rope().tables(&[positions], self.dtype(), &device);
-        let mask = causal_mask(&[0], 0, 0, sequence.len(), &[], &device);
-        let hidden = self.language_model.forward(x, &deepstack, &tables, &mask, &mut NoKv, adapters);
+        let masks = Masks::new(&self.language_model, &[0], [0, 0, sequence.len()], &[], &device);
+        let hidden = self.language_model.forward(x, &deepstack, &tables, &masks, &mut NoKv, adapters);
         Ok(self.head(hidden.squeeze_dim::<2>(0), adapters))
     }
 
@@ -135,11 +135,12 @@ impl Vlm {
             let prefix = &batch.positions[row.group];
             Positions::sequential(prefix.next(), batch.width)
         });
-        let row_mask = causal_mask(&lens, before, 0, batch.width, &[], &device);
+        let masks = |lens: &[usize], sizes| Masks::new(&self.language_model, lens, sizes, &[], &device);
+        let row_masks = masks(&lens, [before, 0, batch.width]);
         if before == 0 {
             let tables = tables(&positions.collect::<Vec<_>>());
             let decoder = &self.language_model;
-            return Ok(decoder.forward(rows, &nothing, &tables, &row_mask, &mut NoKv, adapters));
+            return Ok(decoder.forward(rows, &nothing, &tables, &row_masks, &mut NoKv, adapters));
         }
         let images: Vec<_> = batch.images_of_group.iter().map(Vec::as_slice).collect();
         let (prefix, deepstack) = self.embed(&batch.prefixes, &images, features.as_ref())?;
@@ -152,14 +153,15 @@ impl Vlm {
             rows: batch.rows.len(),
             tokens: batch.width,
             full: batch.prefix_lens.iter().all(|len| *len == before),
+            causal: true,
             each: batch.rows_of_each_prefix(),
             scale: tables.score_scale(),
         };
         let shared = Shared {
             tables,
             // padding is at the end, so all prefixes have the same mask
-            prefix_mask: causal_mask(&[0], 0, 0, before, &[], &device),
-            row_mask,
+            prefix_masks: masks(&[0], [0, 0, before]),
+            row_masks,
             prefix_of_row: ids(&prefix_of_row, &device),
             layout,
             adapters,

@@ -1,14 +1,21 @@
 //! Vision towers.
 
 mod clip;
+mod config;
+mod encoder;
+mod patches;
 mod qwen;
+mod siglip;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-pub use clip::{ClipConfig, ClipVision};
+pub use clip::ClipVision;
+pub use config::{VitConfig, VitKind};
 pub(crate) use qwen::EPSILON as QWEN_EPSILON;
 pub use qwen::{QwenVision, QwenVisionConfig, TokenGrid, WindowConfig};
+pub use siglip::SiglipVision;
 
+use crate::checkpoint::WeightLoader;
 use crate::input::ImageInput;
 use crate::lora::{Adapters, Linear};
 use crate::processor::PixelValues;
@@ -20,11 +27,35 @@ use crate::vlm::{PackedFeatures, module_enum};
 pub enum VisionTower {
     /// CLIP's.
     Clip(ClipVision),
+    /// SigLIP's.
+    Siglip(SiglipVision),
     /// Qwen-VL's.
     Qwen(QwenVision),
 }
 
-module_enum!(VisionTower { Clip, Qwen });
+module_enum!(VisionTower { Clip, Siglip, Qwen });
+
+/// The hidden states of a vision transformer that become image features.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FeatureStates {
+    /// The states that are concatenated, as numbers of layers that have run.
+    pub(crate) layers: Vec<usize>,
+    /// Whether the first token, CLIP's class token, is dropped.
+    pub(crate) drops_first: bool,
+}
+
+impl FeatureStates {
+    /// Number of layers that run.
+    pub(crate) fn layers_run(&self) -> usize {
+        self.layers.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Drops the first token if it is not part of the features: `[images, tokens, width]`.
+    fn selected(&self, states: Tensor<3>) -> Tensor<3> {
+        let tokens = states.dims()[1];
+        if self.drops_first { states.narrow(1, 1, tokens - 1) } else { states }
+    }
+}
 
 /// Sizes of a vision tower that decide on its memory.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +81,22 @@ pub(crate) enum TowerTokens {
 }
 
 impl VisionTower {
-    /// The linears of all layers.
-    pub(crate) fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
-        match self {
-            Self::Clip(tower) => Box::new(tower.linears_mut()),
-            Self::Qwen(tower) => Box::new(tower.linears_mut()),
+    /// Loads a vision transformer that gives the chosen hidden states.
+    pub(crate) fn load(weights: &mut WeightLoader, vision: &VitConfig, features: FeatureStates) -> Self {
+        match vision.model_type {
+            VitKind::Clip => Self::Clip(ClipVision::load(weights, vision, features)),
+            VitKind::Siglip => Self::Siglip(SiglipVision::load(weights, vision, features)),
         }
+    }
+
+    /// The linears of all layers.
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let linears: Box<dyn Iterator<Item = &mut Linear>> = match self {
+            Self::Clip(tower) => Box::new(tower.linears_mut()),
+            Self::Siglip(tower) => Box::new(tower.linears_mut()),
+            Self::Qwen(tower) => Box::new(tower.linears_mut()),
+        };
+        linears
     }
 
     /// Computes the features of images, before the projector. Returns `None` without images.
@@ -71,6 +112,9 @@ impl VisionTower {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }
             Self::Qwen(tower) => tower.encode(images, dtype, device, adapters),
+            Self::Siglip(tower) => {
+                of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
+            }
         }
     }
 }

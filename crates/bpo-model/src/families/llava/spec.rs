@@ -7,7 +7,10 @@ use crate::families::spec::{FamilySpec, PartNames, Targets};
 pub(crate) static SPEC: FamilySpec = FamilySpec {
     model_type: "llava",
     read: |path| LlavaConfig::read(path).map(Into::into),
-    kinds: &[("vision_config.model_type", &["clip_vision_model"]), ("text_config.model_type", &["llama"])],
+    kinds: &[
+        ("vision_config.model_type", &["clip_vision_model", "siglip_vision_model"]),
+        ("text_config.model_type", &["llama", "mistral", "qwen2"]),
+    ],
     class: "LlavaForConditionalGeneration",
     module: "transformers.models.llava.modeling_llava",
     names: &[

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bpo_pairs::Limits;
 
-use super::config::{QwenVlConfig, TextKinds, VisionKeys};
+use super::config::{QwenVlConfig, VisionKeys};
 use crate::error::ModelError;
 use crate::families::check::Check;
 
@@ -15,16 +15,9 @@ impl QwenVlConfig {
     /// # Errors
     /// [`ModelError::Unsupported`] for the first value that cannot be used, and
     /// [`ModelError::OverLimit`] for the first size above its limit.
-    pub(super) fn check(
-        &self,
-        path: &Path,
-        kinds: &TextKinds,
-        keys: &VisionKeys,
-        prefix: &str,
-    ) -> Result<(), ModelError> {
+    pub(super) fn check(&self, path: &Path, keys: &VisionKeys, prefix: &str) -> Result<(), ModelError> {
         let check = Check { path };
         check.decoder(&self.text_config, prefix)?;
-        full_attention(&check, kinds, self.text_config.num_hidden_layers, prefix)?;
         self.tower(&check, keys)?;
         let (text, out) = (self.text_config.hidden_size, self.vision_config.out_hidden_size);
         if out != text {
@@ -91,25 +84,4 @@ impl QwenVlConfig {
         }
         Ok(())
     }
-}
-
-/// Refuses sliding windows of the language model.
-fn full_attention(
-    check: &Check<'_>,
-    kinds: &TextKinds,
-    layers: usize,
-    prefix: &str,
-) -> Result<(), ModelError> {
-    let slides = |kind: &&String| *kind != "full_attention";
-    if let Some(kind) = kinds.layer_types.iter().flatten().find(slides) {
-        return check.refuse(&format!("{prefix}layer_types"), kind, "full_attention");
-    }
-    let slides = kinds.use_sliding_window == Some(true)
-        && kinds.layer_types.is_none()
-        && kinds.sliding_window != Some(0)
-        && kinds.max_window_layers.unwrap_or(80) < layers;
-    if slides {
-        return check.refuse(&format!("{prefix}use_sliding_window"), true, "false");
-    }
-    Ok(())
 }

@@ -59,16 +59,6 @@ struct Top {
     tie_word_embeddings: Option<bool>,
 }
 
-/// The keys of the language model that must have their default.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct TextKinds {
-    pub(super) use_sliding_window: Option<bool>,
-    pub(super) sliding_window: Option<usize>,
-    pub(super) max_window_layers: Option<usize>,
-    pub(super) layer_types: Option<Vec<String>>,
-}
-
 /// The keys of the vision tower, of all generations.
 #[derive(Deserialize)]
 pub(super) struct VisionKeys {
@@ -121,13 +111,21 @@ impl QwenGeneration {
             Self::Qwen2 | Self::Qwen2_5 => json!({
                 "vocab_size": 152_064, "hidden_size": 8192, "intermediate_size": 29_568, "num_hidden_layers": 80,
                 "num_attention_heads": 64, "num_key_value_heads": 8, "max_position_embeddings": 32_768,
-                "rms_norm_eps": 1e-5, "bos_token_id": 151_643,
+                "rms_norm_eps": 1e-5, "bos_token_id": 151_643, "max_window_layers": 80,
             }),
             Self::Qwen3 => json!({
                 "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 22_016, "num_hidden_layers": 32,
                 "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128,
                 "max_position_embeddings": 128_000, "rms_norm_eps": 1e-6,
             }),
+        }
+    }
+
+    /// The kind of language model, as a `model_type` of its own.
+    fn decoder(self) -> &'static str {
+        match self {
+            Self::Qwen2 | Self::Qwen2_5 => "qwen2",
+            Self::Qwen3 => "qwen3",
         }
     }
 
@@ -155,8 +153,9 @@ impl QwenVlConfig {
             None => (all.clone(), ""),
         };
         let own = Value::Object(own);
-        let kinds: TextKinds = from_value(&own, path, at)?;
-        let text: DecoderConfig = from_value(&with_defaults(own, generation.text()), path, at)?;
+        let mut text = with_defaults(own, generation.text());
+        text["model_type"] = generation.decoder().into();
+        let text: DecoderConfig = from_value(&text, path, at)?;
         let vision: Map<String, Value> = match present(VISION) {
             Some(nested) => from_value(nested, path, VISION)?,
             None => Map::new(),
@@ -170,7 +169,7 @@ impl QwenVlConfig {
             image_token_id: top.image_token_id.unwrap_or(151_655),
             tie_word_embeddings,
         };
-        config.check(path, &kinds, &keys, if at.is_empty() { "" } else { "text_config." })?;
+        config.check(path, &keys, if at.is_empty() { "" } else { "text_config." })?;
         Ok(config)
     }
 }
@@ -191,12 +190,10 @@ fn completed(mut text: DecoderConfig, generation: QwenGeneration) -> DecoderConf
     rope.mrope_section = rope.mrope_section.or(Some(sections.into()));
     rope.mrope_interleaved = Some(is_third);
     text.rope_parameters = Some(rope);
-    (text.qkv_bias, text.qk_norm) = (!is_third, is_third);
     if !is_third {
-        // without this key in transformers, as `mlp_bias`
-        (text.attention_bias, text.head_dim) = (false, None);
+        // not a key of these
+        text.head_dim = None;
     }
-    text.mlp_bias = false;
     text
 }
 

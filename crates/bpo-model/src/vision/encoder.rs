@@ -1,4 +1,4 @@
-//! The layers of the vision transformer. Fields have the names of transformers.
+//! The layers of vision transformers. Fields have the names of transformers.
 
 use burn::module::Module;
 use burn::nn::LayerNorm;
@@ -6,20 +6,19 @@ use burn::tensor::Tensor;
 
 use crate::checkpoint::WeightLoader;
 use crate::kernels::attention;
-use crate::layers::Activation;
-use crate::layers::{activate, layer_norm, normed};
+use crate::layers::{Activation, activate, layer_norm, normed};
 use crate::lora::{Adapters, Linear};
-use crate::vision::ClipConfig;
+use crate::vision::VitConfig;
 
 /// The layers that run, in order.
 #[derive(Module, Debug)]
 pub(super) struct Encoder {
-    pub(super) layers: Vec<EncoderLayer>,
+    layers: Vec<EncoderLayer>,
 }
 
 /// Attention and a feed-forward layer, each after a layer norm and with a residual connection.
 #[derive(Module, Debug)]
-pub(super) struct EncoderLayer {
+struct EncoderLayer {
     layer_norm1: LayerNorm,
     self_attn: Attention,
     layer_norm2: LayerNorm,
@@ -46,8 +45,44 @@ struct Attention {
     heads: usize,
 }
 
+impl Encoder {
+    /// Loads the first `count` layers of the tower.
+    pub(super) fn load(weights: &mut WeightLoader, config: &VitConfig, count: usize) -> Self {
+        let layer = |i| EncoderLayer::load(weights, &format!("vision_tower.encoder.layers.{i}"), config);
+        Self { layers: (0..count).map(layer).collect() }
+    }
+
+    /// The linears of all layers.
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(EncoderLayer::linears_mut)
+    }
+
+    /// Returns the hidden states after the given numbers of layers, concatenated.
+    ///
+    /// # Shapes
+    /// - `x`: `[images, tokens, hidden]`
+    /// - output: `[images, tokens, hidden x states]`
+    ///
+    /// # Panics
+    /// If a layer that is asked for was not loaded.
+    pub(super) fn states(&self, mut x: Tensor<3>, wanted: &[usize], adapters: Adapters) -> Tensor<3> {
+        let mut states = vec![(0, x.clone())];
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, adapters);
+            if wanted.contains(&(i + 1)) {
+                states.push((i + 1, x.clone()));
+            }
+        }
+        let picked = |layer: &usize| {
+            let state = states.iter().find(|(i, _)| i == layer).map(|(_, state)| state.clone());
+            state.expect("every state that is asked for has been computed")
+        };
+        Tensor::cat(wanted.iter().map(picked).collect(), 2)
+    }
+}
+
 impl EncoderLayer {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &ClipConfig) -> Self {
+    fn load(weights: &mut WeightLoader, name: &str, config: &VitConfig) -> Self {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let square = |weights: &mut WeightLoader, part: &str| {
             Linear::load(weights, &format!("{name}.self_attn.{part}"), hidden, hidden, true)
@@ -70,14 +105,14 @@ impl EncoderLayer {
         }
     }
 
-    pub(super) fn linears_mut(&mut self) -> [&mut Linear; 6] {
+    fn linears_mut(&mut self) -> [&mut Linear; 6] {
         let (Attention { q_proj, k_proj, v_proj, out_proj, .. }, Mlp { fc1, fc2, .. }) =
             (&mut self.self_attn, &mut self.mlp);
         [q_proj, k_proj, v_proj, out_proj, fc1, fc2]
     }
 
     /// Runs the layer on `[images, tokens, hidden]`.
-    pub(super) fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(normed(&self.layer_norm1, x), adapters);
         x.clone() + self.mlp.forward(normed(&self.layer_norm2, x), adapters)
     }
