@@ -64,15 +64,16 @@ pub enum ModelError {
     },
     /// The checkpoint is of an unsupported model family.
     #[error(
-        "{path}: {found}, which is not supported. Supported are LLaVA-1.5 checkpoints in the Hugging Face format: \
-         model_type llava, with a clip_vision_model as vision tower and a llama as language model, as in \
-         llava-hf/llava-1.5-7b-hf", path = UntrustedPath(path), found = Untrusted(found)
+        "{path}: {found}, which is not supported. Supported are checkpoints in the Hugging Face format {supported}",
+        path = UntrustedPath(path), found = Untrusted(found)
     )]
     Family {
         /// The file.
         path: PathBuf,
         /// The key and its value.
         found: String,
+        /// What is supported.
+        supported: String,
     },
     /// The checkpoint is in the format of LLaVA's original code.
     #[error(

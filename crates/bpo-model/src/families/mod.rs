@@ -19,8 +19,8 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 4] =
-    [&llava::SPEC, &qwen_vl::QWEN2, &qwen_vl::QWEN2_5, &qwen_vl::QWEN3];
+pub(crate) static FAMILIES: [&FamilySpec; 5] =
+    [&llava::LLAVA, &llava::VIP_SPEC, &qwen_vl::QWEN2, &qwen_vl::QWEN2_5, &qwen_vl::QWEN3];
 
 impl FamilySpec {
     /// The family with a `model_type`.

@@ -16,6 +16,8 @@ use crate::vlm::{HEAD, PROJECTOR};
 pub struct FamilySpec {
     /// The `model_type` in `config.json`.
     pub(crate) model_type: &'static str,
+    /// The models of the family, with a published checkpoint.
+    pub(crate) title: &'static str,
     /// Reads and checks a `config.json` of the family.
     pub(crate) read: fn(&Path) -> Result<VlmConfig, ModelError>,
     /// Keys of `config.json` that name the kind of a part, and the kinds that are supported. A
@@ -167,7 +169,7 @@ fn replaced<'a>(name: &str, prefixes: impl Iterator<Item = (&'a str, &'a str)>) 
 #[cfg(test)]
 mod tests {
     use crate::families::FAMILIES;
-    use crate::families::llava::SPEC as LLAVA;
+    use crate::families::llava::LLAVA;
 
     #[test]
     fn both_spellings_give_one_name() {

@@ -1,7 +1,8 @@
 //! The image processor: resizes, crops, rescales and normalizes RGB images for the vision tower.
 //!
-//! The results equal those of `CLIPImageProcessor` of transformers with the Pillow backend, which
-//! LLaVA was trained with.
+//! The results equal those of `CLIPImageProcessor` and `SiglipImageProcessor` of transformers with the
+//! Pillow backend (`models/clip/image_processing_pil_clip.py` and
+//! `models/siglip/image_processing_pil_siglip.py`), which LLaVA was trained with.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bpo_distort::resize::{Axis, Filter, for_each_row};
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ProcessorError;
 use super::sources::{image_settings, warn_of};
@@ -46,7 +47,8 @@ pub struct PixelValues {
     pub width: usize,
 }
 
-/// The settings of a checkpoint. Missing keys have the defaults of `CLIPImageProcessor`.
+/// The settings of a checkpoint. Missing keys have the defaults of `CLIPImageProcessor`; see also
+/// [`with_defaults`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -81,6 +83,27 @@ impl Default for Config {
             image_processor_type: String::new(),
         }
     }
+}
+
+/// Adds the keys that a `SiglipImageProcessor` leaves out: it resizes to an exact size and does not
+/// crop.
+fn with_defaults(mut settings: Value) -> Value {
+    const SIGLIP: [&str; 3] = ["SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil"];
+    let kind = settings.get("image_processor_type").and_then(Value::as_str);
+    if !kind.is_some_and(|kind| SIGLIP.contains(&kind)) {
+        return settings;
+    }
+    for (key, default) in [
+        ("size", json!({"height": 224, "width": 224})),
+        ("do_center_crop", json!(false)),
+        ("image_mean", json!([0.5, 0.5, 0.5])),
+        ("image_std", json!([0.5, 0.5, 0.5])),
+    ] {
+        if let Some(settings) = settings.as_object_mut() {
+            settings.entry(key).or_insert(default);
+        }
+    }
+    settings
 }
 
 /// The forms of a size.
@@ -240,7 +263,7 @@ impl ImageProcessor {
         let dir = dir.as_ref();
         let mut configs = Vec::new();
         for (path, key, settings) in image_settings(dir)? {
-            configs.push((from_value::<Config>(&settings, &path, key)?, path, key));
+            configs.push((from_value::<Config>(&with_defaults(settings), &path, key)?, path, key));
         }
         let mut configs = configs.into_iter();
         let Some((config, path, key)) = configs.next() else {

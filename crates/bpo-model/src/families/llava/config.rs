@@ -1,4 +1,4 @@
-//! `config.json` of a LLaVA-1.5 checkpoint, with the defaults of transformers.
+//! `config.json` of a LLaVA checkpoint, with the defaults of transformers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,9 +48,12 @@ pub struct LlavaConfig {
     /// Whether the embedding is the head.
     #[serde(default)]
     pub tie_word_embeddings: bool,
+    /// Epsilon of the layer norm before the projector. `None` except for ViP-LLaVA.
+    #[serde(skip)]
+    pub projector_layernorm_eps: Option<f64>,
 }
 
-/// One hidden state, or several that are concatenated. LLaVA-1.5 uses one.
+/// One hidden state, or several that are concatenated. LLaVA uses one, ViP-LLaVA several.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a whole number or a list of them")]
 pub enum FeatureLayer {
@@ -147,7 +150,7 @@ impl LlavaConfig {
 
 impl Family for LlavaConfig {
     fn spec(&self) -> &'static FamilySpec {
-        &super::SPEC
+        if self.projector_layernorm_eps.is_some() { &super::VIP_SPEC } else { &super::LLAVA }
     }
 
     fn decoder(&self) -> &DecoderConfig {

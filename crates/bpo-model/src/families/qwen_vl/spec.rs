@@ -51,6 +51,7 @@ const TARGETS_2: Targets = Targets {
 /// Qwen2-VL, `Qwen2VLForConditionalGeneration` in transformers.
 pub(crate) static QWEN2: FamilySpec = FamilySpec {
     model_type: "qwen2_vl",
+    title: "Qwen2-VL, such as Qwen/Qwen2-VL-2B-Instruct",
     read: |path| QwenVlConfig::read(path, QwenGeneration::Qwen2).map(Into::into),
     kinds: &[
         ("vision_config.model_type", &["qwen2_vl_vision", "qwen2_vl"]),
@@ -68,6 +69,7 @@ pub(crate) static QWEN2: FamilySpec = FamilySpec {
 /// Qwen2.5-VL, `Qwen2_5_VLForConditionalGeneration` in transformers.
 pub(crate) static QWEN2_5: FamilySpec = FamilySpec {
     model_type: "qwen2_5_vl",
+    title: "Qwen2.5-VL, such as Qwen/Qwen2.5-VL-3B-Instruct",
     read: |path| QwenVlConfig::read(path, QwenGeneration::Qwen2_5).map(Into::into),
     kinds: &[
         ("vision_config.model_type", &["qwen2_5_vl_vision", "qwen2_5_vl"]),
@@ -85,6 +87,7 @@ pub(crate) static QWEN2_5: FamilySpec = FamilySpec {
 /// Qwen3-VL, `Qwen3VLForConditionalGeneration` in transformers.
 pub(crate) static QWEN3: FamilySpec = FamilySpec {
     model_type: "qwen3_vl",
+    title: "Qwen3-VL, such as Qwen/Qwen3-VL-2B-Instruct",
     read: |path| QwenVlConfig::read(path, QwenGeneration::Qwen3).map(Into::into),
     kinds: &[
         ("vision_config.model_type", &["qwen3_vl_vision", "qwen3_vl"]),

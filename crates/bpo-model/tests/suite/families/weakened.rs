@@ -1,0 +1,73 @@
+//! Weakened images of each family.
+
+use bpo_distort::{Distortion, Family};
+use bpo_model::{ImageQuestion, VlmResponder, WeakenedImage};
+use bpo_pairs::{Contrast, ContrastMode, Sampling};
+use image::RgbImage;
+
+use super::case::{Loaded, each_checkpoint, photo};
+
+const TOKENS: usize = 8;
+
+/// Asks about photographs of which the first is weakened.
+struct Asked {
+    responder: VlmResponder,
+    photos: Vec<RgbImage>,
+    other: RgbImage,
+}
+
+impl Asked {
+    fn answer(&mut self, distortion: Option<&Distortion>, contrast: Option<Contrast>) -> String {
+        let sampling = Sampling::greedy(TOKENS).with_temperature(2.0).with_seed(3);
+        let weakened = |distortion| WeakenedImage { distortion, seed: 7, other: Some(&self.other), contrast };
+        let question = ImageQuestion {
+            images: self.photos.iter().collect(),
+            weakened: distortion.map(weakened),
+            system: None,
+            history: &[],
+            prompt: "What is in the picture?",
+            answer_prefix: "",
+            sampling: &sampling,
+        };
+        self.responder.answer(&[question]).remove(0).unwrap().text
+    }
+}
+
+/// Every distortion gives an answer, and the same one again. What changes nothing gives the clean
+/// answer; a hidden image is not seen.
+#[test]
+fn images_are_weakened_by_every_distortion() {
+    each_checkpoint(|checkpoint| {
+        let loaded = Loaded::of(checkpoint);
+        let photos = vec![photo("wide")];
+        let responder = VlmResponder::new(loaded.model, loaded.processor);
+        let mut asked = Asked { responder, photos, other: photo("square") };
+        let clean = asked.answer(None, None);
+        for family in Family::all() {
+            if let Some(identity) = family.identity() {
+                assert_eq!(
+                    asked.answer(Some(&identity), None),
+                    clean,
+                    "{}: {}",
+                    checkpoint.name,
+                    family.name()
+                );
+            }
+            let strongest = family.severity(bpo_distort::Severity::MAX);
+            for distortion in strongest.iter() {
+                let answer = asked.answer(Some(distortion), None);
+                assert_eq!(asked.answer(Some(distortion), None), answer, "{}: {distortion}", checkpoint.name);
+                let mut nothing = Contrast::new(ContrastMode::Vcd);
+                (nothing.alpha, nothing.plausibility) = (0.0, 0.0);
+                let contrasted = asked.answer(Some(distortion), Some(nothing));
+                assert_eq!(contrasted, clean, "{}: {distortion}", checkpoint.name);
+            }
+        }
+        // the same photograph upside down has the same layout
+        let hidden: Distortion = "mask-tokens:share=1".parse().unwrap();
+        let unseen = asked.answer(Some(&hidden), None);
+        image::imageops::rotate180_in_place(&mut asked.photos[0]);
+        assert_eq!(asked.answer(Some(&hidden), None), unseen, "{}", checkpoint.name);
+        assert_ne!(asked.answer(None, None), clean, "{}: the photograph is not seen", checkpoint.name);
+    });
+}
