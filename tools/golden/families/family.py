@@ -77,11 +77,15 @@ def added_tokens(tok):
     return {str(i): {field: getattr(token, field) for field in fields} for i, token in added}
 
 
+def is_tied(config):
+    return config.tie_word_embeddings or getattr(config.get_text_config(), "tie_word_embeddings", False)
+
+
 @torch.no_grad()
 def draw(model):
     """Draws every parameter, biases and norms too, so that a loader that misses one is caught."""
     rng = torch.Generator().manual_seed(SEED)
-    tied = model.config.tie_word_embeddings or model.config.get_text_config().tie_word_embeddings
+    tied = is_tied(model.config)
     for name, parameter in model.named_parameters():
         value = torch.randn(parameter.shape, generator=rng)
         if parameter.ndim <= 1:
@@ -112,7 +116,7 @@ def write_case(name, model, config, files, tokenizer, rename, several=True, case
     published = out / "published"
     published.mkdir(parents=True)
     tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
-    if model.config.tie_word_embeddings or model.config.get_text_config().tie_word_embeddings:
+    if is_tied(model.config):
         tensors.pop("lm_head.weight", None)
     names = {rename(key): key for key in tensors}
     save_file({rename(key): value for key, value in tensors.items()}, published / "model.safetensors", {"format": "pt"})

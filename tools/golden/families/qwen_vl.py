@@ -116,7 +116,7 @@ def qwen3_vl():
     vision = {
         "deepstack_visual_indexes": [0, 2], "depth": 3, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 16, "in_channels": 3,
         "intermediate_size": 24, "model_type": "qwen3_vl", "num_heads": 2, "num_position_embeddings": 25,
-        "out_hidden_size": 16, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        "out_hidden_size": 16, "patch_size": 8, "spatial_merge_size": 2, "temporal_patch_size": 2,
     }
 
     def config(tok):
@@ -132,8 +132,8 @@ def qwen3_vl():
         }
 
     pixels = {
-        "image_mean": [0.5] * 3, "image_processor_type": "Qwen2VLImageProcessorFast", "image_std": [0.5] * 3, "patch_size": 16,
-        "processor_class": "Qwen3VLProcessor", "size": {"longest_edge": 32768, "shortest_edge": 4096},
+        "image_mean": [0.5] * 3, "image_processor_type": "Qwen2VLImageProcessorFast", "image_std": [0.5] * 3, "patch_size": 8,
+        "processor_class": "Qwen3VLProcessor", "size": {"longest_edge": 8192, "shortest_edge": 1024},
     }
     files = {"video_preprocessor_config.json": {**pixels, "merge_size": 2, "temporal_patch_size": 2, "video_processor_type": "Qwen3VLVideoProcessor"}}
     case("qwen3_vl", config, pixels, files, lambda name: name)

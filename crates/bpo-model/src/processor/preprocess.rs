@@ -40,7 +40,8 @@ impl ImagePreprocessor {
     /// Prepares an image.
     ///
     /// # Errors
-    /// [`ProcessorError::EmptyImage`] or [`ProcessorError::ImageTooLarge`].
+    /// [`ProcessorError::EmptyImage`], [`ProcessorError::ImageTooLarge`] or
+    /// [`ProcessorError::ImageTooLong`].
     pub fn process(&self, image: &RgbImage) -> Result<ImageInput, ProcessorError> {
         self.0.process(image)
     }
