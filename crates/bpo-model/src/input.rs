@@ -9,6 +9,7 @@ use image::RgbImage;
 
 use crate::error::ModelError;
 use crate::processor::{ImagePreprocessor, PixelValues, TileGrid};
+use crate::vision::TokenGrid;
 
 /// A tokenized prompt and its images.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +29,15 @@ pub struct ImageLayout {
     placeholder: Arc<[u32]>,
     tokens: usize,
     tiles: usize,
-    /// The tiles of an image whose features lie in a grid.
-    grid: Option<TileGrid>,
+    /// The grid in which the features of the image lie.
+    grid: Option<Grid>,
+}
+
+/// The grid in which the features of an image lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grid {
+    Tiles(TileGrid),
+    Tokens(TokenGrid),
 }
 
 /// An image as the vision tower takes it, with what is done to its features.
@@ -89,14 +97,31 @@ impl ImageLayout {
     }
 
     /// Creates the layout of an image whose features lie in a grid of tiles.
-    pub(crate) fn of_grid(image_token: u32, grid: TileGrid) -> Self {
+    pub(crate) fn of_tiles(image_token: u32, grid: TileGrid) -> Self {
         let placeholder = vec![image_token; grid.tokens()];
-        Self { grid: Some(grid), ..Self::with_placeholder(image_token, placeholder, grid.tiles()) }
+        let layout = Self::with_placeholder(image_token, placeholder, grid.tiles());
+        Self { grid: Some(Grid::Tiles(grid)), ..layout }
     }
 
-    /// The tiles of an image whose features lie in a grid.
-    pub(crate) fn grid(&self) -> Option<TileGrid> {
-        self.grid
+    /// Creates the layout of an image whose tokens are a grid.
+    pub fn of_grid(image_token: u32, grid: TokenGrid) -> Self {
+        Self { grid: Some(Grid::Tokens(grid)), ..Self::plain(image_token, grid.tokens()) }
+    }
+
+    /// The grid of tiles, in families that split images by their resolution.
+    pub(crate) fn tile_grid(&self) -> Option<TileGrid> {
+        match self.grid {
+            Some(Grid::Tiles(grid)) => Some(grid),
+            _ => None,
+        }
+    }
+
+    /// The grid of the tokens, in families whose images have any size.
+    pub fn grid(&self) -> Option<TokenGrid> {
+        match self.grid {
+            Some(Grid::Tokens(grid)) => Some(grid),
+            _ => None,
+        }
     }
 
     /// Number of tiles that the vision tower takes.

@@ -7,8 +7,9 @@ use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use crate::checkpoint::WeightLoader;
-use crate::kernels::{swiglu, swish};
+use crate::kernels::{rms_norm, swiglu, swish};
 use crate::lora::{Adapters, Linear};
+use crate::vlm::module_enum;
 
 /// Activation functions, with their names in transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -84,6 +85,41 @@ impl GatedMlp {
     }
 }
 
+/// A layer norm or an RMS norm.
+#[derive(Clone, Debug)]
+pub(crate) enum Norm {
+    /// A layer norm.
+    Layer(LayerNorm),
+    /// An RMS norm.
+    Rms(RmsNorm),
+}
+
+module_enum!(Norm { Layer, Rms });
+
+impl Norm {
+    /// Loads a layer norm, as [`layer_norm`] does.
+    pub(crate) fn layer(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> Self {
+        Self::Layer(layer_norm(weights, name, width, epsilon))
+    }
+
+    /// Loads an RMS norm, as [`load_rms_norm`] does.
+    pub(crate) fn rms(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> Self {
+        Self::Rms(load_rms_norm(weights, name, width, epsilon))
+    }
+
+    /// Applies the norm to the last dimension, in f32. The result has the type of `x`, whichever
+    /// type the weights have.
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Layer(norm) => normed(norm, x),
+            Self::Rms(norm) => {
+                let dtype = x.dtype();
+                rms_norm(x.cast(norm.gamma.dtype()), norm).cast(dtype)
+            }
+        }
+    }
+}
+
 /// Loads `{name}.weight` and `{name}.bias`.
 pub(crate) fn layer_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> LayerNorm {
     let gamma = weights.param(&format!("{name}.weight"), [width]);
@@ -120,7 +156,6 @@ mod tests {
     use burn::tensor::{Distribution, FloatDType, Tolerance};
 
     use super::*;
-    use crate::kernels::rms_norm;
 
     /// The only rounding is to the type of the result.
     #[test]

@@ -175,6 +175,7 @@ impl VlmResponder {
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }
                     | P::NoResolution { .. }
+                    | P::ImageTooLong { .. }
                     | P::EmptyAnswer
                     | P::EosInAnswer { .. }
             ),

@@ -82,11 +82,15 @@ def added_tokens(tok):
     return {str(i): {field: getattr(token, field) for field in fields} for i, token in added}
 
 
+def is_tied(config):
+    return config.tie_word_embeddings or getattr(config.get_text_config(), "tie_word_embeddings", False)
+
+
 @torch.no_grad()
 def draw(model):
     """Draws every parameter, biases and norms too, so that a loader that misses one is caught."""
     rng = torch.Generator().manual_seed(SEED)
-    tied = model.config.tie_word_embeddings or model.config.get_text_config().tie_word_embeddings
+    tied = is_tied(model.config)
     for name, parameter in model.named_parameters():
         value = torch.randn(parameter.shape, generator=rng)
         if parameter.ndim <= 1:
@@ -106,18 +110,21 @@ def write_json(path, value):
     Path(path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_case(name, model, config, files, tokenizer, rename, several=True, cases=None, adapter=None):
+def write_case(
+    name, model, config, files, tokenizer, rename, several=True, cases=None, adapter=None, pixels=None
+):
     """Writes the case `name`.
 
     `config` is config.json; `files` are the other files of the checkpoint (JSON, or text); `rename` turns the name of a
-    weight in transformers 5 into the published one; `adapter` has other settings of PEFT's LoraConfig."""
+    weight in transformers 5 into the published one; `adapter` has other settings of PEFT's LoraConfig; `pixels` takes
+    the processor's output for one image and returns its pixel values as they are stored here, tile after tile."""
     write_photos()
     out = FAMILIES / name
     shutil.rmtree(out, ignore_errors=True)
     published = out / "published"
     published.mkdir(parents=True)
     tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
-    if model.config.tie_word_embeddings or model.config.get_text_config().tie_word_embeddings:
+    if is_tied(model.config):
         tensors.pop("lm_head.weight", None)
     names = {rename(key): key for key in tensors}
     save_file({rename(key): value for key, value in tensors.items()}, published / "model.safetensors", {"format": "pt"})
@@ -129,7 +136,7 @@ def write_case(name, model, config, files, tokenizer, rename, several=True, case
     write_v5(published, out / "v5", names)
     write_json(out / "v5_names.json", names)
     cases = [dict(case) for case in cases or CASES if several or len(case["images"]) < 2]
-    write_golden(published, out, cases, adapter or {})
+    write_golden(published, out, cases, adapter or {}, pixels)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{name}: {size / 1024:.0f} KiB")
 
@@ -238,7 +245,7 @@ def with_adapter(dir, out, settings):
 
 
 @torch.no_grad()
-def write_golden(dir, out, cases, adapter):
+def write_golden(dir, out, cases, adapter, of_pixels):
     reference = Reference(dir)
     for case in cases:
         prompt, texts = reference.texts(case)
@@ -270,7 +277,8 @@ def write_golden(dir, out, cases, adapter):
             answer["adapted_logp"] = summed_logp(adapted, answer.pop("inputs"), len(case["prompt_ids"]))
     tensors = {}
     for name in PHOTOS:
-        pixels = reference.inputs(reference.texts({"images": [name], "prompt": "?"})[0], {"images": [name]})["pixel_values"]
+        inputs = reference.inputs(reference.texts({"images": [name], "prompt": "?"})[0], {"images": [name]})
+        pixels = of_pixels(inputs) if of_pixels else inputs["pixel_values"]
         tensors[f"{name}.shape"] = torch.tensor(pixels.shape)
         tensors[f"{name}.pixels"] = pixels.flatten()[::SAMPLE].clone()
     save_file(tensors, out / "golden.safetensors")

@@ -34,7 +34,7 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f64,
     /// Activation of the gate.
     pub hidden_act: Activation,
-    /// Llama: whether the attention projections have biases. Other kinds do not read it.
+    /// Llama, Qwen3: whether the attention projections have biases. Other kinds do not read it.
     pub attention_bias: bool,
     /// Whether the projections to queries, keys and values have biases, whatever the output
     /// projection has. Qwen2's have; no file has this key.
@@ -79,6 +79,9 @@ pub enum DecoderKind {
     /// Qwen2 (Yang et al., 2024, arXiv 2407.10671), `models/qwen2` in transformers: Llama with
     /// biases of queries, keys and values.
     Qwen2,
+    /// Qwen3 (Yang et al., 2025, arXiv 2505.09388) as in Qwen3-VL, `models/qwen3_vl` in
+    /// transformers: Llama with norms of queries and keys.
+    Qwen3,
 }
 
 impl DecoderKind {
@@ -88,6 +91,7 @@ impl DecoderKind {
         match model_type {
             Some("mistral") => Self::Mistral,
             Some("qwen2") => Self::Qwen2,
+            Some("qwen3") => Self::Qwen3,
             _ => Self::Llama,
         }
     }
@@ -138,19 +142,23 @@ impl From<Keys> for DecoderConfig {
     fn from(keys: Keys) -> Self {
         let default = Self::of_kind(DecoderKind::named(keys.model_type.as_deref()));
         // other kinds have the biases of their defaults, whatever the file says
-        let of_llama = |key: Option<bool>| key.filter(|_| default.model_type == DecoderKind::Llama);
+        let of = |kinds: &'static [DecoderKind]| {
+            move |key: Option<bool>| key.filter(|_| kinds.contains(&default.model_type))
+        };
+        let of_llama = of(&[DecoderKind::Llama]);
+        let of_both = of(&[DecoderKind::Llama, DecoderKind::Qwen3]);
         Self {
             hidden_size: keys.hidden_size.unwrap_or(default.hidden_size),
             intermediate_size: keys.intermediate_size.unwrap_or(default.intermediate_size),
             num_hidden_layers: keys.num_hidden_layers.unwrap_or(default.num_hidden_layers),
             num_attention_heads: keys.num_attention_heads.unwrap_or(default.num_attention_heads),
             num_key_value_heads: keys.num_key_value_heads.unwrap_or(default.num_key_value_heads),
-            head_dim: keys.head_dim,
+            head_dim: keys.head_dim.or(default.head_dim),
             vocab_size: keys.vocab_size.unwrap_or(default.vocab_size),
             max_position_embeddings: keys.max_position_embeddings.unwrap_or(default.max_position_embeddings),
             rms_norm_eps: keys.rms_norm_eps.unwrap_or(default.rms_norm_eps),
             hidden_act: keys.hidden_act.unwrap_or(default.hidden_act),
-            attention_bias: of_llama(keys.attention_bias).unwrap_or(default.attention_bias),
+            attention_bias: of_both(keys.attention_bias).unwrap_or(default.attention_bias),
             mlp_bias: of_llama(keys.mlp_bias).unwrap_or(default.mlp_bias),
             tie_word_embeddings: keys.tie_word_embeddings.unwrap_or(default.tie_word_embeddings),
             bos_token_id: keys.bos_token_id.unwrap_or(default.bos_token_id),
@@ -174,7 +182,8 @@ impl Default for DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// The defaults of transformers: those of `LlamaConfig`, `MistralConfig` or `Qwen2Config`.
+    /// The defaults of transformers: those of `LlamaConfig`, `MistralConfig`, `Qwen2Config` or
+    /// `Qwen3VLTextConfig`.
     pub fn of_kind(kind: DecoderKind) -> Self {
         let llama = Self {
             model_type: kind,
@@ -221,6 +230,16 @@ impl DecoderConfig {
                 sliding_window: Some(4096),
                 ..llama
             },
+            DecoderKind::Qwen3 => Self {
+                intermediate_size: 22016,
+                num_key_value_heads: Some(32),
+                head_dim: Some(128),
+                vocab_size: 151_936,
+                max_position_embeddings: 128_000,
+                bos_token_id: None,
+                qk_norm: true,
+                ..llama
+            },
         }
     }
 
@@ -228,7 +247,7 @@ impl DecoderConfig {
     /// to all earlier tokens.
     pub fn window(&self, layer: usize) -> Option<usize> {
         match self.model_type {
-            DecoderKind::Llama => None,
+            DecoderKind::Llama | DecoderKind::Qwen3 => None,
             DecoderKind::Mistral => self.sliding_window,
             DecoderKind::Qwen2 => {
                 let window = self.sliding_window.filter(|_| self.use_sliding_window == Some(true))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::llava::LlavaConfig;
 use super::llava_next::LlavaNextConfig;
+use super::qwen_vl::QwenVlConfig;
 use super::smolvlm::SmolVlmConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
@@ -22,6 +23,8 @@ pub enum VlmConfig {
     Llava(LlavaConfig),
     /// LLaVA-NeXT or LLaVA-OneVision.
     LlavaNext(LlavaNextConfig),
+    /// Qwen2-VL, Qwen2.5-VL and Qwen3-VL.
+    QwenVl(QwenVlConfig),
     /// Idefics3, SmolVLM and SmolVLM2.
     SmolVlm(SmolVlmConfig),
 }
@@ -85,6 +88,7 @@ impl VlmConfig {
         match self {
             Self::Llava(config) => config,
             Self::LlavaNext(config) => config,
+            Self::QwenVl(config) => config,
             Self::SmolVlm(config) => config,
         }
     }

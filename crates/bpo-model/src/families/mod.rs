@@ -7,6 +7,7 @@ mod detect;
 pub(crate) mod llava;
 pub(crate) mod llava_next;
 mod projector;
+pub(crate) mod qwen_vl;
 pub(crate) mod smolvlm;
 pub(crate) mod spec;
 
@@ -20,13 +21,16 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 6] = [
+pub(crate) static FAMILIES: [&FamilySpec; 9] = [
     &llava::LLAVA,
     &llava::VIP_SPEC,
     &llava_next::NEXT,
     &llava_next::ONEVISION,
     &smolvlm::IDEFICS3,
     &smolvlm::SMOLVLM,
+    &qwen_vl::QWEN2,
+    &qwen_vl::QWEN2_5,
+    &qwen_vl::QWEN3,
 ];
 
 impl FamilySpec {

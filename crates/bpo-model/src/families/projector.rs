@@ -2,6 +2,7 @@
 
 use super::llava::LlavaProjector;
 use super::llava_next::LlavaNextProjector;
+use super::qwen_vl::QwenMerger;
 use super::smolvlm::SmolVlmProjector;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
@@ -15,11 +16,13 @@ pub enum Projector {
     Llava(LlavaProjector),
     /// That of LLaVA-NeXT and LLaVA-OneVision.
     LlavaNext(LlavaNextProjector),
+    /// Qwen-VL's.
+    Qwen(QwenMerger),
     /// Idefics3's connector.
     SmolVlm(SmolVlmProjector),
 }
 
-module_enum!(Projector { Llava, LlavaNext, SmolVlm });
+module_enum!(Projector { Llava, LlavaNext, Qwen, SmolVlm });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -32,17 +35,18 @@ impl Projector {
         match self {
             Self::Llava(projector) => projector.project(features, images, adapters),
             Self::LlavaNext(projector) => projector.project(features, images, adapters),
+            Self::Qwen(merger) => merger.project(features, images, adapters),
             Self::SmolVlm(projector) => projector.project(features, images, adapters),
         }
     }
 
     /// The linears of the projector.
-    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let linears = match self {
-            Self::Llava(projector) => Vec::from(projector.linears_mut()),
-            Self::LlavaNext(projector) => Vec::from(projector.linears_mut()),
-            Self::SmolVlm(projector) => Vec::from(projector.linears_mut()),
-        };
-        linears.into_iter()
+    pub(crate) fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
+        match self {
+            Self::Llava(projector) => Box::new(projector.linears_mut().into_iter()),
+            Self::LlavaNext(projector) => Box::new(projector.linears_mut().into_iter()),
+            Self::Qwen(merger) => Box::new(merger.linears_mut()),
+            Self::SmolVlm(projector) => Box::new(projector.linears_mut().into_iter()),
+        }
     }
 }

@@ -53,8 +53,8 @@ impl ImagePreprocessor {
     /// Prepares an image.
     ///
     /// # Errors
-    /// [`ProcessorError::EmptyImage`], [`ProcessorError::ImageTooLarge`] or
-    /// [`ProcessorError::NoResolution`].
+    /// [`ProcessorError::EmptyImage`], [`ProcessorError::ImageTooLarge`],
+    /// [`ProcessorError::NoResolution`] or [`ProcessorError::ImageTooLong`].
     pub fn process(&self, image: &RgbImage) -> Result<ImageInput, ProcessorError> {
         self.0.process(image)
     }

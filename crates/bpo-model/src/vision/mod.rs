@@ -5,6 +5,7 @@ mod config;
 mod encoder;
 mod idefics3;
 mod patches;
+mod qwen;
 mod siglip;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
@@ -12,6 +13,8 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 pub use clip::ClipVision;
 pub use config::{VitConfig, VitKind};
 pub use idefics3::Idefics3Vision;
+pub(crate) use qwen::EPSILON as QWEN_EPSILON;
+pub use qwen::{QwenVision, QwenVisionConfig, TokenGrid, WindowConfig};
 pub use siglip::SiglipVision;
 
 use crate::checkpoint::WeightLoader;
@@ -30,9 +33,11 @@ pub enum VisionTower {
     Siglip(SiglipVision),
     /// Idefics3's.
     Idefics3(Idefics3Vision),
+    /// Qwen-VL's.
+    Qwen(QwenVision),
 }
 
-module_enum!(VisionTower { Clip, Siglip, Idefics3 });
+module_enum!(VisionTower { Clip, Siglip, Idefics3, Qwen });
 
 /// The hidden states of a vision transformer that become image features.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +70,18 @@ pub(crate) struct TowerSizes {
     /// Layers that run.
     pub(crate) layers: usize,
     /// Tokens of a tile within the tower.
-    pub(crate) tokens: usize,
+    pub(crate) tokens: TowerTokens,
     /// Width of the features that the tower gives.
     pub(crate) features: usize,
+}
+
+/// Numbers of tokens within a vision tower.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TowerTokens {
+    /// Of every tile.
+    PerTile(usize),
+    /// Of every image token, in towers that take images of any size.
+    PerImageToken(usize),
 }
 
 impl VisionTower {
@@ -85,6 +99,7 @@ impl VisionTower {
             Self::Clip(tower) => Box::new(tower.linears_mut()),
             Self::Siglip(tower) => Box::new(tower.linears_mut()),
             Self::Idefics3(tower) => Box::new(tower.linears_mut()),
+            Self::Qwen(tower) => Box::new(tower.linears_mut()),
         };
         linears
     }
@@ -101,6 +116,7 @@ impl VisionTower {
             Self::Clip(tower) => {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }
+            Self::Qwen(tower) => tower.encode(images, dtype, device, adapters),
             Self::Siglip(tower) => {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }

@@ -15,7 +15,7 @@ use crate::input::{ImageInput, ImageLayout};
 use crate::json::read_json;
 use crate::layers::Activation;
 use crate::processor::{PixelValues, Preprocess, ProcessorError, TextProcessor};
-use crate::vision::{FeatureStates, TowerSizes, VisionTower, VitConfig, VitKind};
+use crate::vision::{FeatureStates, TowerSizes, TowerTokens, VisionTower, VitConfig, VitKind};
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -218,7 +218,7 @@ impl Family for LlavaConfig {
             intermediate: vision.intermediate_size,
             heads: vision.num_attention_heads,
             layers: layers.iter().copied().max().unwrap_or(0),
-            tokens: vision.tokens(),
+            tokens: TowerTokens::PerTile(vision.tokens()),
             features: vision.hidden_size * layers.len(),
         }
     }

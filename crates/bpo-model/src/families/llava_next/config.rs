@@ -113,7 +113,7 @@ impl Family for LlavaNextConfig {
             return Err(ModelError::ImageTiles { expected, found });
         }
         let patches = vision.image_size / vision.patch_size;
-        let grid = image.layout.grid().filter(|grid| grid.patches == patches);
+        let grid = image.layout.tile_grid().filter(|grid| grid.patches == patches);
         let (expected, found) = (grid.map_or(0, |grid| grid.tokens()), image.tokens());
         if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
     }

@@ -59,7 +59,7 @@ impl LlavaNextProjector {
         let mut newlines = Vec::new();
         for (image, layout) in images.iter().enumerate() {
             let first = features.rows(image).start;
-            let grid = layout.grid().unwrap_or(TileGrid::whole(0));
+            let grid = layout.tile_grid().unwrap_or(TileGrid::whole(0));
             gather.extend((first..first + grid.patches * grid.patches).map(|row| row as u32));
             let mut shown: Vec<u32> = grid.shown_features().map(|row| (first + row) as u32).collect();
             if let Some([height, width]) = grid.resized {

@@ -70,15 +70,15 @@ impl Preprocess for LlavaNextPreprocessor {
     fn process(&self, image: &RgbImage) -> Result<ImageInput, ProcessorError> {
         let grid = self.tiling.grid(image.width(), image.height())?;
         let tiles = self.image.process_tiles(image, &grid, self.tiling.side)?;
-        Ok(ImageInput::new(tiles, ImageLayout::of_grid(self.image_token, grid)))
+        Ok(ImageInput::new(tiles, ImageLayout::of_tiles(self.image_token, grid)))
     }
 
     fn layout(&self, width: u32, height: u32) -> Result<ImageLayout, ProcessorError> {
-        Ok(ImageLayout::of_grid(self.image_token, self.tiling.grid(width, height)?))
+        Ok(ImageLayout::of_tiles(self.image_token, self.tiling.grid(width, height)?))
     }
 
     fn of_several(&self) -> Option<Arc<dyn Preprocess>> {
-        let layout = || ImageLayout::of_grid(self.image_token, TileGrid::whole(self.tiling.patches));
+        let layout = || ImageLayout::of_tiles(self.image_token, TileGrid::whole(self.tiling.patches));
         self.splits_only_one.then(|| {
             let image = self.image.clone().with_aspect(Aspect::PadToSquare);
             Arc::new(WholeImages { image, layout: layout() }) as Arc<dyn Preprocess>
