@@ -42,6 +42,10 @@ impl Interruptible {
 }
 
 impl Progress for Interruptible {
+    fn downloading(&mut self, file: &str, done: u64, total: u64) {
+        self.inner.downloading(file, done, total);
+    }
+
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         self.inner.started(stage, done, total);
         self.state.store(if stage == Stage::Train { TRAINING } else { IDLE }, Ordering::SeqCst);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
 use crate::terminal::print_line;
 
@@ -163,12 +163,41 @@ fn draw(name: &str, done: usize, total: usize) -> ProgressBar {
     bar
 }
 
+fn draw_download(file: &str, done: u64, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_position(done).with_prefix(file.to_owned());
+    // what an earlier process has downloaded does not count for the speed
+    bar.reset_eta();
+    let style = "{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} (left: {eta})";
+    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+/// The line about a download: `download: config.json 1.2 KiB`.
+fn describe_download(file: &str, done: u64, total: u64) -> String {
+    if done == total {
+        format!("download: {file}, {}", HumanBytes(total))
+    } else {
+        format!("download: {file}, {} of {}", HumanBytes(done), HumanBytes(total))
+    }
+}
+
 #[derive(Default)]
 struct Bars {
     bar: Option<ProgressBar>,
 }
 
 impl Progress for Bars {
+    fn downloading(&mut self, file: &str, done: u64, total: u64) {
+        let bar = self.bar.get_or_insert_with(|| draw_download(file, done, total));
+        bar.set_position(done);
+        if done == total {
+            bar.finish_and_clear();
+            self.bar = None;
+            print_line(&describe_download(file, done, total));
+        }
+    }
+
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         print_done_before(stage, done, total);
         self.bar = Some(draw(stage.as_str(), done, total));
@@ -230,6 +259,12 @@ impl Lines {
 }
 
 impl Progress for Lines {
+    fn downloading(&mut self, file: &str, done: u64, total: u64) {
+        if done == total || self.is_due() {
+            print_line(&describe_download(file, done, total));
+        }
+    }
+
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         print_done_before(stage, done, total);
         *self = Self {

@@ -78,8 +78,8 @@ pub enum ModelError {
     /// The checkpoint is in the format of LLaVA's original code.
     #[error(
         "{path}: {found} belongs to a checkpoint in the format of LLaVA's original code. Use the converted checkpoint of \
-         the same name from huggingface.co/llava-hf (such as llava-hf/llava-1.5-7b-hf), or convert this one with \
-         transformers 4 (python -m transformers.models.llava.convert_llava_weights_to_hf)", path = UntrustedPath(path), found = Untrusted(found)
+         the same name from huggingface.co/llava-hf (such as llava-hf/llava-1.5-7b-hf), or convert this one \
+         (bpo convert-checkpoint)", path = UntrustedPath(path), found = Untrusted(found)
     )]
     OriginalLlava {
         /// The file.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod checkpoint;
+mod convert;
 mod decoder;
 mod error;
 mod families;
@@ -22,6 +23,7 @@ mod vision;
 mod vlm;
 
 pub use checkpoint::{TensorEntry, WeightIndex};
+pub use convert::{Converted, convert_original};
 pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
@@ -48,7 +50,7 @@ pub use processor::{
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
 pub use vision::{
-    ClipVision, Idefics3Vision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower, VitConfig,
-    VitKind, WindowConfig,
+    ClipVision, Idefics3Vision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower,
+    VitConfig, VitKind, WindowConfig,
 };
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

@@ -41,6 +41,7 @@
 //! - `model` (default): models, training and scoring on burn. Without it the crate makes preference
 //!   pairs for any trainer and does not depend on burn.
 //! - `server` (default): error injection by a language model behind an OpenAI-compatible server
+//! - `hub` (default): models of the Hugging Face Hub by name
 //! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends of burn
 //! - `curves` (default): plots of the training metrics
 //! - `sheet`: contact sheets of distortions, `bpo::save_sheet`
@@ -57,6 +58,7 @@ mod distort_files;
 mod error;
 mod fingerprint;
 mod generate;
+mod hub;
 mod image_cache;
 mod images;
 mod injector;
@@ -114,6 +116,9 @@ pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError
 pub use error::{BpoError, UnknownKey, chain};
 pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
+pub use hub::HubModel;
+#[cfg(feature = "hub")]
+pub use hub::{FetchedModel, Hub, HubError};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;

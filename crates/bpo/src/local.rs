@@ -18,6 +18,7 @@ use burn::tensor::Device;
 use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::hub::HubModel;
 use crate::images::ImageRoot;
 use crate::injector::{Server, check_server, injector_with, open_server};
 use crate::progress::Progress;
@@ -262,7 +263,10 @@ fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Resu
     if config.full_finetune.is_none() {
         // before the files of the adapter, the last of which marks it as complete
         record_base(out, base)?;
-        return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);
+        // PEFT loads the base model by its name on the hub
+        let name = HubModel::of_snapshot(base).map(|model| model.id());
+        let name = name.unwrap_or_else(|| base.to_string_lossy().into_owned());
+        return Ok(save_adapter(policy, lora, &name, out)?);
     }
     // removes only a checkpoint that bpo wrote
     remove_owned_dir(out)?;

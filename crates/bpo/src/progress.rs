@@ -8,6 +8,12 @@ use crate::summary::StageSummary;
 
 /// Receives the progress of a run, for example to draw progress bars. `()` ignores it.
 pub trait Progress {
+    /// Called when `done` of `total` bytes of a file of a model are downloaded, and when its download
+    /// starts.
+    fn downloading(&mut self, file: &str, done: u64, total: u64) {
+        let _ = (file, done, total);
+    }
+
     /// Called when a stage starts. `done` of `total` items (steps, for training) are done by
     /// earlier runs.
     fn started(&mut self, stage: Stage, done: usize, total: usize) {

@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "model")]
+mod convert;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
@@ -28,6 +30,8 @@ use bpo::pairs::Limits;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+#[cfg(feature = "model")]
+pub use convert::ConvertCommand;
 pub use distort::DistortCommand;
 pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
 #[cfg(feature = "model")]
@@ -123,6 +127,9 @@ pub enum Command {
     /// Merge an adapter into its checkpoint
     #[cfg(feature = "model")]
     Merge(MergeCommand),
+    /// Convert a checkpoint of LLaVA's original code to the format of transformers
+    #[cfg(feature = "model")]
+    ConvertCheckpoint(ConvertCommand),
     /// Measure hallucination in answers
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -135,7 +142,8 @@ pub enum Command {
 /// The error for a command that this build does not have.
 #[cfg(not(feature = "model"))]
 fn not_built(words: &[OsString]) -> clap::Error {
-    const COMMANDS: [&str; 7] = ["quickstart", "run", "weaken", "train", "score", "generate", "merge"];
+    const COMMANDS: [&str; 8] =
+        ["quickstart", "run", "weaken", "train", "score", "generate", "merge", "convert-checkpoint"];
     let name = words.first().map(|name| name.to_string_lossy()).unwrap_or_default();
     let message = if COMMANDS.contains(&&*name) {
         format!("`bpo {name}` needs a program built with `--features model`")

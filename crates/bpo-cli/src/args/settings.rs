@@ -36,8 +36,13 @@ pub struct SeedArg {
 #[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Checkpoint {
-    /// Hugging Face directory of a vision-language model
-    #[arg(long, value_name = "DIR")]
+    #[cfg_attr(
+        feature = "hub",
+        doc = "Vision-language model: a Hugging Face directory, or a name on the Hugging Face Hub, ORG/NAME or \
+        ORG/NAME@REVISION, which is downloaded to the Hugging Face cache"
+    )]
+    #[cfg_attr(not(feature = "hub"), doc = "Hugging Face directory of a vision-language model")]
+    #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
     #[arg(long, value_name = "DEVICE")]

@@ -32,8 +32,8 @@ pub struct Train {
     /// Strength of the constraint to the reference [default: 0.1]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     pub beta: Option<f64>,
-    /// Checkpoint of another reference model [default: the model without its adapter]
-    #[arg(long, value_name = "DIR")]
+    /// Another reference model, given like --model [default: the model without its adapter]
+    #[arg(long, value_name = "MODEL")]
     pub reference: Option<PathBuf>,
     /// PEFT adapter of the reference
     #[arg(long, value_name = "DIR")]

@@ -4,7 +4,7 @@ use bpo::model::VlmResponder;
 use bpo::pairs::Sampling;
 use bpo::{BpoError, Checkpoint, Required, Videos, check_sampling};
 
-use super::{load_checkpoint, open_images};
+use super::{fetch_models, load_checkpoint, open_images};
 use crate::args::GenerateCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -24,6 +24,7 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_top_p(args.top_p)
         .with_seed(config.seed.0);
     check_sampling(&sampling).map_err(flag_of_setting)?;
+    let config = fetch_models(config, false)?;
     let images = open_images(&config)?;
     let (questions, unread) =
         bpo::read_questions(required("--questions", &args.questions)?, &Videos::of(&config))?;

@@ -1,5 +1,7 @@
 //! The commands.
 
+#[cfg(feature = "model")]
+mod convert;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
@@ -28,12 +30,18 @@ use bpo::stages::StageAnswers;
 use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, Videos, check_answers, manifest_beside};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
+#[cfg(feature = "hub")]
+use bpo::{Hub, HubModel};
 
 use crate::args::Command;
 use crate::failure::Failure;
+#[cfg(feature = "hub")]
+use crate::progress;
 #[cfg(feature = "model")]
 use crate::quickstart::quickstart;
 use crate::skipped::print_skipped;
+#[cfg(feature = "hub")]
+use crate::terminal::print_line;
 
 /// Runs a command.
 ///
@@ -58,6 +66,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Distort(args) => distort::distort(&args),
         #[cfg(feature = "model")]
         Command::Merge(args) => merge::merge(&args),
+        #[cfg(feature = "model")]
+        Command::ConvertCheckpoint(args) => convert::convert(&args),
         Command::Eval(command) => eval::eval(&command),
         // `Cli::checked` has refused it
         #[cfg(not(feature = "model"))]
@@ -74,6 +84,39 @@ pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     let device = config.device.open();
     std::panic::set_hook(hook);
     device
+}
+
+/// Downloads the model of the settings, and the reference if the command trains, if they are names on
+/// the Hugging Face Hub, and replaces the names by directories of the cache.
+///
+/// # Errors
+/// Returns an error if a file or directory of data does not exist, before anything is downloaded, or
+/// if a model cannot be downloaded.
+#[cfg(feature = "hub")]
+fn fetch_models(mut config: RunConfig, trains: bool) -> Result<RunConfig, BpoError> {
+    let reference = config.reference.path.as_mut().filter(|_| trains);
+    let mut named: Vec<_> = config.model.path.as_mut().into_iter().chain(reference).collect();
+    named.retain(|path| HubModel::of_path(path).is_some());
+    if named.is_empty() {
+        return Ok(config);
+    }
+    for path in [&config.data.path, &config.data.images, &config.data.eval_pairs].into_iter().flatten() {
+        let there = path.metadata();
+        there.map_err(|source| BpoError::Io { action: "open", path: path.clone(), source })?;
+    }
+    let (hub, mut progress) = (Hub::from_env()?, progress::new());
+    for path in named {
+        if let Some(fetched) = hub.fetch_path(path, &mut *progress)? {
+            print_line(&format!("model {fetched}: {}", fetched.dir.display()));
+        }
+    }
+    Ok(config)
+}
+
+/// A build without downloads takes directories only.
+#[cfg(all(feature = "model", not(feature = "hub")))]
+fn fetch_models(config: RunConfig, _: bool) -> Result<RunConfig, BpoError> {
+    Ok(config)
 }
 
 /// Opens the image root of the settings.

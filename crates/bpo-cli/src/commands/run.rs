@@ -2,7 +2,7 @@
 
 use bpo::{LocalBackend, Required, RunStatus};
 
-use super::{api_key, open_device};
+use super::{api_key, fetch_models, open_device};
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -15,10 +15,11 @@ use crate::terminal::print_line;
 /// # Errors
 /// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = args.config.resolve(args.preset.preset, &args.overrides())?.with_absolute_paths()?;
+    let config = args.config.resolve(args.preset.preset, &args.overrides())?;
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
+    let config = fetch_models(config, true)?.with_absolute_paths()?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, api_key(&config)?);
     let report = bpo::run(&config, out, &mut backend, &mut Interruptible::new(progress::new()))?;

@@ -5,11 +5,11 @@ use bpo::{
     BpoError, Inputs, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger, Videos,
 };
 
-use super::{open_device, open_images};
+use super::{fetch_models, open_device, open_images};
 use crate::args::TrainCommand;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
-use crate::overrides::required;
+use crate::overrides::{Overrides, required};
 use crate::progress;
 use crate::skipped::print_skipped;
 use crate::terminal::{print_json, print_line, print_lines};
@@ -19,13 +19,12 @@ use crate::terminal::{print_json, print_line, print_lines};
 /// # Errors
 /// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
-    let config = args
-        .config
-        .resolve(args.preset.preset, &[&args.seed, &args.model, &args.images, &args.train])?
-        .with_absolute_paths()?;
+    let overrides: [&dyn Overrides; 4] = [&args.seed, &args.model, &args.images, &args.train];
+    let config = args.config.resolve(args.preset.preset, &overrides)?;
     let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
     config.require(&[Required::Model, Required::Images], &flags)?;
     let pairs = required("--pairs", &args.pairs)?;
+    let config = fetch_models(config, true)?.with_absolute_paths()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {
         let mut paths = args.config.inputs(&config);
         paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;

@@ -2,7 +2,7 @@
 
 use bpo::{AnnotatedData, Inputs, LocalBackend, PipelineBackend, Required, Stage, StageLedger};
 
-use super::{open_device, open_images, outputs_of_stage, read_data};
+use super::{fetch_models, open_device, open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
@@ -20,6 +20,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
+    let config = fetch_models(config, false)?;
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let images = open_images(&config)?;
     let mut progress = progress::new();

@@ -101,7 +101,9 @@ fn pairs_are_made_with_a_server() {
 
 #[test]
 fn commands_that_need_a_model_name_the_feature() {
-    for command in ["quickstart", "run", "weaken", "train", "score", "generate", "merge"] {
+    for command in
+        ["quickstart", "run", "weaken", "train", "score", "generate", "merge", "convert-checkpoint"]
+    {
         bpo(arguments![command, "--model", "m"])
             .refuses_naming(&[&format!("`bpo {command}` needs a program built with `--features model`")]);
     }

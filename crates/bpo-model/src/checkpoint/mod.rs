@@ -11,7 +11,7 @@ mod rewrite;
 mod save;
 mod stored;
 
-pub(crate) use finite::to_bytes;
+pub(crate) use finite::{to_bytes, to_file};
 pub(crate) use hints::families;
 pub use index::{TensorEntry, WeightIndex};
 pub(crate) use load::WeightLoader;

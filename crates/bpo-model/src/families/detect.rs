@@ -96,9 +96,8 @@ fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 
 /// The name of a model family.
 fn known(model_type: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 9] = [
+    const NAMES: [(&str, &str); 6] = [
         ("llava_next_video", "LLaVA-NeXT-Video"),
-        ("vipllava", "ViP-LLaVA"),
         ("video_llava", "Video-LLaVA"),
         ("qwen3_vl_moe", "Qwen3-VL with a mixture of experts"),
         ("qwen3", "a Qwen3 language model"),

@@ -205,6 +205,12 @@ impl ImageProcessor {
         })
     }
 
+    /// Sets how images that are not square are fitted.
+    pub(crate) fn with_aspect(mut self, aspect: Aspect) -> Self {
+        self.aspect = aspect;
+        self
+    }
+
     /// How images that are not square are fitted.
     #[must_use]
     pub fn aspect(&self) -> Aspect {

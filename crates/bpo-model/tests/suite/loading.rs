@@ -289,7 +289,7 @@ fn other_families_formats_and_quantized_weights_are_named() {
     let add = |key: &'static str, value: Value| -> Edit {
         Box::new(move |config: &mut Value| config[key] = value.clone())
     };
-    let original = ["original code", "llava-hf/llava-1.5-7b-hf", "convert_llava_weights_to_hf"];
+    let original = ["original code", "llava-hf/llava-1.5-7b-hf", "bpo convert-checkpoint"];
     for (edit, named) in [
         (
             set("/model_type", json!("llava_next_video")),

@@ -5,6 +5,7 @@
 //! device than flex; the modules `parity`, `trl`, `lora` and `groups` are the ones that hold on
 //! every device.
 
+mod convert;
 mod families;
 mod groups;
 mod loading;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::destructive;
 use super::error::{FileError, describe};
+use super::temporary::{parent, sync_dir};
 use super::write::target_of;
 
 /// A locked file that whole lines are appended to.
@@ -13,6 +14,9 @@ use super::write::target_of;
 /// Each append is one write, so a killed process leaves whole lines and at most one torn last line.
 /// After opening, the caller finds the end of the last good line with [`reader`](Self::reader) and
 /// removes the rest with [`truncate`](Self::truncate).
+///
+/// A download appends parts of a file in place of lines, and ends with
+/// [`finish_as`](Self::finish_as) or [`remove`](Self::remove).
 #[derive(Debug)]
 pub struct AppendLog {
     path: PathBuf,
@@ -102,5 +106,24 @@ impl AppendLog {
     /// Returns [`FileError::Io`] if the system call fails.
     pub fn sync(&self) -> Result<(), FileError> {
         self.file.sync_data().map_err(FileError::io("sync", &self.path))
+    }
+
+    /// Waits until all bytes are on disk, and renames the file to `target` in the same file system.
+    /// A file at `target` is replaced.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Io`] if a system call fails. `target` is then unchanged.
+    pub fn finish_as(self, target: &Path) -> Result<(), FileError> {
+        self.sync()?;
+        destructive::rename(&self.path, target)?;
+        sync_dir(parent(target))
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Io`] if the file cannot be removed.
+    pub fn remove(self) -> Result<(), FileError> {
+        destructive::remove_file(&self.path)
     }
 }

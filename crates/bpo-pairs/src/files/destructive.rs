@@ -33,6 +33,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::io("rename", from))
 }
 
+/// Removes a file. Does not follow a link.
+pub(super) fn remove_file(path: &Path) -> Result<(), FileError> {
+    fs::remove_file(path).map_err(FileError::io("remove", path))
+}
+
 /// Removes an empty directory.
 pub(super) fn remove_empty_dir(path: &Path) -> Result<(), FileError> {
     fs::remove_dir(path).map_err(FileError::io("remove", path))

@@ -5,7 +5,8 @@
 //! | write a whole file | [`write_atomic`], [`write_bytes`] |
 //! | write a whole directory | [`StagedDir`] |
 //! | update a file that other processes update too | [`lock_file`], then [`write_atomic`] |
-//! | append lines to a file | [`AppendLog`] |
+//! | append lines or parts to a file | [`AppendLog`] |
+//! | link to a file | [`link_file`] |
 //! | remove | [`remove_owned_dir`] |
 //! | copy the files of a directory | [`copy_files`] |
 //! | read | [`open_input`], [`open_limited`], [`read_bytes`], [`read_text`] |
@@ -43,6 +44,7 @@ mod append;
 mod copy;
 mod destructive;
 mod error;
+mod link;
 mod lock;
 mod mark;
 mod read;
@@ -54,6 +56,7 @@ pub use append::AppendLog;
 pub use copy::copy_files;
 pub use destructive::remove_owned_dir;
 pub use error::FileError;
+pub use link::link_file;
 pub use lock::{FileLock, lock_file};
 pub use read::{Limited, open_input, open_limited, read_bytes, read_text};
 pub use staged::StagedDir;

@@ -46,6 +46,7 @@ use crate::device::DeviceSpec;
 #[cfg(feature = "model")]
 use crate::device::Dtype;
 use crate::error::BpoError;
+use crate::hub::HubModel;
 use crate::stage::Stage;
 use affects::Affects;
 
@@ -183,22 +184,23 @@ impl RunConfig {
         Required::Images.get(self)
     }
 
-    /// Makes all paths absolute, so that they do not depend on the working directory.
+    /// Makes all paths absolute, so that they do not depend on the working directory. Models that are
+    /// [names](HubModel::of_path) on a hub are unchanged.
     ///
     /// # Errors
     /// Returns [`BpoError::Io`] if there is no working directory.
     pub fn with_absolute_paths(mut self) -> Result<Self, BpoError> {
+        let is_local = |path: &&mut PathBuf| HubModel::of_path(path).is_none();
+        let models = [&mut self.model.path, &mut self.reference.path];
         let paths = [
-            &mut self.model.path,
             &mut self.model.adapter,
             &mut self.data.path,
             &mut self.data.images,
             &mut self.data.eval_pairs,
-            &mut self.reference.path,
             &mut self.reference.adapter,
             &mut self.reference.cache,
         ];
-        for path in paths.into_iter().flatten() {
+        for path in models.into_iter().flatten().filter(is_local).chain(paths.into_iter().flatten()) {
             *path = std::path::absolute(&*path).map_err(BpoError::io("find", path))?;
         }
         Ok(self)

@@ -14,7 +14,8 @@ use crate::stage::Stage;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ModelSection {
-    /// Hugging Face directory of a supported model.
+    /// Hugging Face directory of a supported model. The command `bpo` also takes the name of a model
+    /// on the Hugging Face Hub, `org/name` or `org/name@revision`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// PEFT adapter of the model. Default: none.

@@ -18,7 +18,7 @@ use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
 use crate::ledger::{AnswerProblem, ChangedFile};
 use crate::stage::Stage;
-use text::{counted, differences, not_set, overwritten, unknown};
+use text::{counted, differences, hub_name, not_set, overwritten, unknown};
 
 /// An unknown key in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,7 +300,11 @@ pub enum BpoError {
         skipped: SkipCounts,
     },
     /// The directory of a checkpoint does not exist.
-    #[error("no directory {}: a model is a local Hugging Face directory", UntrustedPath(path))]
+    #[error(
+        "no directory {}: a model is a local Hugging Face directory{}",
+        UntrustedPath(path),
+        hub_name(path)
+    )]
     NoCheckpoint {
         /// The path.
         path: PathBuf,
@@ -505,6 +509,10 @@ pub enum BpoError {
     #[cfg(feature = "model")]
     #[error(transparent)]
     Processor(#[from] bpo_model::ProcessorError),
+    /// A model of a hub cannot be downloaded.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// A setting of the server is invalid.
     #[cfg(feature = "server")]
     #[error("[inject.server]")]

@@ -6,11 +6,23 @@ use bpo_pairs::{SkipCounts, Untrusted, UntrustedPath};
 
 use super::UnknownKey;
 use crate::config::{Change, Missing};
+use crate::hub::HubModel;
 
 /// Describes what an output would overwrite: the output itself, or a file or directory written for
 /// it.
 pub(super) fn overwritten(given: &Path, written: &Path) -> String {
     if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
+}
+
+/// Describes how to use a missing path as the name of a model on a hub, if it has the form of one.
+pub(super) fn hub_name(path: &Path) -> String {
+    let Some(model) = HubModel::of_path(path) else { return String::new() };
+    let remedy = if cfg!(feature = "hub") {
+        "is downloaded with `Hub::fetch`"
+    } else {
+        "needs a program built with `--features hub`"
+    };
+    format!(" (if it is the name of a model on the Hugging Face Hub, {model} {remedy})")
 }
 
 /// Describes unknown keys: one with all known keys, or several with a line for each.
@@ -94,4 +106,18 @@ fn list(changes: &[Change]) -> String {
         _ => change.to_string(),
     };
     changes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_directory_may_be_a_name_on_a_hub() {
+        let text = hub_name(Path::new("org/tiny@v1"));
+        assert!(text.contains("org/tiny@v1") && text.contains("hub"), "{text}");
+        for path in ["tiny", "/models/tiny", "src/error", "../a/b"] {
+            assert_eq!(hub_name(Path::new(path)), "");
+        }
+    }
 }

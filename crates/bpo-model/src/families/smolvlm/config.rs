@@ -17,7 +17,7 @@ use crate::input::ImageInput;
 use crate::json::read_json;
 use crate::layers::Activation;
 use crate::processor::{Preprocess, ProcessorError, TextProcessor};
-use crate::vision::{Idefics3Vision, TowerSizes, VisionTower, VitConfig, VitKind};
+use crate::vision::{Idefics3Vision, TowerSizes, TowerTokens, VisionTower, VitConfig, VitKind};
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -211,7 +211,7 @@ impl Family for SmolVlmConfig {
             intermediate: vision.intermediate_size,
             heads: vision.num_attention_heads,
             layers: vision.num_hidden_layers,
-            tokens: vision.vit().patches(),
+            tokens: TowerTokens::PerTile(vision.vit().patches()),
             features: vision.hidden_size,
         }
     }

@@ -5,7 +5,6 @@ use crate::families::spec::{FamilySpec, PartNames, Targets};
 
 /// Idefics3 and SmolVLM, `Idefics3ForConditionalGeneration` in transformers.
 pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
-    title: "Idefics3 and SmolVLM",
     model_type: "idefics3",
     title: "Idefics3 and SmolVLM",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::Idefics3).map(Into::into),
@@ -16,7 +15,6 @@ pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
 
 /// SmolVLM2, `SmolVLMForConditionalGeneration` in transformers.
 pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
-    title: "SmolVLM2",
     model_type: "smolvlm",
     title: "SmolVLM2",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
@@ -27,7 +25,6 @@ pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
 
 /// What both have in common.
 const SMOLVLM_NAMES: FamilySpec = FamilySpec {
-    title: "",
     model_type: "",
     title: "",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
