@@ -17,7 +17,7 @@ fn pairs(steps: &Value) -> Vec<PreferencePair> {
         let text = |key: &str| pair[key].as_str().unwrap().to_owned();
         PreferencePair {
             id: number.to_string(),
-            image: text("image"),
+            images: vec![text("image")],
             system: None,
             history: Default::default(),
             prompt: text("prompt"),
@@ -62,7 +62,7 @@ fn compare(checkpoint: &Checkpoint, golden: &Value) {
         Control::Continue
     };
     let config = config(&golden["settings"], steps, pairs.len());
-    Trainer::new(config, policy, collate, None).unwrap().train(&pairs, &mut observer).unwrap();
+    Trainer::new(config, policy, collate, None).unwrap().train(pairs, &mut observer).unwrap();
     assert_eq!(found.len(), steps);
     type Column = fn(&StepMetrics) -> f64;
     let columns: [(&str, Column, f64); 4] = [
