@@ -76,7 +76,7 @@ pub(crate) struct TowerSizes {
 }
 
 /// Numbers of tokens within a vision tower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TowerTokens {
     /// Of every tile.
     PerTile(usize),

@@ -66,6 +66,7 @@ mod tests {
 
     use super::*;
     use crate::families::Family;
+    use crate::vision::TowerTokens;
 
     /// Reads a small configuration with other values at some of its keys.
     fn read(kind: Kind, changes: &[(&str, Value)]) -> Result<LlavaNextConfig, ModelError> {
@@ -85,9 +86,12 @@ mod tests {
     #[test]
     fn missing_keys_have_the_defaults_of_their_family() {
         let [next, onevision] = [Kind::Next, Kind::OneVision].map(|kind| read(kind, &[]).unwrap());
-        assert_eq!((next.image_token(), next.max_tiles, next.tower_sizes().tokens), (32_000, None, 17));
+        assert_eq!(
+            (next.image_token(), next.max_tiles, next.tower_sizes().tokens),
+            (32_000, None, TowerTokens::PerTile(17))
+        );
         let found = (onevision.image_token(), onevision.max_tiles, onevision.tower_sizes().tokens);
-        assert_eq!(found, (151_646, Some(9), 16));
+        assert_eq!(found, (151_646, Some(9), TowerTokens::PerTile(16)));
         assert_eq!(next.llava.feature_layers(), [11]);
         assert_eq!(onevision.llava.feature_layers(), [12]);
         // the default resolutions are those of another side
