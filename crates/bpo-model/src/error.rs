@@ -240,6 +240,9 @@ pub enum ModelError {
         "an image has no grid of tokens, which this model needs: prepare it with the model's own processor"
     )]
     NoGrid,
+    /// A loss that compares images has a text without an image.
+    #[error("no image: the loss compares the image with a weakened one, and the text has none")]
+    NothingToWeaken,
     /// An image whose features are changed is to be scored. Only generation changes features.
     #[error("an image has noise on its features or hidden tokens, which apply to generation only")]
     ChangedFeatures,
