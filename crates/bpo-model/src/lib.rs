@@ -26,6 +26,7 @@ pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
 pub use families::qwen_vl::{QwenGeneration, QwenMerger, QwenVlConfig};
+pub use families::smolvlm::{SmolVlmConfig, SmolVlmKind, SmolVlmProjector, SmolVlmVisionConfig};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};
@@ -46,7 +47,7 @@ pub use processor::{
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
 pub use vision::{
-    ClipVision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower, VitConfig, VitKind,
-    WindowConfig,
+    ClipVision, Idefics3Vision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower,
+    VitConfig, VitKind, WindowConfig,
 };
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

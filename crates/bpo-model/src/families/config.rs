@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::llava::LlavaConfig;
 use super::qwen_vl::QwenVlConfig;
+use super::smolvlm::SmolVlmConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
@@ -21,6 +22,8 @@ pub enum VlmConfig {
     Llava(LlavaConfig),
     /// Qwen2-VL, Qwen2.5-VL and Qwen3-VL.
     QwenVl(QwenVlConfig),
+    /// Idefics3, SmolVLM and SmolVLM2.
+    SmolVlm(SmolVlmConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -82,6 +85,7 @@ impl VlmConfig {
         match self {
             Self::Llava(config) => config,
             Self::QwenVl(config) => config,
+            Self::SmolVlm(config) => config,
         }
     }
 
@@ -157,5 +161,11 @@ impl VlmConfig {
 impl From<LlavaConfig> for VlmConfig {
     fn from(config: LlavaConfig) -> Self {
         Self::Llava(config)
+    }
+}
+
+impl From<SmolVlmConfig> for VlmConfig {
+    fn from(config: SmolVlmConfig) -> Self {
+        Self::SmolVlm(config)
     }
 }

@@ -7,6 +7,7 @@ mod detect;
 pub(crate) mod llava;
 mod projector;
 pub(crate) mod qwen_vl;
+pub(crate) mod smolvlm;
 pub(crate) mod spec;
 
 use std::path::Path;
@@ -19,8 +20,15 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 5] =
-    [&llava::LLAVA, &llava::VIP_SPEC, &qwen_vl::QWEN2, &qwen_vl::QWEN2_5, &qwen_vl::QWEN3];
+pub(crate) static FAMILIES: [&FamilySpec; 7] = [
+    &llava::LLAVA,
+    &llava::VIP_SPEC,
+    &smolvlm::IDEFICS3,
+    &smolvlm::SMOLVLM,
+    &qwen_vl::QWEN2,
+    &qwen_vl::QWEN2_5,
+    &qwen_vl::QWEN3,
+];
 
 impl FamilySpec {
     /// The family with a `model_type`.

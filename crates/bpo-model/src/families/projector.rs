@@ -2,6 +2,7 @@
 
 use super::llava::LlavaProjector;
 use super::qwen_vl::QwenMerger;
+use super::smolvlm::SmolVlmProjector;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
 use crate::vlm::{PackedFeatures, module_enum};
@@ -14,9 +15,11 @@ pub enum Projector {
     Llava(LlavaProjector),
     /// Qwen-VL's.
     Qwen(QwenMerger),
+    /// Idefics3's connector.
+    SmolVlm(SmolVlmProjector),
 }
 
-module_enum!(Projector { Llava, Qwen });
+module_enum!(Projector { Llava, Qwen, SmolVlm });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -29,6 +32,7 @@ impl Projector {
         match self {
             Self::Llava(projector) => projector.project(features, images, adapters),
             Self::Qwen(merger) => merger.project(features, images, adapters),
+            Self::SmolVlm(projector) => projector.project(features, images, adapters),
         }
     }
 
@@ -36,6 +40,7 @@ impl Projector {
     pub(crate) fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
         match self {
             Self::Llava(projector) => Box::new(projector.linears_mut().into_iter()),
+            Self::SmolVlm(projector) => Box::new(projector.linears_mut().into_iter()),
             Self::Qwen(merger) => Box::new(merger.linears_mut()),
         }
     }

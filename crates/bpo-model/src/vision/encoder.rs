@@ -52,6 +52,11 @@ impl Encoder {
         Self { layers: (0..count).map(layer).collect() }
     }
 
+    /// Number of layers.
+    pub(super) fn layers_run(&self) -> usize {
+        self.layers.len()
+    }
+
     /// The linears of all layers.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.layers.iter_mut().flat_map(EncoderLayer::linears_mut)

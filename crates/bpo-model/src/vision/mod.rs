@@ -3,6 +3,7 @@
 mod clip;
 mod config;
 mod encoder;
+mod idefics3;
 mod patches;
 mod qwen;
 mod siglip;
@@ -11,6 +12,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 pub use clip::ClipVision;
 pub use config::{VitConfig, VitKind};
+pub use idefics3::Idefics3Vision;
 pub(crate) use qwen::EPSILON as QWEN_EPSILON;
 pub use qwen::{QwenVision, QwenVisionConfig, TokenGrid, WindowConfig};
 pub use siglip::SiglipVision;
@@ -31,9 +33,11 @@ pub enum VisionTower {
     Siglip(SiglipVision),
     /// Qwen-VL's.
     Qwen(QwenVision),
+    /// Idefics3's.
+    Idefics3(Idefics3Vision),
 }
 
-module_enum!(VisionTower { Clip, Siglip, Qwen });
+module_enum!(VisionTower { Clip, Siglip, Qwen, Idefics3 });
 
 /// The hidden states of a vision transformer that become image features.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,7 @@ impl VisionTower {
             Self::Clip(tower) => Box::new(tower.linears_mut()),
             Self::Siglip(tower) => Box::new(tower.linears_mut()),
             Self::Qwen(tower) => Box::new(tower.linears_mut()),
+            Self::Idefics3(tower) => Box::new(tower.linears_mut()),
         };
         linears
     }
@@ -115,19 +120,28 @@ impl VisionTower {
             Self::Siglip(tower) => {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }
+            Self::Idefics3(tower) => {
+                of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
+            }
         }
     }
 }
+
+/// Most values of pixels that a vision tower takes at a time (10 tiles of 512 x 512 pixels). An image
+/// may have many tiles, and the tower's memory grows with their number.
+const PIXELS_AT_A_TIME: usize = 8 << 20;
 
 /// Computes the features of images whose tiles all have one size. `forward` maps pixels `[tiles,
 /// channels, height, width]` to features `[tiles, tokens, width]`.
 fn of_tiles(
     images: &[&ImageInput],
     device: &Device,
-    forward: impl FnOnce(Tensor<4>) -> Tensor<3>,
+    forward: impl Fn(Tensor<4>) -> Tensor<3>,
 ) -> Option<PackedFeatures> {
     let tiles: Vec<_> = images.iter().flat_map(|image| &image.tiles).collect();
-    let features = forward(pixel_tensor(&tiles, device)?);
+    let at_a_time = PIXELS_AT_A_TIME / tiles.first()?.data.len().max(1);
+    let pixels = tiles.chunks(at_a_time.max(1)).filter_map(|tiles| pixel_tensor(tiles, device));
+    let features = Tensor::cat(pixels.map(forward).collect(), 0);
     let [tiles, tokens, width] = features.dims();
     let rows = images.iter().map(|image| image.tiles.len() * tokens);
     Some(PackedFeatures::new(features.reshape([tiles * tokens, width]), rows))

@@ -27,6 +27,11 @@ impl PatchEmbedding {
         }
     }
 
+    /// Side of a patch, in pixels.
+    pub(super) fn side(&self) -> usize {
+        self.weight.val().dims()[3]
+    }
+
     /// Computes the convolution as a matrix product: `[images, channels, height, width]` to
     /// `[images, patches, hidden]`, with the patches row by row.
     pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
