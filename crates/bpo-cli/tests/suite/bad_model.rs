@@ -171,7 +171,7 @@ fn config_json_is_checked_before_the_processor() {
     edit_config(&|config| config["mm_vision_tower"] = "clip".into()).fails_naming(&[
         "mm_vision_tower",
         "original code",
-        "convert_llava_weights_to_hf",
+        "bpo convert-checkpoint",
     ]);
     edit_config(&|config| config["quantization_config"] = serde_json::json!({"quant_method": "awq"}))
         .fails_naming(&["quantization_config is set (awq)"]);

@@ -137,7 +137,10 @@ impl SmolVlmConfig {
     pub fn tile_tokens(&self, side: usize) -> Option<usize> {
         let patches = side / self.vision_config.patch_size;
         let squares = patches / self.scale_factor;
-        (squares > 0 && patches.is_multiple_of(self.scale_factor)).then(|| squares * squares)
+        if squares == 0 || !patches.is_multiple_of(self.scale_factor) {
+            return None;
+        }
+        squares.checked_mul(squares)
     }
 
     /// Whether the tokenizer's files may name the tokens of an image's placeholder.

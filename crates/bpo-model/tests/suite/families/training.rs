@@ -162,8 +162,11 @@ fn adapters_of_peft_compute_what_they_do_there() {
         let [again, merged] = ["again", "merged"].map(|name| dir.path().join(name));
         save_adapter(&adapted, &settings, "base", &again).unwrap();
         check(&load_adapter(loaded.model.clone(), &again).unwrap().0, "saved again");
-        // PEFT finds the tensors of its own file in ours
-        assert_eq!(tensors(&again), tensors(&adapter), "{}", checkpoint.name);
+        // PEFT knows all tensors of our file; those of layers that do not run are not in it
+        let theirs = tensors(&adapter);
+        for (name, shape) in tensors(&again) {
+            assert_eq!(theirs.get(&name), Some(&shape), "{}: {name}", checkpoint.name);
+        }
         merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
         check(&load(&merged), "merged");
     });
