@@ -5,7 +5,7 @@ use crate::families::spec::{FamilySpec, PartNames, Targets};
 
 /// Idefics3 and SmolVLM, `Idefics3ForConditionalGeneration` in transformers.
 pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
-    title: "Idefics3 and SmolVLM",
+    title: "Idefics3 and SmolVLM, such as HuggingFaceTB/SmolVLM-256M-Instruct",
     model_type: "idefics3",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::Idefics3).map(Into::into),
     class: "Idefics3ForConditionalGeneration",
@@ -15,7 +15,7 @@ pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
 
 /// SmolVLM2, `SmolVLMForConditionalGeneration` in transformers.
 pub(crate) static SMOLVLM: FamilySpec = FamilySpec {
-    title: "SmolVLM2",
+    title: "SmolVLM2, such as HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
     model_type: "smolvlm",
     read: |path| SmolVlmConfig::read(path, SmolVlmKind::SmolVlm).map(Into::into),
     class: "SmolVLMForConditionalGeneration",
