@@ -228,7 +228,7 @@ impl Task {
                 start = Instant::now();
                 if go_on.is_some() { Control::Continue } else { Control::Stop }
             };
-            trainer.train(&pairs, step).expect("steps");
+            trainer.train(pairs, step).expect("steps");
         }
     }
 
@@ -253,7 +253,7 @@ impl Task {
         };
         PreferencePair {
             id: format!("{group}>{rejected}"),
-            image: group.to_string(),
+            images: vec![group.to_string()],
             system: None,
             history: Default::default(),
             prompt: String::new(),
@@ -310,7 +310,8 @@ impl Collate for Batch {
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
         let (mut images, mut rows) = (Vec::new(), Vec::new());
         for group in groups {
-            let image = load_rgb(self.photo(&group.image), &ImageLimits::default()).expect("a photograph");
+            let image =
+                load_rgb(self.photo(&group.images[0]), &ImageLimits::default()).expect("a photograph");
             images.push(self.config.input(self.processor.process(&image)?));
             let prompt = prompt(&self.config, self.text);
             let answered = |name: &String| {

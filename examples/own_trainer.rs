@@ -82,7 +82,7 @@ impl Policy for Bigram {
 fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
     PreferencePair {
         id: id.to_string(),
-        image: "cup.png".into(),
+        images: vec!["cup.png".into()],
         system: None,
         history: Default::default(),
         prompt: "<image>\nWhat is it?".into(),
@@ -98,11 +98,11 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
 fn main() -> Result<(), Box<dyn Error>> {
     let table = Tensor::zeros([CHARACTERS, CHARACTERS], &Device::flex());
     let policy = Bigram { table: Param::from_tensor(table) }.apply_lora(Lora::new(8, 16.0));
-    let pairs = [pair(0, "A red cup.", "A blue plate."), pair(1, "Red, and round.", "Blue, and flat.")];
+    let pairs = vec![pair(0, "A red cup.", "A blue plate."), pair(1, "Red, and round.", "Blue, and flat.")];
     let config = DpoConfig::default().with_learning_rate(0.02).with_max_steps(Some(60));
 
     let trainer = Trainer::new(config, policy, Tokenizer, None)?;
-    let (_policy, summary) = trainer.train(&pairs, &mut |metrics: &StepMetrics| {
+    let (_policy, summary) = trainer.train(pairs, &mut |metrics: &StepMetrics| {
         if metrics.step.is_multiple_of(10) {
             println!(
                 "step {:2}  loss {:.4}  margin {:.3}",

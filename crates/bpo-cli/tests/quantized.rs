@@ -100,7 +100,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
     let example = |index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions());
     let pair = |index| PreferencePair {
         id: example(index).id,
-        image: example(index).image(),
+        images: vec![example(index).image()],
         system: None,
         history: Default::default(),
         prompt: example(index).qa.prompt,
@@ -131,7 +131,7 @@ const COUNT: u64 = 16;
 
 fn batch(count: u64) -> ScoreBatch {
     let group = |pair: PreferencePair| PromptGroup {
-        image: pair.image,
+        images: pair.images,
         weakened: false,
         system: None,
         history: Default::default(),
@@ -223,7 +223,7 @@ fn measure(value: Option<QuantValue>) -> Measured {
 
     let config = DpoConfig::default().with_learning_rate(1e-3).with_batch_size(4).with_max_steps(Some(10));
     let trainer = Trainer::new(config, policy, collator(), None).unwrap();
-    let (_, summary) = trainer.train(&pairs(COUNT), &mut ()).unwrap();
+    let (_, summary) = trainer.train(pairs(COUNT), &mut ()).unwrap();
     Measured { logps, logits, gradient, held, pass, loss: summary.last.unwrap().loss }
 }
 

@@ -4,18 +4,19 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{ImageDecoder, ImageError, ImageFormat, ImageReader};
 use libjpeg_turbo_rs::JpegError;
 
-use crate::load::{allocation, decode_error, format_of, open_file, read_error};
+use crate::load::{allocation, decode_error, format_of, open_file, orientation_of_webp, read_error};
 use crate::plain::plain;
-use crate::{DistortError, ImageLimits, jpeg};
+use crate::{DistortError, ImageLimits, jpeg, orientation};
 
 /// Number of bytes at the start of a file that identify its format.
 const MAGIC: u64 = 64;
 
-/// Reads the header of an image file and returns the width and height. No pixel is decoded, so the
-/// time does not depend on the size of the image.
+/// Reads the header of an image file and returns the width and height that
+/// [`load_rgb`](crate::load_rgb) gives: those of the upright image. No pixel is decoded.
 ///
 /// The size of the file, its format and its dimensions are checked as by
 /// [`load_rgb`](crate::load_rgb), with the same errors. Damaged pixels are not detected.
@@ -33,27 +34,106 @@ pub fn check_header(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<(u32
     file.by_ref().take(MAGIC).read_to_end(&mut magic).map_err(read_error(path))?;
     file.rewind().map_err(read_error(path))?;
     let format = format_of(&magic).ok_or_else(|| DistortError::NotAnImage { path: path.into() })?;
-    let size = match format {
-        ImageFormat::Jpeg => jpeg_size(&mut file)
-            .map_err(|error| match error.kind() {
+    let (size, orientation) = match format {
+        ImageFormat::Jpeg => {
+            let fail = |error: io::Error| match error.kind() {
                 ErrorKind::UnexpectedEof => {
                     jpeg::decode_error(JpegError::UnexpectedEof, path, bytes as usize)
                 }
                 _ => read_error(path)(error),
-            })?
-            .ok_or_else(|| {
+            };
+            let size = jpeg_size(&mut file).map_err(fail)?.ok_or_else(|| {
                 let error = JpegError::CorruptData("no frame before the first scan".into());
                 jpeg::decode_error(error, path, bytes as usize)
-            })?,
+            })?;
+            (size, orientation::of_jpeg(&jpeg_segments(file).map_err(fail)?))
+        }
         format => {
             let fail = |source: ImageError| decode_error(path, bytes as usize, plain(source, format));
-            let mut reader = ImageReader::with_format(file, format);
+            let mut reader = ImageReader::with_format(&mut file, format);
             reader.limits(allocation(0));
-            reader.into_decoder().map_err(fail)?.dimensions()
+            let mut decoder = reader.into_decoder().map_err(fail)?;
+            let (size, webp) = (decoder.dimensions(), orientation_of_webp(&mut decoder, format));
+            drop(decoder);
+            let orientation = match format {
+                ImageFormat::Png => orientation::of_png(&png_metadata(file).map_err(read_error(path))?),
+                ImageFormat::Tiff => orientation::of_tiff(&whole(file).map_err(read_error(path))?),
+                _ => webp,
+            };
+            (size, orientation)
         }
     };
     limits.check_size(path, size)?;
-    Ok(size)
+    let (width, height) = size;
+    Ok(if is_turned(orientation) { (height, width) } else { size })
+}
+
+/// Whether an orientation exchanges width and height.
+fn is_turned(orientation: Orientation) -> bool {
+    use Orientation as O;
+    matches!(orientation, O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH)
+}
+
+fn whole(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a JPEG file up to its first scan. A file that ends before is read up to its end.
+fn jpeg_segments(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
+    file.rewind()?;
+    file.seek_relative(2)?;
+    let end = loop {
+        match next_segment(&mut file) {
+            Ok(Some(_)) => {}
+            Ok(None) => break file.stream_position()?,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break u64::MAX,
+            Err(error) => return Err(error),
+        }
+    };
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(end).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Skips a JPEG segment and returns its marker. `None` at the first scan and at the end.
+fn next_segment(file: &mut BufReader<File>) -> io::Result<Option<u8>> {
+    let marker = next_marker(file)?;
+    match marker {
+        0x01 | 0xd0..=0xd8 => {}
+        0xd9 | 0xda => return Ok(None),
+        _ => {
+            let length = u16::from_be_bytes(read(file)?);
+            file.seek_relative(i64::from(length.saturating_sub(2)))?;
+        }
+    }
+    Ok(Some(marker))
+}
+
+/// Reads a PNG file without its image data. The metadata may follow the data.
+fn png_metadata(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
+    const SIGNATURE: u64 = 8;
+    const CHECKSUM: u64 = 4;
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(SIGNATURE).read_to_end(&mut bytes)?;
+    loop {
+        let mut head = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut head)?;
+        let Some((length, kind)) = head.split_first_chunk::<4>().filter(|_| head.len() == 8) else {
+            return Ok(bytes);
+        };
+        let rest = u64::from(u32::from_be_bytes(*length)) + CHECKSUM;
+        if [b"eXIf", b"tEXt", b"zTXt", b"iTXt"].iter().any(|wanted| *wanted == kind) {
+            bytes.extend(&head);
+            file.by_ref().take(rest).read_to_end(&mut bytes)?;
+        } else {
+            file.seek_relative(rest as i64)?;
+        }
+    }
 }
 
 /// Width and height of the first frame of a JPEG file; `None` if a scan or the end comes before any

@@ -222,13 +222,18 @@ fn orientation_of(decoder: &mut impl ImageDecoder, bytes: &[u8], format: ImageFo
     match format {
         ImageFormat::Png => orientation::of_png(bytes),
         ImageFormat::Tiff => orientation::of_tiff(bytes),
-        ImageFormat::WebP => {
-            let exif = decoder.exif_metadata().ok().flatten();
-            let xmp = decoder.xmp_metadata().ok().flatten();
-            orientation::of(exif.as_deref(), xmp.as_deref())
-        }
-        _ => Orientation::NoTransforms,
+        format => orientation_of_webp(decoder, format),
     }
+}
+
+/// The orientation of a WebP file. Other formats have none here.
+pub(crate) fn orientation_of_webp(decoder: &mut impl ImageDecoder, format: ImageFormat) -> Orientation {
+    if format != ImageFormat::WebP {
+        return Orientation::NoTransforms;
+    }
+    let exif = decoder.exif_metadata().ok().flatten();
+    let xmp = decoder.xmp_metadata().ok().flatten();
+    orientation::of(exif.as_deref(), xmp.as_deref())
 }
 
 /// The memory limit of a decoder: pixels of the widest colour type, and 64 MiB for tables and

@@ -23,7 +23,7 @@ impl Data {
         config: &DpoConfig,
         loss: LossProperties,
         collate: &mut C,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         eval_pairs: Vec<PreferencePair>,
     ) -> Result<Self, DpoError> {
         check_kinds(config, pairs.iter().chain(&eval_pairs))?;
@@ -31,7 +31,7 @@ impl Data {
             warn_left_out("pairs", pairs.iter().chain(&eval_pairs).map(|pair| &pair.system));
         }
         let UsablePairs { pairs, mut eval_pairs, skipped } =
-            usable_pairs(config, loss, collate, pairs, &eval_pairs);
+            usable_pairs(config, loss, collate, pairs, eval_pairs);
         if !skipped.is_empty() {
             tracing::warn!(skipped = skipped.len(), kept = pairs.len(), "some pairs cannot be used");
         }

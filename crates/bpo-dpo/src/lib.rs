@@ -79,4 +79,4 @@ pub use state::{Best, TrainerState, check_same_run, fingerprint_pairs};
 pub use trainable::{load_trainable, save_trainable, trainable_paths};
 pub use trainer::Trainer;
 pub use training::{TrainOutput, Training};
-pub use validate::{PairValidator, UsablePairs, usable_pairs, validate_pairs};
+pub use validate::{UsablePairs, usable_pairs, validate_pairs};

@@ -126,7 +126,7 @@ fn below(random: &mut impl Rng, bound: u64) -> u64 {
 /// The part of a pair that is the same in all pairs of its group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Question<'a> {
-    image: &'a str,
+    images: &'a [String],
     system: Option<&'a str>,
     history: Vec<(&'a str, &'a str)>,
     prompt: &'a str,
@@ -136,7 +136,7 @@ impl<'a> Question<'a> {
     pub(crate) fn of(pair: &'a PreferencePair) -> Self {
         let turn = |turn: &'a Turn| (turn.prompt.as_str(), turn.answer.as_str());
         let history = pair.history.iter().map(turn).collect();
-        Self { image: &pair.image, system: pair.system.as_deref(), history, prompt: &pair.prompt }
+        Self { images: &pair.images, system: pair.system.as_deref(), history, prompt: &pair.prompt }
     }
 }
 
@@ -189,7 +189,7 @@ impl GroupBatch {
         for pair in pairs {
             let index = *known.entry(Question::of(pair)).or_insert_with(|| {
                 groups.push(PromptGroup {
-                    image: pair.image.clone(),
+                    images: pair.images.clone(),
                     weakened: false,
                     system: pair.system.clone(),
                     history: pair.history.clone(),

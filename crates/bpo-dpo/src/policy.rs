@@ -14,12 +14,13 @@ pub enum Adapters {
     Off,
 }
 
-/// An image and a prompt with its completions, as text.
+/// Images and a prompt with its completions, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptGroup {
-    /// Path of the image, relative to the image root.
-    pub image: String,
-    /// Whether the collator must weaken the image; see [`Collate::weakens`].
+    /// Paths of the images, relative to the image root, in the order of the conversation. Empty for
+    /// a text without an image.
+    pub images: Vec<String>,
+    /// Whether the collator must weaken the images; see [`Collate::weakens`].
     pub weakened: bool,
     /// The system text before the conversation, if there is one.
     pub system: Option<String>,
@@ -34,7 +35,7 @@ pub struct PromptGroup {
 /// Fingerprint of the inputs of one row of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowFingerprint {
-    /// SHA-256 of the preprocessed pixels.
+    /// SHA-256 of the preprocessed pixels of the images. Zeros without an image.
     pub image: [u8; 32],
     /// SHA-256 of all token ids, including those of the prompt.
     pub tokens: [u8; 32],

@@ -63,7 +63,11 @@ impl RunFiles {
         let evaluations = if data.eval_pairs.is_empty() {
             None
         } else {
-            Some(MetricsLog::open(&dir.join("eval.jsonl"), state.progress.step)?)
+            let (path, step) = (dir.join("eval.jsonl"), state.progress.step);
+            if step >= state.progress.config.eval_every && step > 0 && is_empty(&path) {
+                tracing::warn!(path = %path.display(), step, "the file has no evaluations of earlier steps");
+            }
+            Some(MetricsLog::open(&path, step)?)
         };
         Ok((Self { metrics, evaluations, checkpoints }, state, resumed_from))
     }

@@ -178,7 +178,8 @@ pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
     let mut texts = TextHasher::default();
     for pair in pairs {
         texts.add(&pair.id);
-        texts.add(&pair.image);
+        texts.add(&pair.images.len().to_string());
+        pair.images.iter().for_each(|image| texts.add(image));
         texts.add(&pair.history.len().to_string());
         for turn in &pair.history {
             texts.add(&turn.prompt);

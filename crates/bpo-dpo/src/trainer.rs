@@ -40,7 +40,7 @@ use crate::training::{TrainOutput, Training};
 /// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
 /// # use bpo_pairs::PreferencePair;
 /// # fn train<P: Policy, C: Collate<Batch = P::Batch> + Send>(
-/// #     policy: P, collate: C, pairs: &[PreferencePair],
+/// #     policy: P, collate: C, pairs: Vec<PreferencePair>,
 /// # ) -> Result<(), DpoError> where P::Batch: Send {
 /// let config = DpoConfig::default().with_learning_rate(1e-5);
 /// let trainer = Trainer::new(config, policy, collate, Some("run".as_ref()))?;
@@ -145,7 +145,7 @@ where
     /// Returns the errors of these two methods.
     pub fn train(
         self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         observer: &mut impl Observer,
     ) -> Result<(P, TrainOutput), DpoError>
     where
@@ -156,6 +156,7 @@ where
     }
 
     /// Prepares a training up to its first step: checks the pairs and loads the newest checkpoint.
+    /// The training keeps the pairs that pass the check, and does not copy them.
     ///
     /// # Errors
     /// - [`DpoError::NoPairs`], [`DpoError::UnknownKind`], [`DpoError::NothingToEvaluate`]: pairs
@@ -169,7 +170,7 @@ where
     /// - [`DpoError::NoIntactCheckpoint`]: the run directory has checkpoints, all of them damaged
     /// - [`DpoError::Io`], [`DpoError::File`], [`DpoError::Pairs`]: a file of the run directory
     ///   cannot be read or written
-    pub fn prepare(self, pairs: &[PreferencePair]) -> Result<Training<P, C>, DpoError> {
+    pub fn prepare(self, pairs: Vec<PreferencePair>) -> Result<Training<P, C>, DpoError> {
         let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
         let custom_loss = own.as_ref().map(|loss| loss.name());
         let objective = config.objective_with(own.unwrap_or_else(|| Arc::new(config.loss.clone())));

@@ -1,50 +1,28 @@
 //! Validation of the pairs before the first step.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use bpo_pairs::{PreferencePair, SkipError, SkipReason, Skipped, chain};
 
 use crate::config::DpoConfig;
 use crate::loss::LossProperties;
-use crate::order::{DataOrder, GroupBatch, Question};
+use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 
-/// Returns the pairs whose `beta` and `margin` are valid, and adds the others to `skipped`.
-fn with_valid_settings<'a>(
-    pairs: &'a [PreferencePair],
-    skipped: &mut Vec<Skipped>,
-) -> Vec<&'a PreferencePair> {
-    let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
-        (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
-            Some(format!("`beta` must be a finite number above 0, not {beta}"))
-        }
-        (_, Some(margin)) if !margin.is_finite() => Some(format!("`margin` must be finite, not {margin}")),
-        _ => None,
-    };
-    let mut valid = Vec::with_capacity(pairs.len());
-    for pair in pairs {
-        match reason(pair) {
-            None => valid.push(pair),
-            Some(reason) => {
-                skipped.push(Skipped::new(&pair.id, SkipReason::PairRefused).with_detail(reason));
-            }
-        }
-    }
-    valid
-}
-
-/// Number of groups that the collator checks in one call.
+/// Number of groups that the collator checks in one call. Only the texts of these groups are
+/// copied.
 const CHECKED_TOGETHER: usize = 256;
 
 /// The pairs that a run can use, and the pairs that it skips.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct UsablePairs {
+pub struct UsablePairs<P = PreferencePair> {
     /// Pairs to train on.
-    pub pairs: Vec<PreferencePair>,
+    pub pairs: Vec<P>,
     /// Pairs to evaluate on.
-    pub eval_pairs: Vec<PreferencePair>,
+    pub eval_pairs: Vec<P>,
     /// Pairs of both parts that cannot be used.
     pub skipped: Vec<Skipped>,
 }
@@ -52,122 +30,138 @@ pub struct UsablePairs {
 /// Returns the pairs that a run can train and evaluate on, with these settings and a loss with
 /// these properties.
 ///
-/// Both parts are [validated](PairValidator::validate_pairs) together, because
-/// [`LogpCache::fill`](crate::LogpCache::fill) puts pairs of one prompt into one batch.
-pub fn usable_pairs<C: Collate>(
+/// Both parts are [validated](validate_pairs) together, because
+/// [`LogpCache::fill`](crate::LogpCache::fill) puts pairs of one prompt into one batch. The pairs
+/// are not copied. The lists may also hold references to pairs.
+pub fn usable_pairs<C: Collate, P: Borrow<PreferencePair>>(
     config: &DpoConfig,
     loss: LossProperties,
     collate: &mut C,
-    pairs: &[PreferencePair],
-    eval_pairs: &[PreferencePair],
-) -> UsablePairs {
-    let mut validator = PairValidator::default();
-    let mut usable = UsablePairs::default();
-    for (part, pairs) in [(&mut usable.pairs, pairs), (&mut usable.eval_pairs, eval_pairs)] {
-        let mut kept = with_valid_settings(pairs, &mut usable.skipped);
-        if config.validate_pairs {
-            kept = validator.keep_usable(collate, loss, kept, &mut usable.skipped);
-        }
-        part.extend(kept.into_iter().cloned());
+    mut pairs: Vec<P>,
+    mut eval_pairs: Vec<P>,
+) -> UsablePairs<P> {
+    let mut skipped = remove(&mut pairs, invalid_settings);
+    let mut eval_skipped = remove(&mut eval_pairs, invalid_settings);
+    if config.validate_pairs {
+        let all: Vec<&PreferencePair> = pairs.iter().chain(&eval_pairs).map(Borrow::borrow).collect();
+        let mut refused = refusals(collate, loss, &all);
+        let eval_refused = refused.split_off(&pairs.len());
+        let count = pairs.len();
+        skipped.extend(remove_refused(&mut pairs, 0, refused));
+        eval_skipped.extend(remove_refused(&mut eval_pairs, count, eval_refused));
     }
-    usable
+    skipped.extend(eval_skipped);
+    UsablePairs { pairs, eval_pairs, skipped }
 }
 
-/// Splits pairs into those that the collator accepts, in their order, and the skipped ones; see
-/// [`PairValidator::validate_pairs`].
-pub fn validate_pairs<C: Collate>(
+/// Splits pairs into those that the collator accepts for a loss, in their order, and the skipped
+/// ones. The pairs are not copied. The list may also hold references to pairs.
+///
+/// Each group is [checked](Collate::check) as a whole, and in parts only if the check fails. A pair
+/// that the collator accepts alone, but not together with earlier pairs of its group, is also
+/// skipped, because one of its answers has the [same tokens](SkipReason::SameTokens) as an earlier
+/// answer with another text.
+pub fn validate_pairs<C: Collate, P: Borrow<PreferencePair>>(
     collate: &mut C,
     loss: LossProperties,
-    pairs: &[PreferencePair],
-) -> (Vec<PreferencePair>, Vec<Skipped>) {
-    PairValidator::default().validate_pairs(collate, loss, pairs)
+    mut pairs: Vec<P>,
+) -> (Vec<P>, Vec<Skipped>) {
+    let refused = refusals(collate, loss, &pairs);
+    let skipped = remove_refused(&mut pairs, 0, refused);
+    (pairs, skipped)
 }
 
-/// Validates pairs in several calls: later pairs are checked together with earlier ones of the same
-/// prompt.
-#[derive(Debug, Default)]
-pub struct PairValidator<'a> {
-    taken: HashMap<Question<'a>, Vec<&'a PreferencePair>>,
-}
+/// Why a pair cannot be used: the reason, and its text.
+type Refusal = (SkipReason, String);
 
-impl<'a> PairValidator<'a> {
-    /// Splits pairs into those that the collator accepts for a loss, in their order, and the
-    /// skipped ones.
-    ///
-    /// Each group is [checked](Collate::check) as a whole, and in parts only if the check fails. A
-    /// pair that the collator accepts alone, but not together with earlier pairs of its group, is
-    /// also skipped, because one of its answers has the [same tokens](SkipReason::SameTokens) as an
-    /// earlier answer with another text.
-    pub fn validate_pairs<C: Collate>(
-        &mut self,
-        collate: &mut C,
-        loss: LossProperties,
-        pairs: &'a [PreferencePair],
-    ) -> (Vec<PreferencePair>, Vec<Skipped>) {
-        let mut skipped = Vec::new();
-        let kept = self.keep_usable(collate, loss, pairs.iter().collect(), &mut skipped);
-        (kept.into_iter().cloned().collect(), skipped)
-    }
-
-    fn keep_usable<C: Collate>(
-        &mut self,
-        collate: &mut C,
-        loss: LossProperties,
-        mut pairs: Vec<&'a PreferencePair>,
-        skipped: &mut Vec<Skipped>,
-    ) -> Vec<&'a PreferencePair> {
-        let mut refused: Vec<Option<(SkipReason, String)>> = vec![None; pairs.len()];
-        for groups in DataOrder::new(&pairs).groups().chunks(CHECKED_TOGETHER) {
-            let (mut whole, mut ends) = (Vec::new(), Vec::new());
-            for members in groups {
-                let members = members.iter().map(|&index| pairs[index]);
-                let question = members.clone().next().map(Question::of);
-                let taken = question.and_then(|question| self.taken.get(&question));
-                let together = taken.into_iter().flatten().copied().chain(members);
-                whole.extend(GroupBatch::for_loss(loss, together).groups);
-                ends.push(whole.len());
-            }
-            let mut results = collate.check_groups(&whole).into_iter();
-            let mut start = 0;
-            for (members, end) in groups.iter().zip(ends) {
-                let is_accepted = results.by_ref().take(end - start).filter(Result::is_err).count() == 0;
-                start = end;
-                let Some(&first) = members.first() else { continue };
-                let taken = self.taken.entry(Question::of(pairs[first])).or_default();
-                if is_accepted {
-                    taken.extend(members.iter().map(|&index| pairs[index]));
-                } else {
-                    let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
-                    add_accepted(&mut check, &pairs, members, taken, &mut refused);
-                }
-            }
+/// Returns the refusal of a pair whose `beta` or `margin` is invalid.
+fn invalid_settings(_index: usize, pair: &PreferencePair) -> Option<Refusal> {
+    let detail = match (pair.beta, pair.margin) {
+        (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
+            format!("`beta` must be a finite number above 0, not {beta}")
         }
-        let mut refused = refused.into_iter();
-        pairs.retain(|pair| match refused.next().flatten() {
+        (_, Some(margin)) if !margin.is_finite() => format!("`margin` must be finite, not {margin}"),
+        _ => return None,
+    };
+    Some((SkipReason::PairRefused, detail))
+}
+
+/// Removes the pairs for which `refusal` returns one, given their index, and returns them as
+/// skipped.
+fn remove<P: Borrow<PreferencePair>>(
+    pairs: &mut Vec<P>,
+    mut refusal: impl FnMut(usize, &PreferencePair) -> Option<Refusal>,
+) -> Vec<Skipped> {
+    let (mut skipped, mut index) = (Vec::new(), 0);
+    pairs.retain(|pair| {
+        let pair = pair.borrow();
+        let refusal = refusal(index, pair);
+        index += 1;
+        match refusal {
             None => true,
             Some((reason, detail)) => {
                 skipped.push(Skipped::new(&pair.id, reason).with_detail(detail));
                 false
             }
-        });
-        pairs
+        }
+    });
+    skipped
+}
+
+/// Removes the refused pairs, and returns them as skipped. `first` is the index of the first pair
+/// in `refused`.
+fn remove_refused<P: Borrow<PreferencePair>>(
+    pairs: &mut Vec<P>,
+    first: usize,
+    mut refused: BTreeMap<usize, Refusal>,
+) -> Vec<Skipped> {
+    if refused.is_empty() { Vec::new() } else { remove(pairs, |index, _| refused.remove(&(first + index))) }
+}
+
+/// Checks the pairs of each group together, and returns the refusals by the indices of the pairs.
+fn refusals<C: Collate, P: Borrow<PreferencePair>>(
+    collate: &mut C,
+    loss: LossProperties,
+    pairs: &[P],
+) -> BTreeMap<usize, Refusal> {
+    let mut refused = BTreeMap::new();
+    for groups in DataOrder::new(pairs).groups().chunks(CHECKED_TOGETHER) {
+        let (mut whole, mut ends) = (Vec::new(), Vec::new());
+        for members in groups {
+            whole.extend(
+                GroupBatch::for_loss(loss, members.iter().map(|&index| pairs[index].borrow())).groups,
+            );
+            ends.push(whole.len());
+        }
+        let mut results = collate.check_groups(&whole).into_iter();
+        drop(whole);
+        let mut start = 0;
+        for (members, end) in groups.iter().zip(ends) {
+            let is_refused = results.by_ref().take(end - start).filter(Result::is_err).count() > 0;
+            start = end;
+            if is_refused {
+                let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
+                add_accepted(&mut check, pairs, members, &mut Vec::new(), &mut refused);
+            }
+        }
     }
+    refused
 }
 
 /// Returns the reason why pairs cannot be used together, and its text.
-type Check<'a> = dyn FnMut(&[&PreferencePair]) -> Option<(SkipReason, String)> + 'a;
+type Check<'a> = dyn FnMut(&[&PreferencePair]) -> Option<Refusal> + 'a;
 
 /// Adds the members of a group that `check` accepts together with those in `taken` to `taken`, and
 /// records the reasons of the others in `refused`.
-fn add_accepted<'a>(
+fn add_accepted<'a, P: Borrow<PreferencePair>>(
     check: &mut Check<'_>,
-    pairs: &[&'a PreferencePair],
+    pairs: &'a [P],
     members: &[usize],
     taken: &mut Vec<&'a PreferencePair>,
-    refused: &mut [Option<(SkipReason, String)>],
+    refused: &mut BTreeMap<usize, Refusal>,
 ) {
     let count = taken.len();
-    taken.extend(members.iter().map(|&index| pairs[index]));
+    taken.extend(members.iter().map(|&index| pairs[index].borrow()));
     let Some(error) = check(taken) else { return };
     taken.truncate(count);
     let [one] = members else {
@@ -176,11 +170,12 @@ fn add_accepted<'a>(
         add_accepted(check, pairs, second, taken, refused);
         return;
     };
-    let pair = pairs[*one];
-    refused[*one] = Some(match check(&[pair]) {
+    let pair = pairs[*one].borrow();
+    let refusal = match check(&[pair]) {
         Some(refusal) => refusal,
         None => (SkipReason::SameTokens, first_conflict(check, taken, pair).unwrap_or(error.1)),
-    });
+    };
+    refused.insert(*one, refusal);
 }
 
 /// Returns the error of `check` for a pair together with the first pair of `taken` that it
@@ -204,7 +199,7 @@ fn check<'a, C: Collate>(
     collate: &mut C,
     loss: LossProperties,
     pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
-) -> Option<(SkipReason, String)> {
+) -> Option<Refusal> {
     let batch = GroupBatch::for_loss(loss, pairs);
     let error = batch.groups.iter().find_map(|group| collate.check(group).err())?;
     Some((refusal(&error), chain(&error)))

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::error::EvalError;
 use crate::truth::{number, open};
 
-/// Keys of the image name.
-const IMAGE: &[&str] = &["image", "image_id", "image_name"];
+/// Keys of the image name, or of a list with one name.
+const IMAGE: &[&str] = &["image", "images", "image_id", "image_name"];
 /// Keys of the question id.
 const ID: &[&str] = &["question_id", "id"];
 /// Keys of the question text.
@@ -102,7 +102,7 @@ fn answer(
         let text = record.get(TEXT).filter(|_| !under_text)?.as_str()?;
         text.contains('?').then(|| text.to_owned())
     });
-    Ok(Answer { record: place, id: find(record, ID), image: find(record, IMAGE), question, text, under_text })
+    Ok(Answer { record: place, id: find(record, ID), image: image(record), question, text, under_text })
 }
 
 /// The first string or number under one of the keys.
@@ -110,9 +110,13 @@ pub(crate) fn find(record: &Map<String, Value>, keys: &[&str]) -> Option<String>
     keys.iter().find_map(|key| plain(record.get(*key)?))
 }
 
-/// The name of the image of a record.
+/// The name of the image of a record. `None` for a record with several images.
 pub(crate) fn image(record: &Map<String, Value>) -> Option<String> {
-    find(record, IMAGE)
+    let name = |value: &Value| match value {
+        Value::Array(names) if names.len() == 1 => plain(&names[0]),
+        value => plain(value),
+    };
+    IMAGE.iter().find_map(|key| name(record.get(*key)?))
 }
 
 /// The id of a record.
@@ -185,6 +189,19 @@ mod tests {
 
     fn read(json: &str) -> Result<Answer, EvalError> {
         answer(Path::new("a.jsonl"), 3, &serde_json::from_str(json).unwrap(), |one, other| one == other)
+    }
+
+    #[test]
+    fn an_image_is_a_name_or_a_list_of_one() {
+        for (json, expected) in [
+            (r#"{"image": "a.jpg", "answer": "A."}"#, Some("a.jpg")),
+            (r#"{"images": ["a.jpg"], "answer": "A."}"#, Some("a.jpg")),
+            (r#"{"image_id": 7, "answer": "A."}"#, Some("7")),
+            (r#"{"images": ["a.jpg", "b.jpg"], "answer": "A."}"#, None),
+            (r#"{"images": [], "answer": "A."}"#, None),
+        ] {
+            assert_eq!(read(json).unwrap().image.as_deref(), expected, "{json}");
+        }
     }
 
     #[test]

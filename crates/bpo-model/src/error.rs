@@ -235,6 +235,9 @@ pub enum ModelError {
         /// Tiles of the image.
         found: usize,
     },
+    /// A loss that compares images has a text without an image.
+    #[error("no image: the loss compares the image with a weakened one, and the text has none")]
+    NothingToWeaken,
     /// An image whose features are changed is to be scored. Only generation changes features.
     #[error("an image has noise on its features or hidden tokens, which apply to generation only")]
     ChangedFeatures,

@@ -135,7 +135,7 @@ fn check_object(value: &Value, path: &Path) -> Result<(), JsonError> {
 
 /// A value that does not have the expected form.
 #[derive(Debug, PartialEq, Eq)]
-struct Misfit {
+struct UnexpectedValue {
     /// The key: `text_config.eos_token_id[1]`.
     key: String,
     /// The expected value.
@@ -147,8 +147,8 @@ struct Misfit {
 /// Reads `value` as a `T`.
 ///
 /// # Errors
-/// [`Misfit`] for the first value that a `T` cannot have.
-fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
+/// [`UnexpectedValue`] for the first value that a `T` cannot have.
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, UnexpectedValue> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let message = error.inner().to_string();
         let mut key = written(error.path());
@@ -158,10 +158,10 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
                 key.push('.');
             }
             key.push_str(field);
-            return Misfit { key, expected: "a value".to_owned(), found: "nothing".to_owned() };
+            return UnexpectedValue { key, expected: "a value".to_owned(), found: "nothing".to_owned() };
         }
         let expected = message.split_once("expected ").map_or(message.as_str(), |(_, expected)| expected);
-        Misfit {
+        UnexpectedValue {
             key,
             expected: MessageTerms::Json.expected(expected),
             found: found.map_or_else(|| "nothing".to_owned(), shown),

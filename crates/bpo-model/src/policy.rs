@@ -16,9 +16,13 @@ use crate::input::{ImageInput, ImageLayout};
 use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
 use crate::memory::BatchShape;
-use crate::processor::{Processor, TokenizedCompletion};
+use crate::processor::{Processor, TokenizedCompletion, with_template_stack};
 use crate::scoring::{BatchTokens, ScoreBatch};
 use crate::vlm::Vlm;
+
+/// Parts of the groups that [`VlmCollator`] checks, for each thread. A thread that is done with its
+/// parts takes those of another.
+const PARTS_PER_THREAD: usize = 8;
 
 /// Why an image cannot be loaded.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -114,6 +118,9 @@ impl<S: ImageSource> VlmCollator<S> {
     fn check_images(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
         if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
             check_weakening(distortion)?;
+            if group.images.is_empty() {
+                return Err(ModelError::NothingToWeaken);
+            }
         }
         for name in images_of(group) {
             if !self.sizes.contains_key(name) {
@@ -148,7 +155,7 @@ impl<S: ImageSource> VlmCollator<S> {
 
 /// The names of the images of a group.
 fn images_of(group: &PromptGroup) -> impl Iterator<Item = &str> {
-    std::iter::once(group.image.as_str())
+    group.images.iter().map(String::as_str)
 }
 
 /// The distinct images of a batch, in the order in which groups name them: by name, whether they are
@@ -253,11 +260,15 @@ impl<S: ImageSource> Collate for VlmCollator<S> {
 
     /// Checks each image once without decoding it, and tokenizes the groups in several threads.
     fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), ModelError>> {
-        let checked: Vec<_> =
+        let layouts: Vec<_> =
             groups.iter().map(|group| self.check_images(group).and_then(|()| self.layouts(group))).collect();
         let texts = &self.texts;
-        let checked = groups.par_iter().zip(checked);
-        checked.map(|(group, layouts)| texts.check(group, &layouts?)).collect()
+        let size = groups.len().div_ceil(PARTS_PER_THREAD * rayon::current_num_threads()).max(1);
+        let check = |part: Vec<(&PromptGroup, Result<Vec<ImageLayout>, ModelError>)>| -> Vec<_> {
+            let results = part.into_iter().map(|(group, layouts)| texts.check(group, &layouts?));
+            with_template_stack(|| results.collect())
+        };
+        groups.par_iter().zip(layouts).chunks(size).flat_map_iter(check).collect()
     }
 
     fn takes_system(&self) -> bool {

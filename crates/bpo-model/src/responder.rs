@@ -51,19 +51,12 @@ pub struct ImageQuestion<'a> {
 pub struct VlmResponder {
     model: Vlm,
     processor: Processor,
-    adapters: Adapters,
 }
 
 impl VlmResponder {
     /// Answers with the model and, where it has them, its adapters.
     pub fn new(model: Vlm, processor: Processor) -> Self {
-        Self { model, processor, adapters: Adapters::On }
-    }
-
-    /// Sets whether adapters take part.
-    pub fn with_adapters(mut self, adapters: Adapters) -> Self {
-        self.adapters = adapters;
-        self
+        Self { model, processor }
     }
 
     /// The model and its processor back.
@@ -145,13 +138,13 @@ impl VlmResponder {
             flow
         };
         let generated =
-            self.model.generate_each(&prompts, at_a_time, eos, self.adapters, &mut on_continuation);
+            self.model.generate_each(&prompts, at_a_time, eos, Adapters::On, &mut on_continuation);
         if generated.is_ok() || flow.is_break() {
             return;
         }
         // one by one, so that each of the other questions has its own error
         for index in (0..prompts.len()).filter(|index| !is_answered[*index]) {
-            let answer = self.model.generate(&prompts[index..=index], eos, self.adapters);
+            let answer = self.model.generate(&prompts[index..=index], eos, Adapters::On);
             let answer = answer.map(|mut answers| answers.swap_remove(0));
             let (place, answer) = finish(index, answer);
             if on_answer(place, answer).is_break() {
@@ -195,27 +188,31 @@ impl VlmResponder {
     /// # Errors
     /// If an image cannot be distorted or preprocessed, or the text does not fit into the context.
     pub fn prepare(&self, question: &ImageQuestion<'_>) -> Result<PreparedQuestion, ModelError> {
-        let (views, against) = self.views(question)?;
-        let (input, prefix) = self.input(question, views)?;
+        let (images, contrasted) = self.images(question)?;
+        let (input, prefix) = self.input(question, images)?;
         let mut prompt = Prompt::new(input, question.sampling.clone());
-        if let Some((views, contrast)) = against {
-            let (input, _) = self.input(question, views)?;
+        if let Some((contrast_images, contrast)) = contrasted {
+            let (input, _) = self.input(question, contrast_images)?;
             prompt = prompt.with_contrast(ContrastInput::new(input, contrast.alpha, contrast.plausibility));
         }
         Ok(PreparedQuestion { prompt, prefix })
     }
 
-    /// The views of the images, and the views that they are contrasted with.
-    fn views(&self, question: &ImageQuestion<'_>) -> Result<(Views, Option<(Views, Contrast)>), ModelError> {
+    /// Returns the images that the answer is about, clean or weakened, and the contrast images if
+    /// there is a contrast.
+    fn images(
+        &self,
+        question: &ImageQuestion<'_>,
+    ) -> Result<(Images, Option<(Images, Contrast)>), ModelError> {
         let images = &self.processor.image.of_prompt(question.images.len());
         let clean = || {
             let clean = question.images.iter().map(|image| images.process(image));
-            clean.collect::<Result<Views, _>>().map_err(ModelError::from)
+            clean.collect::<Result<Images, _>>().map_err(ModelError::from)
         };
         let Some(WeakenedImage { distortion, seed, other, contrast }) = question.weakened else {
             return Ok((clean()?, None));
         };
-        let mut weakened = Views::new();
+        let mut weakened = Images::new();
         for (number, image) in question.images.iter().enumerate() {
             let mut input = Input::new(image);
             input.other = other;
@@ -231,16 +228,16 @@ impl VlmResponder {
         })
     }
 
-    /// A question with views of its images, and the ids of the prefix of its answer.
+    /// Returns the input of a question with these images, and the ids of the prefix of its answer.
     fn input(
         &self,
         question: &ImageQuestion<'_>,
-        views: Views,
+        images: Images,
     ) -> Result<(ModelInput, Vec<u32>), ModelError> {
         let config = self.model.config();
         let ImageQuestion { history, prompt, answer_prefix, .. } = *question;
         let system = question.system.filter(|_| self.takes_system());
-        let layouts: Vec<&ImageLayout> = views.iter().map(|view| &view.layout).collect();
+        let layouts: Vec<&ImageLayout> = images.iter().map(|image| &image.layout).collect();
         let (ids, prefix) = if answer_prefix.is_empty() {
             (self.processor.prompt_ids(system, history, prompt, &layouts)?, Vec::new())
         } else {
@@ -249,7 +246,7 @@ impl VlmResponder {
             let prefix = ids[answer_start..].to_vec();
             (ids, prefix)
         };
-        let input = ModelInput::new(ids, views);
+        let input = ModelInput::new(ids, images);
         config.check_input(&input.ids, &input.images)?;
         let context = config.context();
         match input.ids.len() {
@@ -260,7 +257,7 @@ impl VlmResponder {
 }
 
 /// The images of a question, weakened or not.
-type Views = Vec<ImageInput>;
+type Images = Vec<ImageInput>;
 
 /// A question with the tokens and pixels that the model needs.
 #[derive(Clone, Debug)]

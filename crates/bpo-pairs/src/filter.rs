@@ -85,7 +85,7 @@ mod tests {
         let check = |chosen: &str, rejected: &str| {
             PairFilter::default().with_max_words(3).check(&PreferencePair {
                 id: "p".into(),
-                image: "a.jpg".into(),
+                images: vec!["a.jpg".into()],
                 system: None,
                 history: Default::default(),
                 prompt: "What?".into(),

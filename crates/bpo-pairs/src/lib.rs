@@ -47,6 +47,7 @@ pub mod format;
 mod generated;
 mod history;
 mod ids;
+mod image_paths;
 mod image_token;
 mod limits;
 mod log;
@@ -68,7 +69,7 @@ pub use fingerprint::{Fingerprint, FingerprintReader, TextHasher, fingerprint_fi
 pub use generated::{FinishReason, Generated, RequestFailure, Sampling};
 pub use history::History;
 pub use ids::Id;
-pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
+pub use image_token::{place_in_conversation, strip_image_tokens};
 pub use limits::{Limits, OverLimit};
 pub use log::JsonlLog;
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};

@@ -32,6 +32,8 @@ pub struct Limits {
     /// Each turn becomes a sample with all earlier turns, which the samples share in memory. Files
     /// repeat them, so the size of a file grows with the square of the number of turns.
     pub turns: usize,
+    /// Images of one conversation. Default: 1,000.
+    pub images: usize,
     /// Bytes of a settings file, such as TOML or `config.json`. Default: 16 MiB.
     pub settings_bytes: u64,
     /// Bytes of a chat template. Default: 256 KiB.
@@ -93,6 +95,7 @@ impl Limits {
         record_bytes: 64 << 20,
         text_bytes: 1 << 20,
         turns: 1000,
+        images: 1000,
         settings_bytes: 16 << 20,
         template_bytes: 1 << 18,
         tokenizer_bytes: 256 << 20,

@@ -37,7 +37,7 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
         indexed().filter(|(_, rejected)| chosen.score > rejected.score).map(move |(j, rejected)| {
             PreferencePair {
                 id: format!("{}:{i}>{j}", record.id),
-                image: record.image.clone(),
+                images: record.images.clone(),
                 system: record.system.clone(),
                 history: record.history.clone(),
                 prompt: record.prompt.clone(),
@@ -107,7 +107,7 @@ mod tests {
         };
         Record {
             id: "r".into(),
-            image: "a.jpg".into(),
+            images: vec!["a.jpg".into()],
             system: None,
             history: Default::default(),
             prompt: "<image>\nWhat?".into(),

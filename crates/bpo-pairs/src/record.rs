@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::history::History;
+use crate::image_paths::one_or_several;
 use crate::provenance::Provenance;
 
 /// The source of a completion.
@@ -77,17 +78,19 @@ pub struct Completion {
     pub provenance: Option<Provenance>,
 }
 
-/// One prompt about one image, with all its completions.
+/// One prompt about any number of images, with all its completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a record: an object with `id`, `image`, `prompt` and `completions`"
+    expecting = "a record: an object with `id`, `images`, `prompt` and `completions`"
 )]
 pub struct Record {
     /// Id, unique in the data set.
     pub id: String,
-    /// Path of the image, relative to the image root.
-    pub image: String,
+    /// Paths of the images, relative to the image root, in the order of the conversation. Empty for
+    /// a text without an image.
+    #[serde(default, alias = "image", deserialize_with = "one_or_several")]
+    pub images: Vec<String>,
     /// System text, if the record has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -100,17 +103,19 @@ pub struct Record {
     pub completions: Vec<Completion>,
 }
 
-/// A chosen and a rejected answer to one prompt about one image: a line of `pairs.jsonl`.
+/// A chosen and a rejected answer to one prompt about any number of images: a line of `pairs.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a pair: an object with `id`, `image`, `prompt`, `chosen`, `rejected` and `kind`"
+    expecting = "a pair: an object with `id`, `images`, `prompt`, `chosen`, `rejected` and `kind`"
 )]
 pub struct PreferencePair {
     /// Id, unique in the file.
     pub id: String,
-    /// Path of the image, relative to the image root.
-    pub image: String,
+    /// Paths of the images, relative to the image root, in the order of the conversation. Empty for
+    /// a text without an image.
+    #[serde(default, alias = "image", deserialize_with = "one_or_several")]
+    pub images: Vec<String>,
     /// System text, if the record has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::history::History;
+use crate::image_paths::one_or_several;
 
 /// The image token: the text that marks the position of the image in a prompt.
 pub const IMAGE_TOKEN: &str = "<image>";
@@ -24,24 +25,27 @@ impl Turn {
     }
 }
 
-/// One question about one image, with the annotated answer.
+/// One question about any number of images, with the annotated answer.
 ///
 /// A conversation with several turns becomes several samples. Each sample holds the annotated turns
 /// before it as `history`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a sample: an object with `id`, `image`, `prompt` and `answer`")]
+#[serde(deny_unknown_fields, expecting = "a sample: an object with `id`, `images`, `prompt` and `answer`")]
 pub struct SftSample {
     /// Id, unique in the data set.
     pub id: String,
-    /// Path of the image, relative to the image root.
-    pub image: String,
+    /// Paths of the images, relative to the image root, in the order of the conversation. Empty for
+    /// a text without an image.
+    #[serde(default, alias = "image", deserialize_with = "one_or_several")]
+    pub images: Vec<String>,
     /// System text, if the conversation has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Annotated turns before this one, oldest first.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub history: History,
-    /// The question. [`IMAGE_TOKEN`] is at its start or end, or in the first turn of `history`.
+    /// The question. It and the questions of `history` have an [`IMAGE_TOKEN`] for each
+    /// image; see [`place_in_conversation`](crate::place_in_conversation).
     pub prompt: String,
     /// The annotated answer.
     pub answer: String,

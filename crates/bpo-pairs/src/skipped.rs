@@ -17,10 +17,8 @@ pub enum SkipReason {
     Malformed,
     /// A text or list of the record exceeds its limit in [`Limits`](crate::Limits).
     OverLimit,
-    /// The sample has no image.
+    /// The sample has no image that could be weakened.
     NoImage,
-    /// The sample has more than one image.
-    SeveralImages,
     /// The image is given as bytes or as a URL instead of a path.
     ImageNotAPath,
     /// The sample has video or audio.
@@ -31,7 +29,7 @@ pub enum SkipReason {
     TurnOrder,
     /// A turn has a role other than user, assistant or system.
     UnknownRole,
-    /// The image token is repeated, in a later question, or in an answer.
+    /// A conversation has another number of image tokens than images, or one in an answer.
     ImageToken,
     /// A text has another model's placeholder for an image, a video or a sound.
     OtherPlaceholder,
@@ -110,7 +108,6 @@ impl SkipReason {
             Self::Malformed => "record not of the expected form",
             Self::OverLimit => "record over a size limit",
             Self::NoImage => "no image",
-            Self::SeveralImages => "several images",
             Self::ImageNotAPath => "image not given as a path",
             Self::OtherMedia => "video or audio",
             Self::NoTurns => "no conversation",

@@ -30,7 +30,8 @@ fn ids(samples: &[SftSample]) -> Vec<&str> {
 #[test]
 fn photographs_are_read() {
     let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llava.json")).unwrap();
-    let expected = ["cat-0", "cat-1#0", "cat-1#1", "coffee-0", "rocket-0", "coins-0", "astronaut-0"];
+    let expected =
+        ["cat-0", "cat-1#0", "cat-1#1", "coffee-0", "rocket-0", "coins-0", "astronaut-0", "text-0"];
     assert_eq!(ids(&data.samples), expected);
     assert_eq!(data.samples[0].prompt, "<image>\nDescribe the image.");
     assert_eq!(data.samples[1].prompt, "What color are the eyes of the cat?\n<image>");
@@ -40,8 +41,8 @@ fn photographs_are_read() {
         second.history[..],
         [Turn { prompt: data.samples[1].prompt.clone(), answer: data.samples[1].answer.clone() }]
     );
-    assert_eq!(data.skipped.len(), 1);
-    assert_eq!((data.skipped[0].id.as_str(), data.skipped[0].reason), ("text-0", SkipReason::NoImage));
+    assert_eq!((data.samples[0].images.len(), data.samples[7].images.len()), (1, 0));
+    assert_eq!(data.skipped, []);
 }
 
 /// Returns a LLaVA record whose turns alternate between user and assistant.
@@ -73,10 +74,9 @@ fn llava_ids_can_be_numbers_missing_or_repeated() {
 #[test]
 fn unusable_llava_conversations_are_counted() {
     let image = r#""image": "a.jpg","#;
-    let cases: [(String, &[SkipReason]); 12] = [
-        (conversation("", &["What?", "A cat."]), &[SkipReason::NoImage]),
-        (conversation(r#""image": null,"#, &["What?", "A cat."]), &[SkipReason::NoImage]),
-        (conversation(r#""image": ["a", "b"],"#, &["What?", "A cat."]), &[SkipReason::SeveralImages]),
+    let cases: [(String, &[SkipReason]); 11] = [
+        (conversation("", &["<image>\nWhat?", "A cat."]), &[SkipReason::ImageToken]),
+        (conversation(r#""image": ["a", "b"],"#, &["<image>What?", "A cat."]), &[SkipReason::ImageToken]),
         (conversation(image, &[]), &[SkipReason::NoTurns]),
         (conversation(image, &["What?"]), &[SkipReason::TurnOrder]),
         (conversation(image, &["What?", "A cat.", "Why?"]), &[SkipReason::TurnOrder]),
@@ -146,11 +146,11 @@ fn authors_json_keeps_its_keys() {
 
     let loose = r#"[{"id": 4, "extra": [], "prompt": "What?", "image": "a.jpg",
         "completions": [{"score": 1.0, "response": "A cat.", "type": "gt", "model": "x"}]},
-        {"prompt": "What?", "completions": []}]"#;
+        {"prompt": "<image>\nWhat?", "completions": []}]"#;
     fs::write(&path, loose).unwrap();
     let data = bpo::read(&path).unwrap();
     assert_eq!((data.records[0].id.as_str(), data.records[0].prompt.as_str()), ("4", "<image>\nWhat?"));
-    assert_eq!(data.skipped.iter().collect::<SkipCounts>().get(SkipReason::NoImage), 1);
+    assert_eq!(data.skipped.iter().collect::<SkipCounts>().get(SkipReason::ImageToken), 1);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn non_finite_scores_are_errors() {
     };
     let record = Record {
         id: "r".into(),
-        image: "a.jpg".into(),
+        images: vec!["a.jpg".into()],
         system: None,
         history: Default::default(),
         prompt: "<image>\nWhat?".into(),
@@ -304,15 +304,17 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
 fn records() -> impl Strategy<Value = Vec<Record>> {
     let system = prop::option::of("[a-z]{1,9}");
     let forms = (any::<bool>(), any::<bool>());
-    let record = ("[a-z]{1,4}", system, "[a-z ?\n\"é猫]{0,12}", forms, completions());
-    let record = record.prop_map(|(image, system, text, (token_first, history), completions)| {
-        let question = if token_first { format!("<image>\n{text}") } else { format!("{text}\n<image>") };
+    let images = prop::collection::vec("[a-z]{1,4}", 0..4);
+    let record = (images, system, "[a-z ?\n\"é猫]{0,12}", forms, completions());
+    let record = record.prop_map(|(images, system, text, (token_first, history), completions)| {
+        let tokens = "<image>\n".repeat(images.len());
+        let question = if token_first { format!("{tokens}{text}") } else { format!("{text}\n{tokens}") };
         let (history, prompt) = if history {
             (vec![Turn { prompt: question, answer: text.clone() }], text)
         } else {
             (vec![], question)
         };
-        Record { id: String::new(), image, system, history: history.into(), prompt, completions }
+        Record { id: String::new(), images, system, history: history.into(), prompt, completions }
     });
     let named = |(index, (mut record, bare)): (usize, (Record, bool))| {
         record.id = if bare { index.to_string() } else { format!("r{index}") };

@@ -117,7 +117,7 @@ fn wrong_value_in_pairs_skips_one_record() {
     let lines = [
         pair("\"good\"", "\"a.jpg\"", ""),
         pair("7", "[\"a.jpg\"]", r#", "margin": null, "system": "Be short.""#),
-        pair("\"null\"", "null", ""),
+        pair("\"number\"", "3", ""),
         pair("\"margin\"", "\"a.jpg\"", r#", "margin": "1""#),
         pair("\"key\"", "\"a.jpg\"", r#", "betta": 1"#),
         pair("\"provenance\"", "\"a.jpg\"", r#", "provenance": [1]"#),
@@ -132,9 +132,9 @@ fn wrong_value_in_pairs_skips_one_record() {
     let form = "record not of the expected form: ";
     let expected = [
         (
-            "null",
-            SkipReason::NoImage,
-            "no image: expected the path of one image under `image` or `images` (record 3)".to_owned(),
+            "number",
+            SkipReason::Malformed,
+            format!("{form}`image`: expected the path of an image, found 3 (record 3)"),
         ),
         (
             "margin",

@@ -1,5 +1,7 @@
 //! A client of OpenAI-compatible servers (`/v1/chat/completions`).
 
+mod check;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,8 +21,6 @@ use crate::error::ServerError;
 use crate::redact::Redactor;
 use crate::wire::{ChatRequest, ChatResponse};
 
-/// Time limit of [`OpenAiClient::check_alive`].
-const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of characters of a body in an error.
 const EXCERPT_CHARS: usize = 300;
 /// Number of bytes at the start of a body that an excerpt can include.
@@ -110,37 +110,6 @@ impl OpenAiClient {
     /// Returns the address of the chat completions, without its secrets.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
-    }
-
-    /// Checks that there is a server at the address and that it accepts the API key, with one
-    /// request and no retry. Any response except a refusal of the key is accepted, even an error.
-    ///
-    /// # Errors
-    /// Returns [`ServerError::Connection`] if there is no server at the address, or
-    /// [`ServerError::Status`] if it answers with status 401 or 403.
-    pub fn check_alive(&self) -> Result<(), ServerError> {
-        let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
-        let mut request = self.agent.get(&self.request_url);
-        if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
-        }
-        match request.config().timeout_global(Some(patience)).build().call() {
-            Ok(mut response) if matches!(response.status().as_u16(), 401 | 403) => Err(ServerError::Status {
-                url: self.endpoint.clone(),
-                status: response.status().as_u16(),
-                attempts: 1,
-                excerpt: self.excerpt(&read_body(&mut response).unwrap_or_default()),
-            }),
-            Ok(_) => Ok(()),
-            // A slow server, or one that does not send HTTP, exists.
-            Err(
-                source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
-            ) => {
-                let source = Box::new(self.without_secrets(source));
-                Err(ServerError::Connection { url: self.endpoint.clone(), attempts: 1, source })
-            }
-            Err(_) => Ok(()),
-        }
     }
 
     /// Sends a request until it succeeds or no retry is left. `retries` counts the retries of the

@@ -31,7 +31,7 @@ pub struct OpenAiConfig {
     /// request.
     #[serde(serialize_with = "address::serialize")]
     pub base_url: String,
-    /// Name of the model. Servers with one model accept any name.
+    /// Name of the model. Some servers with one model accept any name.
     pub model: String,
     /// Name of the environment variable that holds the API key. Default: no key.
     #[serde(default, serialize_with = "serialize_variable")]
@@ -178,6 +178,16 @@ impl OpenAiConfig {
     /// Returns [`ServerError::Setting`] if `base_url` is not an `http` or `https` address of a
     /// host, or if its port is not in 1..=65535.
     pub fn endpoint(&self) -> Result<String, ServerError> {
+        self.address_of("chat/completions")
+    }
+
+    /// Returns the address of the list of models, secrets included.
+    pub(crate) fn models_address(&self) -> Result<String, ServerError> {
+        self.address_of("models")
+    }
+
+    /// Returns the address of a route of the server.
+    fn address_of(&self, route: &str) -> Result<String, ServerError> {
         let refused = |expected| {
             let found = format!("`{}`", shown_address(&self.base_url));
             ServerError::Setting { key: "base_url", expected, found }
@@ -197,7 +207,7 @@ impl OpenAiConfig {
             ));
         };
         let version = if host.contains('/') { "" } else { "/v1" };
-        Ok(format!("{base}{version}/chat/completions{query}"))
+        Ok(format!("{base}{version}/{route}{query}"))
     }
 
     /// Checks the settings. The server is not called.
@@ -278,6 +288,8 @@ mod tests {
         assert_eq!(own, "https://h/api/v3/chat/completions");
         let query = OpenAiConfig::new("https://h/?key=k#part", "m").endpoint().unwrap();
         assert_eq!(query, "https://h/v1/chat/completions?key=k");
+        let models = OpenAiConfig::new("https://h/api/v3/?key=k", "m").models_address().unwrap();
+        assert_eq!(models, "https://h/api/v3/models?key=k");
         for bad in ["", "localhost:8080", "http://", "ftp://h", "http:///v1", "http://h:99999", "http://h h"]
         {
             let error = OpenAiConfig::new(bad, "m").endpoint().unwrap_err();

@@ -42,6 +42,26 @@ pub enum ServerError {
         /// Start of the body of the last response.
         excerpt: String,
     },
+    /// The server does not list the model, and refuses a request to it.
+    #[error(
+        "{} has no model {:?} (status {status}: {}); it lists {}: set `model` (--server-model) to one of them",
+        Untrusted(url),
+        Untrusted(model),
+        Untrusted(excerpt),
+        listed(models)
+    )]
+    UnknownModel {
+        /// Address of the chat completions.
+        url: String,
+        /// The model of the settings.
+        model: String,
+        /// Names of the models that the server lists.
+        models: Vec<String>,
+        /// HTTP status of the refusal.
+        status: u16,
+        /// Start of the body of the refusal.
+        excerpt: String,
+    },
     /// The body of the response is not a chat completion.
     #[error("{} did not answer with a chat completion: {}", Untrusted(url), Untrusted(excerpt))]
     Body {
@@ -62,6 +82,22 @@ pub enum ServerError {
     },
 }
 
+/// Maximum number of models in a message.
+const SHOWN_MODELS: usize = 10;
+
+/// Lists the first models.
+fn listed(models: &[String]) -> String {
+    if models.is_empty() {
+        return "no model".to_owned();
+    }
+    let shown = models.iter().take(SHOWN_MODELS).map(|name| format!("{:?}", Untrusted(name)));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match models.len().saturating_sub(SHOWN_MODELS) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +112,13 @@ mod tests {
             ServerError::Setting { key: "model", expected: "a name", found: text() },
             ServerError::Connection { url: text(), attempts: 1, source: Box::new(ureq::Error::HostNotFound) },
             ServerError::Status { url: text(), status: 500, attempts: 1, excerpt: text() },
+            ServerError::UnknownModel {
+                url: text(),
+                model: text(),
+                models: vec![text(); 11],
+                status: 404,
+                excerpt: text(),
+            },
             ServerError::Body { url: text(), excerpt: text(), source: json },
             ServerError::NoChoice { url: text(), excerpt: text() },
         ];

@@ -84,6 +84,24 @@ impl ChatResponse {
     }
 }
 
+/// The response to `GET /models`. Other keys of a model are ignored.
+#[derive(Deserialize)]
+pub(crate) struct ModelList {
+    data: Vec<ListedModel>,
+}
+
+#[derive(Deserialize)]
+struct ListedModel {
+    id: String,
+}
+
+impl ModelList {
+    /// Returns the names of the models.
+    pub fn into_names(self) -> Vec<String> {
+        self.data.into_iter().map(|model| model.id).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,12 +21,12 @@ use crate::stages::StageOutcome;
 
 /// A model's answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an answer: an object with `id`, `image` and `text`")]
+#[serde(deny_unknown_fields, expecting = "an answer: an object with `id`, `images` and `text`")]
 pub struct Answer {
     /// Id of the question.
     pub id: String,
-    /// Image path of the question.
-    pub image: String,
+    /// Image paths of the question.
+    pub images: Vec<String>,
     /// Text of the question, for scorers that compare it.
     pub prompt: String,
     /// Text of the answer.
@@ -59,7 +59,7 @@ pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<Skipped>), BpoE
 /// order of the questions.
 ///
 /// Answers are passed on after each call of the model, which covers [`BATCHES_PER_CALL`] batches.
-/// Questions whose image cannot be used, and those that the model cannot answer, are skipped. The
+/// Questions with an image that cannot be used, and those that the model cannot answer, are skipped. The
 /// seed of each answer is derived from the seed of `sampling` and the id of the question.
 ///
 /// # Errors
@@ -102,8 +102,8 @@ pub fn generate<M: VisionLanguageModel>(
         for ((id, question), answer) in ids.into_iter().zip(answers) {
             match answer {
                 Ok(Generated { text, finish, tokens }) => {
-                    let (image, prompt) = (question.image.clone(), question.prompt.clone());
-                    each(Answer { id, image, prompt, text, finish, tokens })?;
+                    let (images, prompt) = (question.images.clone(), question.prompt.clone());
+                    each(Answer { id, images, prompt, text, finish, tokens })?;
                     done += 1;
                 }
                 Err(error) if model.is_request_error(&error) => {
@@ -138,18 +138,20 @@ fn request(
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, Skipped>, BpoError> {
     let (mut history, mut prompt) = (question.history.to_vec(), question.prompt.clone());
-    if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
+    if let Err(flaw) = place_in_conversation(&mut history, &mut prompt, question.images.len()) {
         return Ok(Err(flaw.of(id)));
     }
-    if let Err(error) = cache.load(&question.image) {
-        return match error.reason() {
-            Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
-            None => Err(error.into()),
-        };
+    for name in &question.images {
+        if let Err(error) = cache.load(name) {
+            return match error.reason() {
+                Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
+                None => Err(error.into()),
+            };
+        }
     }
-    let image = cache.image(&question.image);
+    let images = question.images.iter().map(|name| cache.image(name)).collect();
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
     let (weakening, system, answer_prefix) = (None, question.system.clone(), String::new());
     let history = history.into();
-    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, answer_prefix, sampling }))
+    Ok(Ok(VisionRequest { images, weakening, system, history, prompt, answer_prefix, sampling }))
 }

@@ -1,13 +1,15 @@
 //! The image root: the only directory that images are read from.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use bpo_distort::{DistortError, ImageLimits, check_header, load_rgb};
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
-use bpo_pairs::{SkipReason, Untrusted, UntrustedPath};
+use bpo_pairs::{Fingerprint, SkipReason, TextHasher, Untrusted, UntrustedPath};
 use image::RgbImage;
 
 /// Errors of reading an image.
@@ -161,6 +163,21 @@ impl ImageRoot {
         if path.starts_with(&self.root) { Ok(path) } else { Err(outside(Escape::Link)) }
     }
 
+    /// Computes the fingerprint of images from their names and the sizes of their files. Their
+    /// content is not read, because that would take as long as a stage. A name without a file
+    /// counts, too.
+    pub fn fingerprint<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Fingerprint {
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        let mut hasher = TextHasher::default();
+        for name in names {
+            let size =
+                self.resolve(name).ok().and_then(|path| fs::metadata(path).ok()).map(|file| file.len());
+            hasher.add(name);
+            hasher.add(&size.map_or_else(String::new, |size| size.to_string()));
+        }
+        hasher.fingerprint()
+    }
+
     /// Loads an image as upright RGB; see [`load_rgb`].
     ///
     /// # Errors
@@ -216,9 +233,28 @@ fn with_reason(error: ImageError) -> bpo_model::ImageError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+
+    #[test]
+    fn fingerprints_of_images_are_of_names_and_sizes() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for dir in [&dir, &other] {
+            fs::write(dir.path().join("a.png"), "12345").unwrap();
+        }
+        let print = |dir: &tempfile::TempDir, names: &[&str]| {
+            ImageRoot::new(dir).unwrap().fingerprint(names.iter().copied())
+        };
+        let expected = print(&dir, &["a.png", "b.png"]);
+        assert_eq!(print(&other, &["b.png", "a.png", "b.png"]), expected);
+        assert_ne!(print(&other, &["a.png"]), expected);
+        fs::write(other.path().join("a.png"), "1234").unwrap();
+        assert_ne!(print(&other, &["a.png", "b.png"]), expected);
+        fs::write(dir.path().join("b.png"), "").unwrap();
+        assert_ne!(print(&dir, &["a.png", "b.png"]), expected);
+        // files outside the root do not count
+        let outside = print(&dir, &["../a", "/etc/passwd"]);
+        assert_eq!(print(&other, &["../a", "/etc/passwd"]), outside);
+    }
 
     #[test]
     fn image_names_outside_the_root_are_errors() {

@@ -17,17 +17,23 @@ pub(crate) type Server = std::convert::Infallible;
 /// Creates the injector of the settings: a language model behind `inject.server`, or, without a
 /// server, swapping of words that are common in the answers of `samples`.
 ///
-/// `api_key` is the key of the server. The server is not called.
+/// `api_key` is the key of the server. The server is checked first. If it cannot be reached, the
+/// injector is created nevertheless, because its requests are tried again.
 ///
 /// # Errors
-/// Returns an error if a setting is invalid, or [`BpoError::NotBuilt`] if a server is set in a
-/// build without the feature `server`.
+/// Returns an error if a setting is invalid, [`BpoError::ServerUnusable`] if the server refuses the
+/// key or has no such model, or [`BpoError::NotBuilt`] if a server is set in a build without the
+/// feature `server`.
 pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
     samples: &[SftSample],
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    injector_with(config, open_server(config, api_key)?, samples)
+    let server = open_server(config, api_key)?;
+    if let Some(server) = &server {
+        check_reachable(server)?;
+    }
+    injector_with(config, server, samples)
 }
 
 /// Creates the injector of the settings with the client of their server, if they have one.
@@ -79,17 +85,32 @@ fn behind_server(server: Server, _: &InjectSection) -> Result<Box<dyn ErrorInjec
     match server {}
 }
 
-/// Checks that a server can be reached and accepts the API key.
+/// Checks that a server can be reached, accepts the API key and has the model.
 ///
 /// # Errors
 /// Returns [`BpoError::ServerUnusable`].
-#[cfg(all(feature = "model", feature = "server"))]
+#[cfg(feature = "server")]
 pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
-    server.check_alive().map_err(|source| BpoError::ServerUnusable { source })
+    server.check().map_err(|source| BpoError::ServerUnusable { source })
 }
 
 /// A build without the feature `server` has no server.
-#[cfg(all(feature = "model", not(feature = "server")))]
+#[cfg(not(feature = "server"))]
 pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
     match *server {}
+}
+
+/// Checks a server like [`check_server`]. A server that cannot be reached passes.
+#[cfg(feature = "server")]
+fn check_reachable(server: &Server) -> Result<(), BpoError> {
+    match check_server(server) {
+        Err(BpoError::ServerUnusable { source: bpo_server::ServerError::Connection { .. } }) => Ok(()),
+        checked => checked,
+    }
+}
+
+/// A build without the feature `server` has no server.
+#[cfg(not(feature = "server"))]
+fn check_reachable(server: &Server) -> Result<(), BpoError> {
+    check_server(server)
 }

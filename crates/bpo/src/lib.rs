@@ -12,7 +12,7 @@
 //! - [`plan()`]: memory and time that a training will take
 //!
 //! The crate re-exports the crates that it combines: [`distort`] weakens images, [`inject`] injects
-//! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] is LLaVA-1.5
+//! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] has the model families
 //! on burn, [`eval`] measures hallucination, [`server`] is a client of OpenAI-compatible servers.
 //!
 //! # From a checkpoint to an adapter
@@ -62,7 +62,7 @@ mod images;
 mod injector;
 mod ledger;
 #[cfg(feature = "model")]
-mod llava;
+mod local;
 mod paths;
 #[cfg(feature = "model")]
 mod plan;
@@ -110,18 +110,18 @@ pub use device::{DeviceSpec, Dtype};
 #[cfg(feature = "sheet")]
 pub use distort_files::save_sheet;
 pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
-pub use error::{BpoError, chain};
+pub use error::{BpoError, UnknownKey, chain};
 pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 pub use ledger::{
-    AnswerProblem, Inputs, Manifest, StageEntry, StageLedger, bind_dir, check_answers, manifest_beside,
-    record_moved_images,
+    AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
+    check_answers, manifest_beside,
 };
 #[cfg(feature = "model")]
-pub use llava::{LocalBackend, collator};
+pub use local::{LocalBackend, collator};
 pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};

@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::images::ImageRoot;
-use crate::llava::trainer;
+use crate::local::trainer;
 use crate::stages::StageOutcome;
 
 /// Number of steps that are timed for the estimate.
@@ -67,7 +67,7 @@ impl TrainingPlan {
 /// Returns the errors of training.
 pub fn plan(
     config: &RunConfig,
-    pairs: &[PreferencePair],
+    pairs: Vec<PreferencePair>,
     images: &ImageRoot,
     device: &Device,
 ) -> Result<(TrainingPlan, StageOutcome), BpoError> {
@@ -76,7 +76,7 @@ pub fn plan(
         Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, device)?;
     let mut uncached = config.clone();
     uncached.reference.cache = None;
-    let (trainer, unread) = trainer(&uncached, checkpoint, pairs, images, None, &mut ())?;
+    let (trainer, unread) = trainer(&uncached, checkpoint, &pairs, images, None, &mut ())?;
     let training = trainer.prepare(pairs)?;
 
     let policy = training.policy();

@@ -1,5 +1,6 @@
 //! The reference model of a training, as `[reference]` sets it.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -54,8 +55,8 @@ pub(crate) fn open<C: Collate<Batch = Batch>>(
                 &config.train,
                 config.train.objective().properties(),
                 collate,
-                pairs,
-                eval_pairs,
+                pairs.iter().collect::<Vec<_>>(),
+                eval_pairs.iter().collect(),
             );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
             let (cache, _) = fill_cache(config, file, of, collate, &all, progress)?;
@@ -84,7 +85,7 @@ pub fn fill_cache<C: Collate<Batch = Batch>>(
     file: &Path,
     checkpoint: &Checkpoint,
     collate: &mut C,
-    pairs: &[PreferencePair],
+    pairs: &[impl Borrow<PreferencePair>],
     progress: &mut dyn Progress,
 ) -> Result<(LogpCache, Vec<Skipped>), BpoError> {
     let objective = config.train.objective();

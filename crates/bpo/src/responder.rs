@@ -1,4 +1,4 @@
-//! LLaVA as a [`VisionLanguageModel`] of the stages.
+//! A model of `bpo-model` as a [`VisionLanguageModel`] of the stages.
 
 use std::num::NonZeroUsize;
 
@@ -9,11 +9,11 @@ use image::RgbImage;
 use crate::images::ImageError;
 use crate::vision::{OnAnswer, VisionLanguageModel, VisionRequest, Weakening};
 
-/// Errors of a LLaVA model with image files.
+/// Errors of a model with image files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponderError {
-    /// The image of a request cannot be loaded.
+    /// An image of a request cannot be loaded.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The model cannot answer the request.
@@ -71,11 +71,11 @@ impl VisionLanguageModel for VlmResponder {
 
 /// Prepares the pixels of a request. Decoded images are dropped on return.
 fn prepare(responder: &VlmResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
-    let image = request.image.load()?;
+    let images = request.images.iter().map(|image| image.load()).collect::<Result<Vec<_>, _>>()?;
     let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());
     let other = other.map(|other| other.load()).transpose()?;
     let question = ImageQuestion {
-        images: vec![&image],
+        images: images.iter().map(AsRef::as_ref).collect(),
         weakened: request.weakening.as_ref().map(|weakening| weakened(weakening, other.as_deref())),
         system: request.system.as_deref(),
         history: &request.history,

@@ -57,7 +57,7 @@ pub trait PipelineBackend {
     /// Returns an error if training or writing fails.
     fn train(
         &mut self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         images: &ImageRoot,
         dir: &RunDir,
         progress: &mut dyn Progress,
@@ -151,7 +151,9 @@ pub fn run(
         return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
-    let (status, trained) = backend.train(&pairs, &images, &dir, progress)?;
+    // training takes long and needs only the pairs
+    drop(samples);
+    let (status, trained) = backend.train(pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
         skipped.insert(Stage::Train, trained.skipped);
     }
@@ -190,6 +192,8 @@ impl Checked {
         match (images, data) {
             (Ok(images), Ok(data)) => {
                 BpoError::all(problems)?;
+                let names = data.samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
+                let inputs = inputs.with_images(images.fingerprint(names));
                 Ok(Self { images: images.with_limits(config.data.limits), data, inputs })
             }
             (Err(first), data) => Err(BpoError::combine(first, data.err().into_iter().chain(problems))),

@@ -115,6 +115,11 @@ impl RunDir {
         self.root.join("samples.jsonl")
     }
 
+    /// Returns the files and directories of training that tell its progress or hold its results.
+    pub(crate) fn files_of_training(&self) -> [PathBuf; 6] {
+        [self.metrics(), self.evaluations(), self.samples(), self.checkpoints(), self.adapter(), self.model()]
+    }
+
     /// Returns the path of `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")

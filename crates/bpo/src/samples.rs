@@ -17,13 +17,13 @@ const MAX_NEW_TOKENS: usize = 128;
 
 /// An answer of the policy during training: a line of `samples.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `step`, `image`, `prompt`, `answer` and `chosen`")]
+#[serde(deny_unknown_fields, expecting = "an object with `step`, `images`, `prompt`, `answer` and `chosen`")]
 #[non_exhaustive]
 pub struct Sample {
     /// Number of optimizer steps before the answer.
     pub step: usize,
-    /// Path of the image, relative to the image root.
-    pub image: String,
+    /// Paths of the images, relative to the image root.
+    pub images: Vec<String>,
     /// The question.
     pub prompt: String,
     /// The policy's answer, decoded greedily.
@@ -41,7 +41,7 @@ impl LogRecord for Sample {
 /// Returns a function that asks the policy the first distinct questions of `pairs` and appends the
 /// answers to `file`.
 ///
-/// Questions whose image cannot be loaded, or that the model cannot answer, are left out without a
+/// Questions with an image that cannot be loaded, or that the model cannot answer, are left out without a
 /// warning, because training reports such pairs as skipped.
 pub(crate) fn sampler(
     processor: Processor,
@@ -53,17 +53,17 @@ pub(crate) fn sampler(
     let mut asked: Vec<(PreferencePair, VisionRequest)> = Vec::new();
     for pair in pairs {
         let same = |known: &PreferencePair| {
-            (&known.image, &known.system, &known.prompt) == (&pair.image, &pair.system, &pair.prompt)
+            (&known.images, &known.system, &known.prompt) == (&pair.images, &pair.system, &pair.prompt)
         };
         if asked.iter().any(|(known, _)| same(known)) {
             continue;
         }
-        let image = cache.image(&pair.image);
-        if image.load().is_err() {
+        let images: Vec<_> = pair.images.iter().map(|name| cache.image(name)).collect();
+        if images.iter().any(|image| image.load().is_err()) {
             continue;
         }
         let request = VisionRequest {
-            image,
+            images,
             weakening: None,
             system: pair.system.clone(),
             history: pair.history.clone(),
@@ -92,8 +92,8 @@ pub(crate) fn sampler(
                 Err(error) if VisionLanguageModel::is_request_error(&model, &error) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let PreferencePair { image, prompt, chosen, .. } = pair.clone();
-            log.append(&Sample { step, image, prompt, answer, chosen })?;
+            let PreferencePair { images, prompt, chosen, .. } = pair.clone();
+            log.append(&Sample { step, images, prompt, answer, chosen })?;
         }
         Ok(())
     }

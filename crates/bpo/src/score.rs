@@ -2,8 +2,8 @@
 //! implementations.
 
 use bpo_dpo::{
-    Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy, PreparedBatch,
-    PreparedPairs,
+    Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, Policy, PreparedBatch, PreparedPairs,
+    validate_pairs,
 };
 use bpo_pairs::{PreferencePair, SkipReason, Skipped, warn_left_out};
 use burn::tensor::{Device, Tensor};
@@ -47,18 +47,13 @@ where
     if !collate.takes_system() {
         warn_left_out("pairs", pairs.iter().map(|pair| &pair.system));
     }
-    let (mut done, mut skipped) = (0, Vec::new());
-    // one validator for all batches, so that the result does not depend on the batch size
-    let mut validator = PairValidator::default();
     // the properties of any loss that compares two answers
     let loss = DpoConfig::default().objective().properties();
+    // all pairs before the first batch, so that the result does not depend on the batch size
+    let (pairs, mut skipped) = validate_pairs(collate, loss, pairs.iter().collect::<Vec<_>>());
+    let mut done = 0;
     for part in pairs.chunks(batch_size.max(1)) {
-        let (part, refused) = validator.validate_pairs(collate, loss, part);
-        skipped.extend(refused);
-        if part.is_empty() {
-            continue;
-        }
-        let prepared = PreparedPairs::collate(collate, loss, part.iter().collect())?;
+        let prepared = PreparedPairs::collate(collate, loss, part.to_vec())?;
         skipped.extend(prepared.skipped);
         let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
         let part = prepared.pairs;

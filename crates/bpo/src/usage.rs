@@ -14,7 +14,7 @@ impl BpoError {
     /// is written.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::UnknownKey { .. }
+            Self::UnknownKeys { .. }
             | Self::ConfigSyntax { .. }
             | Self::NotSet { .. }
             | Self::Setting { .. }

@@ -8,36 +8,37 @@ use bpo_pairs::{Contrast, Generated, History, RequestFailure, Sampling};
 
 use crate::image_cache::LazyImage;
 
-/// How the image, or what the model computes from it, is weakened.
+/// How the images, or what the model computes from them, are weakened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Weakening {
-    /// Distortion of the image, or of the features that the model computes from it.
+    /// Distortion of each image, or of the features that the model computes from it.
     pub distortion: Distortion,
-    /// Seed of the distortion.
+    /// Seed of the distortion of the first image. The seeds of further images are derived from it.
     pub seed: u64,
     /// The second image, for distortions that [need one](Distortion::needs_other).
     pub other: Option<LazyImage>,
-    /// Contrastive decoding with the clean image.
+    /// Contrastive decoding with the clean images.
     pub contrast: Option<Contrast>,
 }
 
 impl Weakening {
-    /// Creates a weakening by a distortion of one image.
+    /// Creates a weakening by a distortion that needs no other image.
     pub fn new(distortion: Distortion, seed: u64) -> Self {
         Self { distortion, seed, other: None, contrast: None }
     }
 }
 
-/// A question about an image.
+/// A question about any number of images.
 #[derive(Clone, Debug)]
 pub struct VisionRequest {
-    /// The image before any distortion.
+    /// The images before any distortion, in the order of the conversation. Empty for a text without
+    /// an image.
     ///
-    /// Load it when the request is processed, and drop it before the next request, because the
+    /// Load them when the request is processed, and drop them before the next request, because the
     /// decoded images of all requests may not fit into memory.
-    pub image: LazyImage,
-    /// How to weaken the image; `None` asks about the clean image.
+    pub images: Vec<LazyImage>,
+    /// How to weaken the images; `None` asks about the clean images.
     pub weakening: Option<Weakening>,
     /// System prompt, if there is one.
     pub system: Option<String>,
@@ -64,7 +65,7 @@ pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>
 /// A model that answers questions about images.
 ///
 /// [`stages::weaken`](crate::stages::weaken) and [`generate`](crate::generate()) take any
-/// implementation, such as this one, which describes how bright the image is:
+/// implementation, such as this one, which describes how bright an image is:
 ///
 /// ```
 /// use bpo::pairs::{FinishReason, Generated};
@@ -73,7 +74,7 @@ pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>
 /// struct Brightness;
 ///
 /// fn answer(request: &VisionRequest) -> Result<Generated, ImageError> {
-///     let mut image = request.image.load()?.as_ref().clone();
+///     let mut image = request.images[0].load()?.as_ref().clone();
 ///     if let Some(weakening) = &request.weakening {
 ///         let weakened = weakening.distortion.apply(&image, weakening.seed);
 ///         image = weakened.map_err(|source| ImageError::Load { name: "weakened".into(), source })?;

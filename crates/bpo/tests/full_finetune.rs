@@ -38,7 +38,7 @@ fn config(parts: [bool; 3], steps: usize) -> RunConfig {
 fn pairs() -> Vec<PreferencePair> {
     let pair = |id: &str, image: &str, chosen: &str, rejected: &str| PreferencePair {
         id: id.into(),
-        image: image.into(),
+        images: vec![image.into()],
         system: None,
         history: Default::default(),
         prompt: "What is it?".into(),
@@ -73,7 +73,7 @@ fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<
     let dir = RunDir::open(dir)?;
     let mut progress = Until(stop, Vec::new());
     let mut parts = LocalBackend::new(config.clone(), Device::flex(), None);
-    let (completion, _) = parts.train(&pairs(), &images, &dir, &mut progress)?;
+    let (completion, _) = parts.train(pairs(), &images, &dir, &mut progress)?;
     assert_eq!(completion == RunStatus::Finished, dir.result(config).join("config.json").exists());
     assert!(!dir.adapter().exists());
     Ok((completion, progress.1))

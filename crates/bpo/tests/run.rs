@@ -31,7 +31,7 @@ impl VisionLanguageModel for Model {
         let answer = |request: &VisionRequest| {
             let left = self.left.get().checked_sub(1).ok_or(NoPower)?;
             self.left.set(left);
-            let (width, height) = request.image.load().unwrap().dimensions();
+            let (width, height) = request.images[0].load().unwrap().dimensions();
             let text = format!("I see {width} by {height} pixels.");
             Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
         };
@@ -98,7 +98,7 @@ impl PipelineBackend for Counted {
 
     fn train(
         &mut self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         _: &ImageRoot,
         dir: &RunDir,
         _: &mut dyn Progress,
@@ -106,17 +106,18 @@ impl PipelineBackend for Counted {
         if self.fails_to_train {
             return Err(BpoError::NothingToEvaluate);
         }
-        self.trained = pairs.to_vec();
         fs::write(dir.metrics(), "{}\n").unwrap();
         fs::create_dir_all(dir.adapter()).unwrap();
         for name in ["adapter_model.safetensors", "adapter_config.json"] {
             fs::write(dir.adapter().join(name), "{}").unwrap();
         }
-        Ok((RunStatus::Finished, StageOutcome::new(pairs.len(), vec![])))
+        let outcome = StageOutcome::new(pairs.len(), vec![]);
+        self.trained = pairs;
+        Ok((RunStatus::Finished, outcome))
     }
 }
 
-/// Three usable samples, one without an image, and one whose image is missing.
+/// Three usable samples, one without a conversation, and one whose image is missing.
 fn setting(dir: &Path) -> (RunConfig, PathBuf) {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos");
     let sample = |id: &str, image: &str, answer: &str| {
@@ -153,7 +154,7 @@ fn run_counts_skipped_samples_and_repeats_no_work() {
     let report = run(&config, &out, &mut parts, &mut ()).unwrap();
     assert_eq!((report.status, report.was_finished), (RunStatus::Finished, false));
     let count = |stage, reason| report.stages[&stage].skipped.get(reason);
-    assert_eq!(count(Stage::Data, SkipReason::NoImage), 1);
+    assert_eq!(count(Stage::Data, SkipReason::NoTurns), 1);
     assert_eq!(count(Stage::Weaken, SkipReason::ImageMissing), 1);
     assert_eq!(count(Stage::Inject, SkipReason::NothingToChange), 1);
     let inject = &report.stages[&Stage::Inject];
@@ -429,7 +430,7 @@ fn run_without_pairs_is_an_error() {
     let error = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap_err();
     assert!(matches!(error, BpoError::Nothing { what: "pair", .. }), "{error}");
     let text = error.to_string();
-    for reason in ["no image: 1", "image missing: 1", "answer too long: 5"] {
+    for reason in ["no conversation: 1", "image missing: 1", "answer too long: 5"] {
         assert!(text.contains(reason), "{text}");
     }
     assert!(out.join("skipped.jsonl").exists());

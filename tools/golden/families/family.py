@@ -6,8 +6,9 @@ A script builds a tiny model of random weights and calls `write_case`. A case is
   v5/                the files that transformers 5 saves in place of these, without weights
   v5_names.json      the name that each weight has in transformers 5, by its published name
   golden.json        prompts, answers, ids, log-probabilities in nats (float64), greedy ids and texts
+  adapter/           an adapter that PEFT wrote, with drawn weights
   golden.safetensors every SAMPLE-th pixel value of each photograph, and all shapes
-Photographs are in tests/families/photos; `python family.py` writes them.
+Photographs are in photos beside the cases. The directory is tests/families of bpo-model, or BPO_FAMILIES.
 """
 
 import json
@@ -17,6 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jinja2
+import peft
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -30,7 +33,7 @@ from make_llava import corpus  # noqa: E402
 import transformers  # noqa: E402
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
-FAMILIES = Path(__file__).parents[3] / "crates/bpo-model/tests/families"
+FAMILIES = Path(os.environ.get("BPO_FAMILIES", Path(__file__).parents[3] / "crates/bpo-model/tests/families"))
 SEED = int(os.environ.get("FAMILY_SEED", "0"))
 SAMPLE = 41
 NEW_TOKENS = 10
@@ -48,6 +51,8 @@ CASES = [
 ]
 ANSWERS = ["The image shows a red dog near the table.", "There is one bus, and 27 people are in the street."]
 QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# the linears of the language model, by their names in transformers 5
+TARGETS = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 LLAMA3 = QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|")
 
 
@@ -101,11 +106,12 @@ def write_json(path, value):
     Path(path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_case(name, model, config, files, tokenizer, rename, several=True, cases=None):
+def write_case(name, model, config, files, tokenizer, rename, several=True, cases=None, adapter=None):
     """Writes the case `name`.
 
     `config` is config.json; `files` are the other files of the checkpoint (JSON, or text); `rename` turns the name of a
-    weight in transformers 5 into the published one."""
+    weight in transformers 5 into the published one; `adapter` has other settings of PEFT's LoraConfig."""
+    write_photos()
     out = FAMILIES / name
     shutil.rmtree(out, ignore_errors=True)
     published = out / "published"
@@ -123,7 +129,7 @@ def write_case(name, model, config, files, tokenizer, rename, several=True, case
     write_v5(published, out / "v5", names)
     write_json(out / "v5_names.json", names)
     cases = [dict(case) for case in cases or CASES if several or len(case["images"]) < 2]
-    write_golden(published, out, cases)
+    write_golden(published, out, cases, adapter or {})
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{name}: {size / 1024:.0f} KiB")
 
@@ -179,10 +185,13 @@ class Reference:
 
     def texts(self, case):
         """The prompt, and the prompt with each answer."""
-        prompt = self.render(case)
-        if "{'type'" in prompt or case["prompt"] not in prompt:
-            self.strings = True
+        try:
             prompt = self.render(case)
+            self.strings |= "{'type'" in prompt or case["prompt"] not in prompt
+        except jinja2.TemplateError:
+            self.strings = True
+        # templates that take strings get an <image> for each image
+        prompt = self.render(case)
         end, texts = self.processor.tokenizer.eos_token, []
         for answer in ANSWERS:
             text = self.render(case, answer)
@@ -205,8 +214,31 @@ class Reference:
         return {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
 
 
+def summed_logp(model, inputs, start):
+    """The log-probability of the ids from `start` on, in nats."""
+    logits = model(**inputs, use_cache=False).logits[0, start - 1 : -1].double()
+    return torch.log_softmax(logits, -1).gather(-1, inputs["input_ids"][0, start:, None]).sum().item()
+
+
+def with_adapter(dir, out, settings):
+    """Writes an adapter, and returns the model with it."""
+    config = peft.LoraConfig(**{"r": 2, "lora_alpha": 3, "target_modules": TARGETS, **settings})
+    model = AutoModelForImageTextToText.from_pretrained(dir, dtype=torch.float32)
+    torch.manual_seed(SEED)
+    model = peft.get_peft_model(model, config).eval()
+    rng = torch.Generator().manual_seed(SEED + 1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.add_(torch.randn(parameter.shape, generator=rng) * 0.1)
+    model.save_pretrained(out)
+    (out / "README.md").unlink(missing_ok=True)
+    saved = json.loads((out / "adapter_config.json").read_text())
+    write_json(out / "adapter_config.json", {**saved, "base_model_name_or_path": "base"})
+    return model
+
+
 @torch.no_grad()
-def write_golden(dir, out, cases):
+def write_golden(dir, out, cases, adapter):
     reference = Reference(dir)
     for case in cases:
         prompt, texts = reference.texts(case)
@@ -228,11 +260,14 @@ def write_golden(dir, out, cases):
         start = len(case["prompt_ids"])
         for answer in case["answers"]:
             inputs = reference.inputs(answer.pop("rendered"), case)
-            answer["ids"] = ids = inputs["input_ids"][0].tolist()
-            assert ids[:start] == case["prompt_ids"], "the answer continues the prompt's tokens"
-            logits = reference.model(**reference.double(inputs), use_cache=False).logits[0, start - 1 : -1].double()
-            logps = torch.log_softmax(logits, -1).gather(-1, torch.tensor(ids[start:])[:, None])
-            answer["logp"] = logps.sum().item()
+            answer["ids"] = inputs["input_ids"][0].tolist()
+            answer["inputs"] = reference.double(inputs)
+            assert answer["ids"][:start] == case["prompt_ids"], "the answer continues the prompt's tokens"
+            answer["logp"] = summed_logp(reference.model, answer["inputs"], start)
+    adapted = with_adapter(dir, out / "adapter", adapter).double()
+    for case in cases:
+        for answer in case["answers"]:
+            answer["adapted_logp"] = summed_logp(adapted, answer.pop("inputs"), len(case["prompt_ids"]))
     tensors = {}
     for name in PHOTOS:
         pixels = reference.inputs(reference.texts({"images": [name], "prompt": "?"})[0], {"images": [name]})["pixel_values"]
@@ -245,12 +280,13 @@ def write_golden(dir, out, cases):
     (out / "golden.json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n')
 
 
-def main():
+def write_photos():
+    """Writes the photographs that are missing."""
     (FAMILIES / "photos").mkdir(parents=True, exist_ok=True)
     for seed, (name, (width, height)) in enumerate(PHOTOS.items()):
-        synthetic_image(width, height, seed).quantize(48).convert("RGB").save(FAMILIES / "photos" / f"{name}.png", optimize=True)
+        path = FAMILIES / "photos" / f"{name}.png"
+        if not path.exists():
+            synthetic_image(width, height, seed).quantize(48).convert("RGB").save(path, optimize=True)
 
 
 quiet()
-if __name__ == "__main__":
-    main()

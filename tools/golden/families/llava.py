@@ -1,7 +1,8 @@
 """Golden cases of LLaVA's class: python llava.py [NAME ...]
 
   bakllava          CLIP and Mistral with a sliding window that is shorter than the sequences
-  llava_interleave  SigLIP (last layer, all tokens) and Qwen2 with a tied head; ChatML
+  llava_interleave  SigLIP (last layer, all tokens) and Qwen2 with a tied head and a sliding window in its last layer;
+                    ChatML
   joycaption        SigLIP and Llama 3 with its own image token and two end tokens; strings in the template
   vipllava          five hidden states of CLIP, a layer norm before the projector
 """
@@ -55,6 +56,13 @@ LLAMA3_TEMPLATE = (
 )
 
 
+# all linears that run, and the projector in full
+ADAPTER = {
+    "target_modules": r".*(language_model|encoder).*\.(q_proj|k_proj|v_proj|o_proj|out_proj|fc1|fc2|up_proj|down_proj)",
+    "modules_to_save": ["multi_modal_projector"],
+}
+
+
 def published(name):
     """The name that a weight of transformers 5 has in llava-hf's files."""
     name = re.sub(r"^model\.", "", name)
@@ -91,7 +99,7 @@ def llama2(name, config, template):
             "unk_token": "<unk>", "clean_up_tokenization_spaces": False,
         },
     }
-    write_case(name, build(config), config, files, tok, published)
+    write_case(name, build(config), config, files, tok, published, adapter=ADAPTER)
 
 
 def bakllava():
@@ -115,8 +123,8 @@ def llava_interleave():
     tok = byte_level(320, specials, QWEN2)
     text = {
         **TEXT, "bos_token_id": tok.token_to_id(specials[0]), "eos_token_id": tok.token_to_id(specials[2]),
-        "max_window_layers": 21, "model_type": "qwen2", "rope_theta": 1000000.0, "sliding_window": 32768,
-        "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 352,
+        "max_window_layers": 2, "model_type": "qwen2", "rope_theta": 1000000.0, "sliding_window": 21,
+        "tie_word_embeddings": True, "use_sliding_window": True, "vocab_size": 352,
     }
     config = {
         "architectures": ["LlavaForConditionalGeneration"], "image_token_index": tok.token_to_id("<image>"),
@@ -134,7 +142,7 @@ def llava_interleave():
             "clean_up_tokenization_spaces": False,
         },
     }
-    write_case("llava_interleave", build(config), config, files, tok, published)
+    write_case("llava_interleave", build(config), config, files, tok, published, adapter=ADAPTER)
 
 
 def joycaption():
@@ -169,7 +177,7 @@ def joycaption():
             "processor_class": "LlavaProcessor", "tokenizer_class": "PreTrainedTokenizerFast",
         },
     }
-    write_case("joycaption", build(config), config, files, tok, published)
+    write_case("joycaption", build(config), config, files, tok, published, adapter=ADAPTER)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ pub struct InjectCommand {
     /// because they make no pair. Repeat it for several files
     #[arg(long, value_name = "FILE")]
     pub weakened: Vec<PathBuf>,
-    /// Use answer files although their manifests say that they are unfinished, or made from other
-    /// data or with different settings, or that shards are missing
+    /// Use answer files although their manifests say that they are unfinished, changed, or made from
+    /// other data or with different settings, or that shards are missing
     #[arg(long)]
     pub allow_mismatch: bool,
     /// Process only shard I of N, such as 2/3; `bpo pair` takes the files of all shards

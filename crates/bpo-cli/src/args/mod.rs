@@ -55,8 +55,8 @@ pub use weaken::{Weaken, WeakenCommand};
 #[cfg_attr(
     feature = "model",
     command(
-        about = "Bootstrapped Preference Optimization (BPO): trains an adapter that makes a LLaVA-1.5 model \
-        hallucinate less, from a checkpoint and annotated images"
+        about = "Bootstrapped Preference Optimization (BPO): trains an adapter that makes a vision-language \
+        model hallucinate less, from a checkpoint and annotated images"
     )
 )]
 #[cfg_attr(

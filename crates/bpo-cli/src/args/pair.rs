@@ -19,8 +19,8 @@ pub struct PairCommand {
     /// in any order
     #[arg(long, value_name = "FILE")]
     pub answers: Vec<PathBuf>,
-    /// Use answer files although their manifests say that they are unfinished, or made from other
-    /// data or with different settings, or that shards are missing
+    /// Use answer files although their manifests say that they are unfinished, changed, or made from
+    /// other data or with different settings, or that shards are missing
     #[arg(long)]
     pub allow_mismatch: bool,
     /// Output: pairs as JSON lines

@@ -36,7 +36,7 @@ pub struct SeedArg {
 #[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Checkpoint {
-    /// Directory of a Hugging Face LLaVA-1.5 checkpoint
+    /// Hugging Face directory of a vision-language model
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]

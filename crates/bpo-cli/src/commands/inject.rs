@@ -1,7 +1,7 @@
 //! `bpo inject`
 
 use bpo::stages::without_answers;
-use bpo::{AnnotatedData, Required, Stage, StageLedger};
+use bpo::{AnnotatedData, Inputs, Required, Stage, StageLedger};
 
 use super::{api_key, outputs_of_stage, read_answers, read_data};
 use crate::args::InjectCommand;
@@ -30,7 +30,8 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
     let weakened = read_answers(&args.weakened, &fingerprint, args.allow_mismatch)?;
     let dropped = without_answers(&weakened);
-    let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &fingerprint, out)?;
+    let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
+    let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;
     let injector = || bpo::open_injector(&config, key, &samples);
     let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, &mut file, &mut *progress)?;
     ledger.finish(Stage::Inject, &outcome.summary)?;

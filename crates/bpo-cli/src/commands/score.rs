@@ -53,7 +53,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
                 warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
             }
             let loss = config.train.objective().properties();
-            let (pairs, refused) = validate_pairs(&mut collate, loss, &set.pairs);
+            let (pairs, refused) = validate_pairs(&mut collate, loss, set.pairs);
             let (cache, unprepared) =
                 fill_cache(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             let is_prepared = |pair: &PreferencePair| !unprepared.iter().any(|skipped| skipped.id == pair.id);

@@ -1,7 +1,7 @@
 //! `bpo train`
 
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, StageLedger};
+use bpo::{BpoError, Inputs, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger};
 
 use super::{open_device, open_images};
 use crate::args::TrainCommand;
@@ -35,16 +35,22 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     }
     print_skipped(&set.skipped, None);
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let (plan, outcome) = bpo::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        let (plan, outcome) = bpo::plan(&config, set.pairs, &images, &open_device(&config)?)?;
         print_skipped(&outcome.skipped, None);
         print_lines(&super::plan::describe(&plan));
         return Ok(print_json(&plan)?);
     };
     let mut progress = Interruptible::new(progress::new());
     let dir = RunDir::open(out)?;
-    let mut ledger = StageLedger::open_training(&config, &dir)?;
+    let names = set.pairs.iter().flat_map(|pair| pair.images.iter().map(String::as_str));
+    let inputs = Inputs::read(&[Stage::Train], &config, None)?.with_images(images.fingerprint(names));
+    let mut ledger = StageLedger::open_training(&config, &inputs, &dir)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
-    let (status, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
+    if ledger.is_finished(Stage::Train) {
+        // the files are written again
+        ledger.restart(Stage::Train)?;
+    }
+    let (status, outcome) = backend.train(set.pairs, &images, &dir, &mut progress)?;
     print_skipped(&outcome.skipped, None);
     match status {
         RunStatus::Finished => {

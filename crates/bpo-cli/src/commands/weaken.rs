@@ -1,6 +1,6 @@
 //! `bpo weaken`
 
-use bpo::{AnnotatedData, LocalBackend, PipelineBackend, Required, Stage, StageLedger};
+use bpo::{AnnotatedData, Inputs, LocalBackend, PipelineBackend, Required, Stage, StageLedger};
 
 use super::{open_device, open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
@@ -24,7 +24,10 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, &config, &fingerprint, out)?;
+    let names = samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
+    let inputs = Inputs::read(&[Stage::Weaken], &config, Some(&fingerprint))?;
+    let inputs = inputs.with_images(images.fingerprint(names));
+    let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, &config, &inputs, out)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || backend.model();
     let outcome = bpo::stages::weaken(&config, &samples, &images, model, &mut file, &mut *progress)?;

@@ -1,4 +1,4 @@
-//! The small LLaVA checkpoint that the program contains; `base/README.md` describes it.
+//! The small checkpoint that the program contains; `base/README.md` describes it.
 
 use std::path::{Path, PathBuf};
 

@@ -86,7 +86,8 @@ impl<'a> Evaluator<'a> {
             Checkpoint::load_with_adapter(self.base, adapter, Dtype::F32, &self.device)?;
         let mut model = VlmResponder::new(model, processor);
         let described = self.answers(&mut model, &split.descriptions, MAX_NEW_TOKENS, bar)?;
-        let chair = described.into_iter().filter_map(|Answer { image, text, .. }| {
+        let chair = described.into_iter().filter_map(|Answer { mut images, text, .. }| {
+            let image = images.pop()?;
             let shown = split.truth.of(&image)?;
             Some(ChairItem::new(&self.table, image, text, shown))
         });

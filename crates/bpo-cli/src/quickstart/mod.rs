@@ -23,9 +23,7 @@ use bpo::eval::{Bootstrap, ChairItem, ChairReport, ReportTable, format_percent};
 use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
 use bpo::stages::StageRecord;
-use bpo::{
-    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_images,
-};
+use bpo::{BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint};
 use bpo_world::{Example, Split, Topic};
 
 use crate::args::QuickstartArgs;
@@ -149,7 +147,6 @@ impl Quickstart<'_> {
         clock.lap("evaluation");
 
         let run = self.out.join("run");
-        record_moved_images(&config, &run)?;
         let mut backend = LocalBackend::new(config.clone(), device.clone(), None)
             .with_injector(|_| Box::new(WorldInjector));
         let report = bpo::run(&config, &run, &mut backend, &mut *progress::new())?;

@@ -6,8 +6,8 @@ use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{
-    BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus, Stage, StageLedger,
-    record_moved_images,
+    BpoError, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus, Stage,
+    StageLedger,
 };
 use serde::Serialize;
 
@@ -89,15 +89,15 @@ impl Variant {
         device: &Device,
     ) -> Result<PathBuf, BpoError> {
         let config = self.config(config, steps).with_absolute_paths()?;
-        record_moved_images(&config, dir)?;
         let dir = RunDir::open(dir)?;
-        let mut ledger = StageLedger::open_training(&config, &dir)?;
+        let (images, pairs) = (ImageRoot::new(config.images_path()?)?, self.pairs(pairs));
+        let names = pairs.iter().flat_map(|pair| pair.images.iter().map(String::as_str));
+        let inputs = Inputs::read(&[Stage::Train], &config, None)?.with_images(images.fingerprint(names));
+        let mut ledger = StageLedger::open_training(&config, &inputs, &dir)?;
         if !ledger.is_finished(Stage::Train) {
             print_line(&format!("{}:", self.title()));
-            let images = ImageRoot::new(config.images_path()?)?;
             let mut backend = LocalBackend::new(config.clone(), device.clone(), None);
-            let (status, outcome) =
-                backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            let (status, outcome) = backend.train(pairs, &images, &dir, &mut *progress::new())?;
             if status == RunStatus::Finished {
                 ledger.finish_training(&config, &dir, &outcome.summary)?;
             }

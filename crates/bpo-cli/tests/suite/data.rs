@@ -75,7 +75,7 @@ fn invalid_record_is_skipped_and_a_file_of_invalid_records_is_an_error() {
         conversation("good", "What is it?", "A cat sits on a red mat."),
         json!({"id": "null", "image": "cat.jpg", "conversations": [{"from": "human", "value": null}]}),
         conversation("here", "<ImageHere>What is it?", "A cat sits on a red mat."),
-        json!({"id": "two", "images": ["cat.jpg", "coins.jpg"], "messages": []}),
+        json!({"id": "two", "images": ["cat.jpg"], "messages": [{"role": "user", "content": "<image> or <image>?"}, {"role": "assistant", "content": "A."}]}),
         conversation("last", "What is there?", "A cat and a dog sit on a red mat."),
     ];
     inject(dir.path(), &data)
@@ -83,7 +83,7 @@ fn invalid_record_is_skipped_and_a_file_of_invalid_records_is_an_error() {
         .says("data: 2 samples, 3 skipped")
         .says("null: record not of the expected form: `conversations[0].value`: expected text, found null (record 2)")
         .says("`conversations[0].value`: expected <image> or no placeholder, found \"<ImageHere>\" (record 3)")
-        .says("two: several images: expected one, found 2: \"cat.jpg\", \"coins.jpg\" (record 4)");
+        .says("two: image token repeated or misplaced: expected <image> once, in the first question, found it 2 times (record 4)");
 
     let other = tempfile::tempdir().unwrap();
     inject(other.path(), &data[1..4]).fails_naming(&[
@@ -92,8 +92,9 @@ fn invalid_record_is_skipped_and_a_file_of_invalid_records_is_an_error() {
     ]);
     let pairs = other.path().join("pairs.jsonl");
     fs::write(&pairs, "{\"id\": \"a\", \"image\": null}\n").unwrap();
-    score(&tiny(), &pairs, vec![])
-        .fails_naming(&["no pair can be used (1 skipped: no image: 1); the first, a: "]);
+    score(&tiny(), &pairs, vec![]).fails_naming(&[
+        "no pair can be used (1 skipped: record not of the expected form: 1); the first, a: ",
+    ]);
     fs::write(&pairs, "{\"id\": \"a\"}\n\n{\"id\" \"b\"}\n").unwrap();
     let outcome = score(&tiny(), &pairs, vec![])
         .fails_naming(&["pairs.jsonl: record 2, line 3, column 7: expected `:`"]);

@@ -22,11 +22,17 @@ mod bad_data;
 #[cfg(feature = "flex")]
 mod bad_model;
 #[cfg(feature = "flex")]
+mod changed_files;
+#[cfg(feature = "flex")]
 mod data;
 #[cfg(feature = "flex")]
 mod eval;
 #[cfg(feature = "flex")]
 mod kill;
+#[cfg(feature = "flex")]
+mod moved_images;
+#[cfg(feature = "flex")]
+mod outputs;
 #[cfg(feature = "flex")]
 mod quickstart;
 #[cfg(feature = "flex")]

@@ -16,7 +16,8 @@ fn second_run_in_a_finished_directory_does_nothing() {
     let run = dir.path().join("run");
     let first = bpo(run_arguments(&run)).succeeds();
     assert_eq!(first.stdout, "");
-    let first = first.says("data: 7 samples, 1 skipped (no image: 1)").says("adapter: ");
+    let first =
+        first.says("data: 8 samples").says("weaken: 7 answers, 1 skipped (no image: 1)").says("adapter: ");
 
     // the first loss is ln 2, and the margin grows
     let metrics = read_lines(run.join("metrics.jsonl"));
@@ -33,12 +34,14 @@ fn second_run_in_a_finished_directory_does_nothing() {
     let pairs = read_lines(run.join("pairs.jsonl"));
     assert!(!pairs.is_empty());
     for pair in &pairs {
-        for key in ["id", "image", "prompt", "chosen", "rejected", "kind"] {
+        for key in ["id", "prompt", "chosen", "rejected", "kind"] {
             assert!(pair[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {pair}");
         }
+        let is_text = pair["id"].as_str().unwrap().starts_with("text-0");
+        assert_eq!(pair["images"].as_array().unwrap().len(), usize::from(!is_text), "{pair}");
     }
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["stages"]["data"]["finished"]["skipped"]["no-image"], 1);
+    assert_eq!(manifest["stages"]["weaken"]["finished"]["skipped"]["no-image"], 1);
     assert_eq!(manifest["stages"]["train"]["finished"]["done"], pairs.len());
     let skipped = read_lines(run.join("skipped.jsonl"));
     assert_eq!((&skipped[0]["id"], &skipped[0]["reason"]), (&"text-0".into(), &"no-image".into()));
@@ -170,7 +173,9 @@ fn run_with_all_weakening_settings_makes_pairs() {
     bpo(run_arguments(&run).into_iter().chain(arguments!["--config", &config]))
         .succeeds()
         .says("weaken: 42 answers");
-    let answers = read_lines(run.join("weakened.jsonl"));
+    let mut answers = read_lines(run.join("weakened.jsonl"));
+    // the text without an image, which is the last sample
+    assert!(answers.split_off(42).iter().all(|skipped| skipped["reason"] == "no-image"));
     let annotated: std::collections::HashMap<String, String> = read_lines(run.join("pairs.jsonl"))
         .iter()
         .map(|pair| {

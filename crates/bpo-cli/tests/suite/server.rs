@@ -37,16 +37,16 @@ fn unavailable_server_stops_the_stage_and_recovered_server_resumes_it() {
     assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
 
     let server = Server::failing_first(2);
-    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 8 answers");
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
-        warnings[0].contains("trying again") && warnings[1].contains("(retries: 2, requests: 7)"),
+        warnings[0].contains("trying again") && warnings[1].contains("(retries: 2, requests: 8)"),
         "{warnings:?}"
     );
     let lines = read_lines(dir.path().join("injected.jsonl"));
     assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
-    assert_eq!(server.requests().len(), 2 + 7);
+    assert_eq!(server.requests().len(), 2 + 8);
 
     let broken = Server::failing_first(usize::MAX);
     let other = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn server_that_refuses_all_requests_is_an_error_without_results() {
     ]);
     // with a working server the same command starts again
     let server = Server::failing_first(0);
-    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 8 answers");
     // a URL that no server can have is refused before the first stage
     let run = dir.path().join("run");
     let arguments =
@@ -137,7 +137,27 @@ fn a_refused_key_stops_a_run_before_its_first_stage() {
     let outcome =
         run_with_key(dir.path(), &server.url).fails_naming(&["`inject.server`", "401", "wrong key"]);
     assert!(!outcome.stderr.contains("weaken:") && !dir.path().join("run").exists(), "{}", outcome.stderr);
-    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+    assert!(server.probes()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 0));
+}
+
+/// A wrong name of the model is found before the first stage, with the names that the server lists.
+#[test]
+fn a_wrong_model_stops_a_run_before_its_first_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::with_models(&["smollm2", "qwen3"]);
+    let named = ["`inject.server`", "\"m\"", "\"smollm2\", \"qwen3\"", "unknown model"];
+    let outcome = run_with_key(dir.path(), &server.url).fails_naming(&named);
+    assert!(!outcome.stderr.contains("weaken:") && !dir.path().join("run").exists(), "{}", outcome.stderr);
+    inject(dir.path(), &server.url, "", &[]).fails_naming(&named);
+    assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
+    // a listed model needs one request before the answers
+    let server = Server::with_models(&["other", "m"]);
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 8 answers");
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 8));
+    // nothing is requested if nothing is left to do
+    inject(dir.path(), &server.url, "", &[]).succeeds();
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 7));
 }
 
 /// The address 0.0.0.0 reaches this computer, but is not known as local.

@@ -183,6 +183,33 @@ fn preset_equals_the_authors_settings() {
     plain.says("`script` or `paper`");
 }
 
+/// The warning about a file that has all settings is one short line.
+#[test]
+fn overridden_preset_is_warned_of_in_a_short_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, config) = (dir.path().join("run"), dir.path().join("bpo.toml"));
+    let text = "[weaken]\ntemperature = 0.5\nmax_new_tokens = 3\n[filter]\nmax_words = 9\n[lora]\nr = 2\n\
+        target_modules = { regex = '.*language_model.*q_proj' }\nlora_alpha = 3.0\n[train]\nbeta = 0.2\nmax_steps = 1\n";
+    let warning = |text: &str| {
+        fs::write(&config, text).unwrap();
+        let files =
+            arguments!["--config", &config, "--preset", "script", "--model", "no-model", "--out", &run];
+        let data = arguments!["run", "--images", photos(), "--data", photos().join("llava.json")];
+        let stderr = bpo(data.into_iter().chain(files)).stderr;
+        let line = stderr.lines().find(|line| line.contains("preset script")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{stderr}"))
+    };
+    assert_eq!(
+        warning(text),
+        "warning: the settings file overrides 7 settings of the preset script: filter.max_words, \
+         lora.lora_alpha, lora.r, lora.target_modules, train.beta and 2 more"
+    );
+    assert_eq!(
+        warning("[lora]\nr = 2\n"),
+        "warning: the settings file overrides 1 setting of the preset script: lora.r"
+    );
+}
+
 /// The limit counts words. With the authors' preset it drops the whole sample.
 #[test]
 fn long_answer_removes_its_pair_or_sample() {
@@ -221,6 +248,24 @@ fn unknown_key_error_suggests_the_nearest_key() {
         "did you mean `learning_rate`?",
     ]);
     with_config("[weaken]\nmax_tokens = 1\n").refuses_naming(&["`max_tokens`", "`max_new_tokens`"]);
+}
+
+/// All unknown keys of a file are named at once, each with its place.
+#[test]
+fn unknown_keys_are_named_together() {
+    let text = "seeds = 1\n[train]\nlerning_rate = 1e-3\nepoch = 1\n[weaken]\nmax_tokens = 1\n[inject.lm]\ntop_p = 1\n";
+    with_config(text).refuses_naming(&[
+        "line 1, column 1: unknown key `seeds`: did you mean `seed`?",
+        "line 3, column 1: unknown key `lerning_rate`: did you mean `learning_rate`?",
+        "line 4, column 1: unknown key `epoch`: did you mean `epochs`?",
+        "line 6, column 1: unknown key `max_tokens`: did you mean `max_new_tokens`?",
+        "line 7, column 9: unknown key `lm`: did you mean `llm`?",
+    ]);
+    // a wrong value among them is found after the keys
+    with_config("seeds = 1\n[train]\nbeta = \"big\"\n").refuses_naming(&["`seeds`"]);
+    let many: String = (0..1000).map(|number| format!("key_{number} = 1\n")).collect();
+    let outcome = with_config(&many).refuses_naming(&["`key_0`", "more unknown keys"]);
+    assert!(outcome.stderr.len() < 20_000, "{}", outcome.stderr.len());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bpo_distort::{DistortError, ImageLimits, decode_rgb};
+use bpo_distort::{DistortError, ImageLimits, check_header, decode_rgb};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -18,8 +18,15 @@ fn sizes_and_levels_equal_those_of_pillow() {
     let golden = golden.as_object().unwrap();
     assert!(golden.len() >= 100, "{}", golden.len());
     let mut wrong = Vec::new();
+    let dir = tempfile::tempdir().unwrap();
     for (name, expected) in golden {
         let file = STANDARD.decode(expected["file"].as_str().unwrap()).unwrap();
+        let path = dir.path().join("image");
+        fs::write(&path, &file).unwrap();
+        let (width, height) = check_header(&path, &ImageLimits::default()).unwrap();
+        if expected["width"] != width || expected["height"] != height {
+            wrong.push(format!("the header of {name} has {width} x {height} pixels"));
+        }
         match decode_rgb(&file, name, &ImageLimits::default()) {
             Err(error) => wrong.push(error.to_string()),
             Ok(image) => {

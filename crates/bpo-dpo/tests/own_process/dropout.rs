@@ -12,7 +12,7 @@ fn train(lora_dropout: f64, config: &DpoConfig, dir: &Path, stop: usize) -> (Vec
     let trainer = Trainer::new(config.clone(), policy, ToyCollate::default(), Some(dir));
     let mut observer =
         |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
-    let (policy, _) = trainer.expect("valid").train(&pairs(), &mut observer).expect("trained");
+    let (policy, _) = trainer.expect("valid").train(pairs(), &mut observer).expect("trained");
     let metrics = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
     (save_trainable(&policy).expect("bytes"), metrics)
 }

@@ -65,7 +65,7 @@ fn fifty_steps_use_the_memory_of_ten() {
         };
         let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
         let trainer = trainer.with_reference(reference).with_eval_pairs(pairs[..3].to_vec());
-        trainer.train(&pairs, &mut observer).expect("trained");
+        trainer.train(pairs.clone(), &mut observer).expect("trained");
         // the same batches come again every two steps, so the peaks of ten steps are comparable
         let peak = |steps: std::ops::Range<usize>| held[steps].iter().max().copied().expect("steps");
         let (early, late) = (peak(5..15), peak(50..60));

@@ -69,7 +69,7 @@ fn train(
         trainer = trainer.with_loss(loss)?;
     }
     let mut steps = Vec::new();
-    trainer.train(&pairs(), &mut |metrics: &StepMetrics| {
+    trainer.train(pairs(), &mut |metrics: &StepMetrics| {
         steps.push(metrics.clone());
         Control::Continue
     })?;
@@ -119,7 +119,7 @@ fn resuming_with_another_loss_is_an_error() {
     let train = |margin: f64| {
         let trainer = Trainer::new(config(), Toy::untouched(), ToyCollate::default(), Some(dir.path()))?;
         let trainer = trainer.with_loss(Hinge { margin })?;
-        trainer.train(&pairs(), &mut |_: &StepMetrics| Control::Stop).map(|(_, output)| output.steps)
+        trainer.train(pairs(), &mut |_: &StepMetrics| Control::Stop).map(|(_, output)| output.steps)
     };
     assert_eq!(train(1.0).expect("one step"), 1);
     assert_eq!(train(1.0).expect("two steps"), 2);

@@ -40,13 +40,13 @@ impl Observer for Until {
 fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, TrainOutput, Vec<EvalMetrics>) {
     let mut observer = Until { stop, evaluations: Vec::new() };
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), dir).expect("valid");
-    let (policy, summary) = trainer.train(&pairs(), &mut observer).expect("trained");
+    let (policy, summary) = trainer.train(pairs(), &mut observer).expect("trained");
     (save_trainable(&policy).expect("bytes"), summary, observer.evaluations)
 }
 
 #[test]
 fn evaluation_split_has_whole_groups() {
-    let question = |pair: &PreferencePair| (pair.image.clone(), pair.prompt.clone());
+    let question = |pair: &PreferencePair| (pair.images.clone(), pair.prompt.clone());
     for seed in 0..20 {
         let (left, taken) = split_pairs(pairs(), 0.3, seed);
         assert!(!left.is_empty() && !taken.is_empty());
@@ -105,7 +105,7 @@ fn evaluation_of_training_pairs_equals_training_metrics() {
         }
     }
     let mut both = Both(&mut steps, Vec::new());
-    trainer.with_eval_pairs(pairs()).train(&pairs(), &mut both).expect("trained");
+    trainer.with_eval_pairs(pairs()).train(pairs(), &mut both).expect("trained");
     let evaluations = both.1;
     for (before, step) in evaluations.iter().zip(&steps[1..]) {
         for (evaluated, trained) in [
@@ -210,7 +210,7 @@ fn other_evaluation_pairs_reset_the_best_evaluation() {
         let mut observer = Until { stop, evaluations: Vec::new() };
         let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir.path()));
         let trainer = trainer.expect("valid").with_eval_pairs(eval_pairs.to_vec());
-        trainer.train(&pairs(), &mut observer).expect("trained").1
+        trainer.train(pairs(), &mut observer).expect("trained").1
     };
     train(&pairs()[..3], 4);
     assert!(train(&pairs()[5..], usize::MAX).best.expect("the best").step > 4);
@@ -223,7 +223,7 @@ fn settings_that_need_evaluations_without_pairs_are_errors() {
         config().with_eval_fraction(0.0).with_keep_best(Some(Criterion::Loss)),
     ] {
         let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
-        let error = trainer.train(&pairs(), &mut ()).expect_err("nothing to evaluate on");
+        let error = trainer.train(pairs(), &mut ()).expect_err("nothing to evaluate on");
         assert!(matches!(error, DpoError::NothingToEvaluate), "{error}");
     }
     for part in [1.0, -0.1, f64::NAN] {

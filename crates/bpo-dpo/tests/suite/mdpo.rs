@@ -84,17 +84,17 @@ fn gradients_equal_finite_differences() {
 fn batch_has_each_chosen_completion_with_its_weakened_image() {
     let pairs = pairs();
     let batch = GroupBatch::for_loss(Loss::mdpo().properties(), &pairs);
-    let rows: Vec<(&str, bool, &str)> = batch
+    let rows: Vec<(&[String], bool, &str)> = batch
         .groups
         .iter()
         .flat_map(|group| {
-            group.completions.iter().map(|text| (group.image.as_str(), group.weakened, text.as_str()))
+            group.completions.iter().map(|text| (group.images.as_slice(), group.weakened, text.as_str()))
         })
         .collect();
     for (i, pair) in pairs.iter().enumerate() {
-        assert_eq!(rows[batch.rows.chosen[i]], (pair.image.as_str(), false, pair.chosen.as_str()));
-        assert_eq!(rows[batch.rows.rejected[i]], (pair.image.as_str(), false, pair.rejected.as_str()));
-        assert_eq!(rows[batch.rows.weakened[i]], (pair.image.as_str(), true, pair.chosen.as_str()));
+        assert_eq!(rows[batch.rows.chosen[i]], (pair.images.as_slice(), false, pair.chosen.as_str()));
+        assert_eq!(rows[batch.rows.rejected[i]], (pair.images.as_slice(), false, pair.rejected.as_str()));
+        assert_eq!(rows[batch.rows.weakened[i]], (pair.images.as_slice(), true, pair.chosen.as_str()));
     }
     let alone = GroupBatch::for_loss(Loss::Conditional.properties(), &pairs);
     assert_eq!(alone.rows.rejected, alone.rows.chosen);
@@ -118,7 +118,7 @@ fn each_term_of_mdpo_trains_alone() {
         let train = |toy, reference, observer: &mut dyn FnMut(&StepMetrics) -> Control| {
             let mut observer = |metrics: &StepMetrics| observer(metrics);
             let trainer = Trainer::new(config.clone(), toy, ToyCollate::default(), None).expect("valid");
-            trainer.with_reference(reference).train(&pairs(), &mut observer).map(|(_, summary)| summary)
+            trainer.with_reference(reference).train(pairs(), &mut observer).map(|(_, summary)| summary)
         };
         let summary = train(Toy::untouched(), Reference::AdaptersOff, &mut observer);
         summary.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -147,17 +147,17 @@ fn training_increases_the_effect_of_the_image() {
             Control::Continue
         };
         let trainer = Trainer::new(config.clone(), Toy::untouched(), collate, None).expect("valid");
-        trainer.train(&pairs(), &mut observer).map(|_| steps)
+        trainer.train(pairs(), &mut observer).map(|_| steps)
     };
     let steps = train(ToyCollate::default()).expect("trained");
     assert!((steps[0].loss - 3.0 * std::f64::consts::LN_2).abs() < 1e-5, "{:?}", steps[0]);
     let last = steps.last().expect("a step");
     assert!(last.rewards_chosen - last.rewards_weakened > 0.2 && last.rewards_margins > 0.2, "{last:?}");
     let mut some = pairs();
-    some[3].image = "glaring".into();
+    some[3].images = vec!["glaring".into()];
     let train_on = |config: &DpoConfig| {
         let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), None);
-        trainer.expect("valid").train(&some, &mut ()).expect("trained").1
+        trainer.expect("valid").train(some.clone(), &mut ()).expect("trained").1
     };
     let skipped = train_on(&config).skipped;
     assert_eq!(skipped.iter().map(|skipped| skipped.id.as_str()).collect::<Vec<_>>(), ["3"]);

@@ -157,12 +157,12 @@ proptest! {
         let rows: Vec<_> = batch
             .groups
             .iter()
-            .flat_map(|group| group.completions.iter().map(move |text| (&group.image, &group.prompt, text)))
+            .flat_map(|group| group.completions.iter().map(move |text| (&group.images, &group.prompt, text)))
             .collect();
         prop_assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len());
         for (index, pair) in pairs.iter().enumerate() {
-            prop_assert_eq!(rows[batch.rows.chosen[index]], (&pair.image, &pair.prompt, &pair.chosen));
-            prop_assert_eq!(rows[batch.rows.rejected[index]], (&pair.image, &pair.prompt, &pair.rejected));
+            prop_assert_eq!(rows[batch.rows.chosen[index]], (&pair.images, &pair.prompt, &pair.chosen));
+            prop_assert_eq!(rows[batch.rows.rejected[index]], (&pair.images, &pair.prompt, &pair.rejected));
         }
     }
 }

@@ -64,7 +64,7 @@ where
 {
     let mut observer = until(stop);
     let trainer = Trainer::new(config.clone(), Toy::untouched(), collate, Some(dir))?;
-    let (policy, output) = trainer.with_eval_pairs(eval_pairs()).train(pairs, &mut observer)?;
+    let (policy, output) = trainer.with_eval_pairs(eval_pairs()).train(pairs.to_vec(), &mut observer)?;
     Ok(files(&policy, output, dir))
 }
 
@@ -98,7 +98,7 @@ fn preparation_thread_does_not_change_results() {
         train(&config(), ToyCollate::default(), &pairs(), one.path(), usize::MAX).expect("trained");
     let local = Local(ToyCollate::default(), Rc::new(()));
     let trainer = Trainer::new(config(), Toy::untouched(), local, Some(other.path())).expect("valid");
-    let training = trainer.with_eval_pairs(eval_pairs()).prepare(&pairs()).expect("prepared");
+    let training = trainer.with_eval_pairs(eval_pairs()).prepare(pairs()).expect("prepared");
     let (policy, output) = training.run_local(&mut ()).expect("trained");
     assert!(same(&prefetched, &files(&policy, output, other.path())));
 }
@@ -116,7 +116,7 @@ fn preparation_thread_ends_with_the_run() {
     let alive = Arc::new(());
     let collate = ToyCollate { _alive: Some(Arc::clone(&alive)), ..ToyCollate::default() };
     let trainer = Trainer::new(config(), Toy::adapted(), collate, None).expect("valid");
-    assert!(matches!(trainer.train(&pairs(), &mut ()), Err(DpoError::InitialMismatch { .. })));
+    assert!(matches!(trainer.train(pairs(), &mut ()), Err(DpoError::InitialMismatch { .. })));
     assert_eq!(Arc::strong_count(&alive), 1, "the collator is gone");
 }
 
@@ -125,7 +125,7 @@ fn panic_of_the_collator_is_propagated() {
     let mut some = pairs();
     some.push(pair(100, "panic", "what is there", "a", "b"));
     let trainer = Trainer::new(config(), Toy::untouched(), headers(), None).expect("valid");
-    let panic = catch_unwind(AssertUnwindSafe(|| trainer.train(&some, &mut ()))).expect_err("a panic");
+    let panic = catch_unwind(AssertUnwindSafe(|| trainer.train(some, &mut ()))).expect_err("a panic");
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"the collator panics"));
 }
 
@@ -167,7 +167,7 @@ fn skipped_pair_does_not_affect_the_gradient() {
             .with_max_steps(Some(1))
             .with_max_grad_norm(f64::MAX);
         let trainer = Trainer::new(config, Toy::untouched(), headers(), None).expect("valid");
-        trainer.train(pairs, &mut ()).expect("trained").1.last.expect("a step")
+        trainer.train(pairs.to_vec(), &mut ()).expect("trained").1.last.expect("a step")
     };
     let mut some = pairs();
     some.push(pair(100, "damaged", "what is there", "a", "b"));
@@ -200,7 +200,7 @@ fn steps_without_pairs_are_skipped_and_too_many_are_an_error() {
     let config = config().with_batch_size(1).with_gradient_accumulation_steps(1).with_max_skipped(3);
     let train = |pairs: &[PreferencePair]| {
         let trainer = Trainer::new(config.clone(), Toy::untouched(), headers(), None).expect("valid");
-        trainer.train(pairs, &mut ()).map(|(_, output)| output)
+        trainer.train(pairs.to_vec(), &mut ()).map(|(_, output)| output)
     };
     let output = train(&damaged(1)).expect("trained");
     assert_eq!((output.skipped_steps, output.skipped.len(), output.pairs), (4, 1, 10));
@@ -212,7 +212,7 @@ fn steps_without_pairs_are_skipped_and_too_many_are_an_error() {
     let only = &damaged(1)[10..];
     let few = config.clone().with_max_steps(Some(2));
     let trainer = Trainer::new(few, Toy::untouched(), headers(), None).expect("valid");
-    let error = trainer.train(only, &mut ()).map(drop).expect_err("nothing trained");
+    let error = trainer.train(only.to_vec(), &mut ()).map(drop).expect_err("nothing trained");
     assert!(matches!(error, DpoError::NothingPrepared { count: 2, step: 2, .. }), "{error}");
 }
 
@@ -224,14 +224,14 @@ fn unprepared_pair_without_validation_is_named() {
     some.push(pair(100, "damaged", "what is there", "a", "b"));
     let config = config().with_validate_pairs(false).with_batch_size(11);
     let trainer = Trainer::new(config, Toy::untouched(), headers(), None).expect("valid");
-    let error = trainer.train(&some, &mut ()).map(drop).expect_err("damaged");
+    let error = trainer.train(some, &mut ()).map(drop).expect_err("damaged");
     assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
 }
 
 #[test]
 fn dry_run_times_steps_and_writes_nothing() {
     let trainer = Trainer::new(config(), Toy::untouched(), ToyCollate::default(), None).expect("valid");
-    let training = trainer.prepare(&pairs()).expect("prepared");
+    let training = trainer.prepare(pairs()).expect("prepared");
     assert_eq!((training.plan().total_steps, training.plan().pairs), (12, 10));
     let rows: usize = training.first_epoch().map(|batch| batch.rows.len()).sum();
     assert_eq!(rows, 10);

@@ -38,7 +38,7 @@ fn train_on(
         if metrics.step == stop { Control::Stop } else { Control::Continue }
     };
     let trainer = Trainer::new(config.clone(), Toy::untouched(), collate, dir)?;
-    let (policy, summary) = trainer.with_reference(reference).train(pairs, &mut observer)?;
+    let (policy, summary) = trainer.with_reference(reference).train(pairs.to_vec(), &mut observer)?;
     Ok((save_trainable(&policy)?, summary, steps))
 }
 
@@ -128,7 +128,7 @@ fn batches_are_shared_only_with_adapters_off() {
     let of = |expected| Shares { toy: Toy::untouched(), expected: Some(expected) };
     let train = |policy: Shares, reference: Reference<Shares>, config: DpoConfig| {
         let trainer = Trainer::new(config, policy, ToyCollate::default(), None).expect("valid");
-        let (policy, _) = trainer.with_reference(reference).train(&pairs(), &mut ()).expect("trained");
+        let (policy, _) = trainer.with_reference(reference).train(pairs(), &mut ()).expect("trained");
         save_trainable(&policy.toy).expect("values")
     };
     let shared = train(of(true), Reference::AdaptersOff, config());
@@ -337,12 +337,12 @@ fn sampler_is_called_at_its_interval_and_at_the_end() {
         recorded.borrow_mut().push((step, changed.iter::<f64>().next().expect("a sum") > 0.0));
         Ok(())
     };
-    trainer.expect("valid").with_sampler(sampler).train(&pairs(), &mut ()).expect("trained");
+    trainer.expect("valid").with_sampler(sampler).train(pairs(), &mut ()).expect("trained");
     assert_eq!(*calls.borrow(), [(4, true), (8, true), (9, true)]);
 
     let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
     let failing = trainer.with_sampler(|_, _| Err("no".into()));
-    let error = failing.train(&pairs(), &mut ()).expect_err("failed");
+    let error = failing.train(pairs(), &mut ()).expect_err("failed");
     assert!(matches!(error, DpoError::Sample { step: 4, .. }), "{error}");
 }
 

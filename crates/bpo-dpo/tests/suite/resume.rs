@@ -22,7 +22,7 @@ fn train_until(config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, TrainOu
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir));
     let mut observer =
         |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
-    let (policy, summary) = trainer.expect("valid").train(&pairs(), &mut observer).expect("trained");
+    let (policy, summary) = trainer.expect("valid").train(pairs(), &mut observer).expect("trained");
     (save_trainable(&policy).expect("bytes"), summary)
 }
 
@@ -95,7 +95,7 @@ fn checkpoint_of_another_run_is_an_error() {
     let train = |config: DpoConfig, pairs: &[_]| {
         Trainer::new(config, Toy::untouched(), ToyCollate::default(), Some(dir.path()))
             .expect("valid")
-            .train(pairs, &mut ())
+            .train(pairs.to_vec(), &mut ())
             .expect_err("another run")
     };
     let error = train(config(4).with_seed(43), &pairs());

@@ -176,15 +176,15 @@ impl Collate for ToyCollate {
         let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
         let (mut fingerprints, mut lengths) = (Vec::new(), Vec::new());
         for (index, group) in groups.iter().enumerate() {
-            assert!(group.image != "panic", "the collator panics");
-            if group.image == "missing"
-                || group.image.starts_with("damaged")
-                || group.weakened && group.image == "glaring"
+            assert!(group.images[0] != "panic", "the collator panics");
+            if group.images[0] == "missing"
+                || group.images[0].starts_with("damaged")
+                || group.weakened && group.images[0] == "glaring"
             {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(ToyError::Image(group.image.clone(), source));
+                return Err(ToyError::Image(group.images[0].clone(), source));
             }
-            let brightness = match group.image.as_str() {
+            let brightness = match group.images[0].as_str() {
                 _ if group.weakened => 0.0,
                 "nan" => f32::NAN,
                 image => word(image) as f32 / 7.0 + self.light,
@@ -238,7 +238,7 @@ impl Collate for ToyCollate {
     }
 
     fn check(&mut self, group: &PromptGroup) -> Result<(), ToyError> {
-        if self.headers && (group.image.starts_with("damaged") || group.image == "panic") {
+        if self.headers && (group.images[0].starts_with("damaged") || group.images[0] == "panic") {
             return Ok(());
         }
         self.collate(std::slice::from_ref(group)).map(drop)
@@ -256,7 +256,7 @@ fn word(text: &str) -> usize {
 pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) -> PreferencePair {
     PreferencePair {
         id: id.to_string(),
-        image: image.to_owned(),
+        images: vec![image.to_owned()],
         system: None,
         history: Default::default(),
         prompt: prompt.to_owned(),

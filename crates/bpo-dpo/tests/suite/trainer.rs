@@ -27,7 +27,7 @@ fn train(
         Control::Continue
     };
     let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None)?;
-    let (policy, summary) = trainer.train(pairs, &mut observer)?;
+    let (policy, summary) = trainer.train(pairs.to_vec(), &mut observer)?;
     Ok((policy, summary, steps))
 }
 
@@ -127,7 +127,7 @@ fn collator_with_a_wrong_number_of_lengths_is_an_error() {
     let collate = ToyCollate { forgetful: true, ..ToyCollate::default() };
     let trainer =
         Trainer::new(config().with_batch_size(10), Toy::untouched(), collate, None).expect("a trainer");
-    let error = trainer.train(&pairs(), &mut ()).map(drop).expect_err("one length is missing");
+    let error = trainer.train(pairs(), &mut ()).map(drop).expect_err("one length is missing");
     assert!(matches!(&error, DpoError::Rows { expected, found, .. } if *expected == *found + 1), "{error}");
 }
 
@@ -159,7 +159,7 @@ fn wpo_weights_pairs_by_their_likelihood() {
 
     let silent = Silent { toy: Toy::untouched() };
     let trainer = Trainer::new(config, silent, ToyCollate::default(), None).expect("valid");
-    let error = trainer.train(&pairs(), &mut ()).expect_err("nothing to weigh by");
+    let error = trainer.train(pairs(), &mut ()).expect_err("nothing to weigh by");
     assert!(matches!(error, DpoError::NoStatistics), "{error}");
 }
 
@@ -297,7 +297,7 @@ fn observer_receives_the_plan_and_every_step() {
     let mut seen = Seen::default();
     let trainer =
         Trainer::new(config(), Toy::untouched(), ToyCollate::default(), Some(dir.path())).expect("valid");
-    trainer.train(&pairs(), &mut seen).expect("trained");
+    trainer.train(pairs(), &mut seen).expect("trained");
     assert_eq!((seen.total, seen.steps), (6, vec![1, 2, 3, 4, 5, 6]));
     let logged = MetricsLog::<StepMetrics>::read(&dir.path().join("metrics.jsonl")).expect("metrics");
     assert_eq!(logged.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);

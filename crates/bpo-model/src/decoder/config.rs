@@ -297,3 +297,56 @@ impl RopeParameters {
         self.rope_type.as_deref().or(self.legacy_type.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn config(value: Value) -> DecoderConfig {
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// Values of transformers 5.23: `LlamaConfig()`, `MistralConfig()` and `Qwen2Config()`.
+    #[test]
+    fn missing_keys_have_the_defaults_of_their_kind() {
+        let sizes = |kind: &str| {
+            let config = config(json!({ "model_type": kind }));
+            [config.vocab_size, config.intermediate_size, config.kv_heads(), config.max_position_embeddings]
+        };
+        assert_eq!(sizes("llama"), [32000, 11008, 32, 2048]);
+        assert_eq!(sizes("mistral"), [32000, 14336, 8, 131_072]);
+        assert_eq!(sizes("qwen2"), [151_936, 22016, 32, 32768]);
+        assert_eq!(config(json!({})), DecoderConfig::default());
+        // null is the number of attention heads
+        let heads = json!({"model_type": "mistral", "num_key_value_heads": null, "num_attention_heads": 4});
+        assert_eq!(config(heads).kv_heads(), 4);
+    }
+
+    #[test]
+    fn biases_are_those_of_the_kind() {
+        let biases = |kind: &str| {
+            let config = config(json!({"model_type": kind, "attention_bias": true, "mlp_bias": true}));
+            [config.attention_bias, config.mlp_bias, config.qkv_bias]
+        };
+        assert_eq!(biases("llama"), [true, true, false]);
+        assert_eq!(biases("mistral"), [false, false, false]);
+        assert_eq!(biases("qwen2"), [false, false, true]);
+    }
+
+    #[test]
+    fn windows_are_those_of_the_kind() {
+        let windows = |value: Value| [0, 1, 2].map(|layer| config(value.clone()).window(layer));
+        assert_eq!(windows(json!({"sliding_window": 5})), [None; 3]);
+        assert_eq!(windows(json!({"model_type": "mistral"})), [Some(4096); 3]);
+        assert_eq!(windows(json!({"model_type": "mistral", "sliding_window": null})), [None; 3]);
+        let qwen2 = json!({"model_type": "qwen2", "sliding_window": 5, "max_window_layers": 1});
+        assert_eq!(windows(qwen2.clone()), [None; 3]);
+        let mut slides = qwen2;
+        slides["use_sliding_window"] = json!(true);
+        assert_eq!(windows(slides.clone()), [None, Some(5), Some(5)]);
+        slides["layer_types"] = json!(["sliding_attention", "full_attention", "sliding_attention"]);
+        assert_eq!(windows(slides), [Some(5), None, Some(5)]);
+    }
+}

@@ -98,7 +98,7 @@ impl Vlm {
         let spec = self.config().spec();
         config.validate()?;
         config.check_modules(spec)?;
-        self.check_recompute(config.lora_dropout)?;
+        self.check_gradient_checkpointing(config.lora_dropout)?;
         let shapes = linear_shapes(&self);
         let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name, spec));
         let ranks = Ranks::new(config, spec, false)?;
@@ -119,7 +119,7 @@ impl Vlm {
     /// [`ModelError::Setting`] with gradient checkpointing, which would drop other values in the
     /// second forward pass.
     pub fn with_lora_dropout(mut self, dropout: f64) -> Result<Self, ModelError> {
-        self.check_recompute(dropout)?;
+        self.check_gradient_checkpointing(dropout)?;
         self.linears_mut().for_each(|linear| linear.dropout = dropout);
         Ok(self)
     }

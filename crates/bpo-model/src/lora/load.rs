@@ -33,7 +33,7 @@ pub fn load_adapter(model: Vlm, dir: &Path) -> Result<(Vlm, LoraConfig), ModelEr
     model.check_plain()?;
     let spec = model.config().spec();
     let adapter = PeftAdapter::open(dir, Some(spec))?;
-    model.check_recompute(adapter.config.lora_dropout)?;
+    model.check_gradient_checkpointing(adapter.config.lora_dropout)?;
     let shapes = linear_shapes(&model);
     let linears = || shapes.keys().map(String::as_str);
     let Fit { present, missing } =

@@ -154,9 +154,10 @@ impl ChatTemplate {
 
     /// Renders the text up to where the next answer begins.
     ///
-    /// `<image>` is removed from the prompts wherever it is, as LLaVA does. The `images`
-    /// are part of the first turn, in front of its text. `system` is the text of a system message in front of the
-    /// conversation.
+    /// If there are several `images` and the prompts have an `<image>` for each of them, the images
+    /// stand there. Otherwise they are part of the first turn, in front of its text, and `<image>`
+    /// is removed from the prompts wherever it is, as LLaVA does. `system` is the text of a system
+    /// message in front of the conversation.
     ///
     /// # Errors
     /// [`ProcessorError::NoSystem`] for a system message where the template [has no
@@ -255,26 +256,47 @@ impl ChatTemplate {
             }
             messages.push(self.message(SYSTEM, system, 0));
         }
+        let questions = history.iter().map(|turn| turn.prompt.as_str()).chain([prompt]);
+        let tokens: usize = questions.map(|question| question.matches(IMAGE_TOKEN).count()).sum();
+        let in_place = images > 1 && tokens == images;
+        let question = |text: &str, is_first: bool| {
+            if in_place {
+                return self.message_of("user", pieces(text));
+            }
+            self.message("user", &without_image_token(text), if is_first { images } else { 0 })
+        };
         for (i, turn) in history.iter().enumerate() {
-            let first = if i == 0 { images } else { 0 };
-            messages.push(self.message("user", &without_image_token(&turn.prompt), first));
+            messages.push(question(&turn.prompt, i == 0));
             messages.push(self.message(ASSISTANT, self.special.strip_end(&turn.answer), 0));
         }
-        let first = if history.is_empty() { images } else { 0 };
-        messages.push(self.message("user", &without_image_token(prompt), first));
+        messages.push(question(prompt, history.is_empty()));
         Ok(messages)
     }
 
+    /// Creates a message with images in front of its text.
     fn message(&self, role: &str, text: &str, images: usize) -> Value {
+        self.message_of(role, (0..images).map(|_| Piece::Image).chain([Piece::Text(text)]))
+    }
+
+    fn message_of<'a>(&self, role: &str, pieces: impl IntoIterator<Item = Piece<'a>>) -> Value {
+        let pieces = pieces.into_iter();
         let content = match self.content {
             Content::Parts => {
-                let images = (0..images).map(|_| context! { type => "image" });
-                let text = context! { type => "text", text };
-                Value::from(images.chain([text]).collect::<Vec<_>>())
+                let part = |piece| match piece {
+                    Piece::Image => context! { type => "image" },
+                    Piece::Text(text) => context! { type => "text", text },
+                };
+                Value::from(pieces.map(part).collect::<Vec<_>>())
             }
             Content::Text => {
-                let images = format!("{IMAGE_TOKEN}\n").repeat(images);
-                Value::from(format!("{images}{text}"))
+                let mut all = String::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Image => all.extend([IMAGE_TOKEN, "\n"]),
+                        Piece::Text(text) => all.push_str(text),
+                    }
+                }
+                Value::from(all)
             }
         };
         context! { role, content }
@@ -362,6 +384,32 @@ fn text_bytes(message: &Value) -> usize {
     }
     let parts = content.try_iter().into_iter().flatten();
     parts.map(|part| part.get_attr("text").as_ref().map_or(0, len)).sum()
+}
+
+/// A part of a message.
+enum Piece<'a> {
+    Image,
+    Text(&'a str),
+}
+
+/// Splits a question at its image tokens. A line break beside a token is dropped.
+fn pieces(question: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut texts = question.split(IMAGE_TOKEN).peekable();
+    let mut is_after_image = false;
+    while let Some(text) = texts.next() {
+        let text = if is_after_image { text.strip_prefix('\n').unwrap_or(text) } else { text };
+        let is_before_image = texts.peek().is_some();
+        let text = if is_before_image { text.strip_suffix('\n').unwrap_or(text) } else { text };
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text));
+        }
+        if is_before_image {
+            pieces.push(Piece::Image);
+        }
+        is_after_image = true;
+    }
+    pieces
 }
 
 /// Removes the image token as LLaVA's `preprocess_multimodal` does, with the line break or space

@@ -92,6 +92,38 @@ fn templates_of_strings_are_recognized() {
     assert_eq!(printing.content, Content::Text);
 }
 
+/// The images stand where the prompts have them if each of several has an `<image>`.
+#[test]
+fn several_images_stand_in_their_places() {
+    // a template that writes its parts in their order, as Qwen's does
+    const IN_ORDER: &str = "{% for m in messages %}{{ m.role }}:{% if m.content is string %}{{ m.content }}{% else %}\
+        {% for part in m.content %}{% if part.type == 'image' %}[I]{% else %}{{ part.text }}{% endif %}{% endfor %}\
+        {% endif %}|{% endfor %}";
+    let history = |prompt: &str| [Turn::new(prompt, "A.")];
+    let parts = chat(IN_ORDER);
+    assert_eq!(parts.content, Content::Parts);
+    for (first, second, images, expected) in [
+        ("<image>\n<image>\nWhat?", "Why?", 2, "user:[I][I]What?|assistant:A.|user:Why?|"),
+        ("Is <image> or <image>?", "Why?", 2, "user:Is [I] or [I]?|assistant:A.|user:Why?|"),
+        ("<image>What?", "And\n<image>", 2, "user:[I]What?|assistant:A.|user:And[I]|"),
+        // otherwise all are in front
+        ("What?", "Why?", 2, "user:[I][I]What?|assistant:A.|user:Why?|"),
+        ("What? <image>", "Why?", 3, "user:[I][I][I]What?|assistant:A.|user:Why?|"),
+        ("What? <image>", "Why?", 1, "user:[I]What?|assistant:A.|user:Why?|"),
+    ] {
+        assert_eq!(
+            parts.render(None, &history(first), second, images).unwrap(),
+            expected,
+            "{first} {second}"
+        );
+    }
+    let strings = ChatTemplate::new(CHATML, "a test", &special("<|im_end|>")).unwrap();
+    assert_eq!(
+        strings.render(None, &[], "Is <image> or <image>?", 2).unwrap(),
+        "<|im_start|>user\nIs <image>\n or <image>\n?<|im_end|>\n<|im_start|>assistant\n"
+    );
+}
+
 #[test]
 fn the_image_token_goes_wherever_it_is() {
     let chat = chat(LLAVA_HF);

@@ -111,8 +111,8 @@ impl ImageProcessor {
     /// there is none. A warning says where both exist and differ.
     ///
     /// Unknown keys are ignored, because they differ between versions of transformers. A
-    /// `LlavaImageProcessor` with `do_pad` pads to a square; all others crop. See
-    /// [`with_aspect`](Self::with_aspect).
+    /// `LlavaImageProcessor` with `do_pad` pads to a square; all others crop; see
+    /// [`aspect`](Self::aspect).
     ///
     /// # Errors
     /// [`ProcessorError::NoImageProcessor`] if neither is there; [`ProcessorError::Json`] if what
@@ -203,13 +203,6 @@ impl ImageProcessor {
                 config.do_normalize.then_some((config.image_mean, config.image_std)),
             ),
         })
-    }
-
-    /// Sets how images that are not square are fitted.
-    #[must_use]
-    pub fn with_aspect(mut self, aspect: Aspect) -> Self {
-        self.aspect = aspect;
-        self
     }
 
     /// How images that are not square are fitted.

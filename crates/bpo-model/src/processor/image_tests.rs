@@ -94,8 +94,9 @@ fn a_small_image_is_padded_with_black() {
 #[test]
 fn padding_to_a_square_uses_the_mean_colour() {
     let image = RgbImage::from_pixel(1, 4, Rgb([200, 100, 50]));
-    let plain = raw(r#""do_resize": false, "do_center_crop": false, "image_mean": [0.5, 0.1, 0.999]"#);
-    let out = plain.with_aspect(Aspect::PadToSquare).process(&image).unwrap();
+    let settings = r#""do_resize": false, "do_center_crop": false, "image_mean": [0.5, 0.1, 0.999]"#;
+    let padding = r#""image_processor_type": "LlavaImageProcessor", "do_pad": true"#;
+    let out = raw(&format!("{settings}, {padding}")).process(&image).unwrap();
     assert_eq!((out.height, out.width), (4, 4));
     assert_eq!(out.data[..4], [127.0, 200.0, 127.0, 127.0]);
     assert_eq!(out.data[16..20], [25.0, 100.0, 25.0, 25.0]);

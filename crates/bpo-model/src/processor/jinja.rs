@@ -34,6 +34,10 @@ const BYTES_PER_FUEL: u64 = 4;
 /// Stack for each fuel. Fuel buys nested lists, which are dropped recursively: 420 bytes were
 /// enough in an unoptimized build, 60 in an optimized one.
 const STACK_PER_FUEL: u64 = 512;
+/// Fuel that [`with_template_stack`] has a stack for: that of 10 turns with 16 KB of text.
+const SHARED_FUEL: u64 = 64_000;
+/// Stack beside the one for fuel, for the functions between [`with_template_stack`] and a template.
+const CALLER_STACK: usize = 1 << 20;
 /// Output beyond the conversation's own text: what a template adds by itself.
 const MAX_ADDED_BYTES: usize = 1 << 20;
 /// Number of times that a template may write the text of the conversation.
@@ -84,7 +88,7 @@ impl Template {
             .min(MAX_FUEL);
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
-        let rendered = on_stack((fuel * STACK_PER_FUEL) as usize, || {
+        let rendered = on_stack(stack_for(fuel), || {
             environment.get_template(NAME).and_then(|template| template.render(context))
         });
         let text = rendered.map_err(|error| {
@@ -103,7 +107,23 @@ impl Template {
     }
 }
 
-/// Runs `work` on a stack of its own: the parser and the values of a template recurse, and the
+/// Runs `work` on a stack that most templates can be rendered on, so that they need no stack of their
+/// own. A render above [`SHARED_FUEL`] allocates one.
+///
+/// A stack takes system calls to allocate, and its pages are cleared at their first use. Work that
+/// renders many templates therefore shares one. `work` must not wait for other work of rayon's pool,
+/// which would run on this stack.
+pub(crate) fn with_template_stack<T>(work: impl FnOnce() -> T) -> T {
+    let needed = stack_for(SHARED_FUEL);
+    stacker::maybe_grow(needed, needed + CALLER_STACK, work)
+}
+
+/// Returns the stack in bytes of a template with this fuel.
+fn stack_for(fuel: u64) -> usize {
+    (fuel * STACK_PER_FUEL) as usize
+}
+
+/// Runs `work` on a stack with this many free bytes: the parser and the values of a template recurse, and the
 /// caller's stack may be as small as 2 MB.
 fn on_stack<T>(bytes: usize, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     stacker::maybe_grow(bytes, bytes, || work().map_err(|error| without_values(&error)))
@@ -363,8 +383,10 @@ mod tests {
             ("join", format!("{long}{{{{ t.join(t)|length }}}}")),
             ("format", "{{ '{:>10000000000}'.format(x) }}".to_owned()),
         ] {
-            let error = render(&source).map(|text| text.len()).expect_err(name);
-            assert!(error.to_string().len() < 2000, "{name}");
+            let error = render(&source).map(|text| text.len()).expect_err(name).to_string();
+            assert!(error.len() < 2000, "{name}");
+            let shared = with_template_stack(|| render(&source).map(|text| text.len()));
+            assert_eq!(shared.expect_err(name).to_string(), error, "{name}");
         }
     }
 
@@ -378,5 +400,25 @@ mod tests {
         let messages = vec![context! { role => "user", content => "a".repeat(1000) }; 2000];
         let text = template.render(context! { messages }, 2000, 2_000_000).unwrap();
         assert_eq!(text.len(), 2000 * 1027);
+    }
+
+    /// Templates need no stack of their own on a shared one, up to its limit.
+    #[test]
+    fn shared_stack_is_used() {
+        let here = || std::ptr::from_ref(&std::hint::black_box(0u8)).addr();
+        let is_near = |one: usize, other: usize| one.abs_diff(other) < CALLER_STACK;
+        let on_small_thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+            let (outside, fuel) = (here(), BASE_FUEL + 10 * MESSAGE_FUEL);
+            let on_own = on_stack(stack_for(fuel), || Ok(here())).unwrap();
+            assert!(!is_near(outside, on_own));
+            with_template_stack(|| {
+                let shared = here();
+                assert!(!is_near(outside, shared));
+                assert!(is_near(shared, on_stack(stack_for(fuel), || Ok(here())).unwrap()));
+                assert!(is_near(shared, with_template_stack(here)));
+                assert!(!is_near(shared, on_stack(stack_for(MAX_FUEL), || Ok(here())).unwrap()));
+            });
+        });
+        on_small_thread.unwrap().join().unwrap();
     }
 }

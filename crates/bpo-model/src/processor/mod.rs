@@ -33,6 +33,7 @@ pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
 pub(crate) use image::{Levels, check_class, check_pixels};
+pub(crate) use jinja::with_template_stack;
 pub use preprocess::ImagePreprocessor;
 pub(crate) use preprocess::Preprocess;
 pub(crate) use sources::{PROCESSOR, image_settings, warn_of};
@@ -123,15 +124,17 @@ impl Processor {
         images: &[&ImageLayout],
     ) -> Result<Vec<TokenizedCompletion>, ProcessorError> {
         self.check_written(system, history, prompt)?;
-        let conversation = self.chat.conversation(system, history, prompt, images.len())?;
-        let prompt = self.text.encode_conversation(&conversation.prompt, images);
-        let prompt = prompt.map_err(|error| self.name_template(error))?;
-        let encode = |answer: &str| {
-            self.check_answer(answer)?;
-            let answer = self.chat.ended_answer(&conversation, answer)?;
-            self.text.encode_answer(&prompt, &answer).map_err(|error| self.name_template(error))
-        };
-        answers.into_iter().map(encode).collect()
+        with_template_stack(|| {
+            let conversation = self.chat.conversation(system, history, prompt, images.len())?;
+            let prompt = self.text.encode_conversation(&conversation.prompt, images);
+            let prompt = prompt.map_err(|error| self.name_template(error))?;
+            let encode = |answer: &str| {
+                self.check_answer(answer)?;
+                let answer = self.chat.ended_answer(&conversation, answer)?;
+                self.text.encode_answer(&prompt, &answer).map_err(|error| self.name_template(error))
+            };
+            answers.into_iter().map(encode).collect()
+        })
     }
 
     /// Returns the ids of a conversation and the beginning of its next answer, which the model

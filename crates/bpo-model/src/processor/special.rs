@@ -73,13 +73,11 @@ impl TokenIds {
 
 impl SpecialTokens {
     /// Finds BOS and EOS by the text in `settings`, then by their id in `generation_config.json`
-    /// and `config.json`; the image token by `image_token`, then by its id in `config.json`, then
-    /// as `<image>`.
+    /// and `config.json`; the image token by its id in `config.json`, then as `<image>`.
     pub(super) fn from_dir(
         dir: &Path,
         tokenizer: &Tokenizer,
         settings: TokenSettings,
-        image_token: Option<u32>,
     ) -> Result<Self, ProcessorError> {
         let generation: TokenIds = optional(read_json(&dir.join(GENERATION)))?.unwrap_or_default();
         let config: TokenIds = optional(read_json(&dir.join(MODEL)))?.unwrap_or_default();
@@ -129,7 +127,7 @@ impl SpecialTokens {
         let eos = by_text(settings.text("eos_token")).or_else(|| by_id(listed.first().copied())).ok_or_else(
             || no("end", "none in tokenizer_config.json, generation_config.json or config.json"),
         )?;
-        let image = match image_token.or(config.image_token_id).or(config.image_token_index) {
+        let image = match config.image_token_id.or(config.image_token_index) {
             Some(id) => by_id(Some(id))
                 .ok_or_else(|| no("image", &format!("tokenizer.json has no token with the id {id}")))?,
             None => by_text(Some(super::IMAGE_TOKEN))

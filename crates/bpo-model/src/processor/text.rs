@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bpo_pairs::Limits;
 use bpo_pairs::files::read_bytes;
-use tokenizers::Tokenizer;
+use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
 use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
 use super::special::{SpecialToken, SpecialTokens};
@@ -105,36 +105,17 @@ impl TextProcessor {
     /// is broken; [`ProcessorError::NoToken`] if no file names the end token or the image token;
     /// [`ProcessorError::Json`].
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
-        Self::load(dir.as_ref(), None)
-    }
-
-    /// Reads the same files, with an image token given by the caller.
-    ///
-    /// # Errors
-    /// Those of [`from_dir`](Self::from_dir).
-    pub fn from_dir_with_image_token(
-        dir: impl AsRef<Path>,
-        image_token: u32,
-    ) -> Result<Self, ProcessorError> {
-        Self::load(dir.as_ref(), Some(image_token))
-    }
-
-    fn load(dir: &Path, image_token: Option<u32>) -> Result<Self, ProcessorError> {
+        let dir = dir.as_ref();
         let path = dir.join(TOKENIZER);
         let bytes = match read_bytes(&path, Limits::DEFAULT.tokenizer_bytes) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Err(ProcessorError::NoTokenizer { path }),
             Err(error) => return Err(JsonError::from(error).into()),
         };
-        guarded(&path, || Self::parse(dir, path.clone(), &bytes, image_token))
+        guarded(&path, || Self::parse(dir, path.clone(), &bytes))
     }
 
-    fn parse(
-        dir: &Path,
-        path: PathBuf,
-        bytes: &[u8],
-        image_token: Option<u32>,
-    ) -> Result<Self, ProcessorError> {
+    fn parse(dir: &Path, path: PathBuf, bytes: &[u8]) -> Result<Self, ProcessorError> {
         let mut tokenizer = Tokenizer::from_bytes(bytes)
             .map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
         check_post_processor(&tokenizer, &path)?;
@@ -144,7 +125,13 @@ impl TextProcessor {
         // lengths
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(tokenize_error)?;
-        let special = SpecialTokens::from_dir(dir, &tokenizer, settings, image_token)?;
+        if tokenizer.get_pre_tokenizer().is_none() {
+            // a cache of whole texts takes memory, and finds none again
+            let mut model = tokenizer.get_model().clone();
+            model.resize_cache(0);
+            tokenizer.with_model(model);
+        }
+        let special = SpecialTokens::from_dir(dir, &tokenizer, settings)?;
         let prefix = prefix(&tokenizer)?;
         if let (Some(asked), Some(bos)) = (add_bos, &special.bos)
             && asked != prefix.contains(&bos.id)
@@ -301,9 +288,7 @@ impl TextProcessor {
     /// # Errors
     /// [`ProcessorError::Tokenize`] or [`ProcessorError::Tokenizer`] if the tokenizer fails.
     pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, ProcessorError> {
-        // without offsets, which nothing here needs
-        let encode = || self.tokenizer.encode_fast(text, false).map_err(tokenize_error);
-        Ok(guarded(&self.path, encode)?.get_ids().to_vec())
+        guarded(&self.path, || bare_ids(&self.tokenizer, text).map_err(tokenize_error))
     }
 
     fn encode(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
@@ -343,14 +328,35 @@ impl TextProcessor {
     }
 }
 
+/// Returns the ids of a text, without those that the post-processor adds.
+///
+/// The ids are those of [`Tokenizer::encode_fast`](tokenizers::TokenizerImpl::encode_fast). That
+/// function also makes an [`Encoding`](tokenizers::Encoding), which takes a fifth of its time and is
+/// not needed here.
+fn bare_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+    let added = tokenizer.get_added_vocabulary();
+    let mut text = added.extract_and_normalize(tokenizer.get_normalizer(), text);
+    if let Some(splitter) = tokenizer.get_pre_tokenizer() {
+        splitter.pre_tokenize(&mut text)?;
+    }
+    tokenizer.get_model().tokenize_in_pretokenized(&mut text, None)?;
+    let splits = text.get_splits(OffsetReferential::Normalized, OffsetType::None);
+    Ok(splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten().map(|token| token.id).collect())
+}
+
 /// The ids that the tokenizer's post-processor puts in front of a text. Ids after the text are left
 /// out: a prompt continues with its answer, and the template writes the end of an answer. With a
 /// tokenizer.json, `add_bos_token` of `tokenizer_config.json` has no effect, as in transformers.
 fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>, ProcessorError> {
     const PROBE: &str = "a";
-    let bare = tokenizer.encode(PROBE, false).map_err(tokenize_error)?;
-    let full = tokenizer.encode(PROBE, true).map_err(tokenize_error)?;
-    let at = full.get_ids().windows(bare.len().max(1)).position(|window| window == bare.get_ids());
+    let bare = bare_ids(tokenizer, PROBE).map_err(tokenize_error)?;
+    let processed = tokenizer.encode_fast(PROBE, false).map_err(tokenize_error)?;
+    if processed.get_ids() != bare {
+        let source = "the post-processor of tokenizer.json repeats or removes the text".into();
+        return Err(ProcessorError::Tokenize { source });
+    }
+    let full = tokenizer.encode_fast(PROBE, true).map_err(tokenize_error)?;
+    let at = full.get_ids().windows(bare.len().max(1)).position(|window| window == bare);
     Ok(full.get_ids()[..at.unwrap_or(0)].to_vec())
 }
 

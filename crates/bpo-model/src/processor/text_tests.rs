@@ -191,10 +191,14 @@ fn special_tokens_are_found_in_every_place() {
     let none = files(&[]);
     let error = TextProcessor::from_dir(none.path()).unwrap_err();
     assert!(matches!(error, ProcessorError::NoToken { token: "end", .. }), "{error}");
-    let other = files(&[("config.json", ids)]);
-    let error = TextProcessor::from_dir_with_image_token(other.path(), 77).unwrap_err();
+    let with_image_token = |id: u32| {
+        let mut config = ids.clone();
+        config["image_token_index"] = id.into();
+        TextProcessor::from_dir(files(&[("config.json", config)]).path())
+    };
+    let error = with_image_token(77).unwrap_err();
     assert!(matches!(error, ProcessorError::NoToken { token: "image", .. }), "{error}");
-    let text = TextProcessor::from_dir_with_image_token(other.path(), 8).unwrap();
+    let text = with_image_token(8).unwrap();
     assert_eq!(text.encode_prompt("what <image>", &[&ImageLayout::plain(8, 2)]).unwrap(), [4, 8, 8]);
 }
 
@@ -281,6 +285,39 @@ fn a_broken_tokenizer_is_an_error() {
     let error = try_all(&broken).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json: `post_processor.special_tokens`"), "{error}");
     assert!(error.contains("the special token \"<s>\""), "{error}");
+}
+
+#[test]
+fn ids_are_those_of_the_tokenizers_crate() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llava");
+    let of = |json: Value| {
+        let files = [("tokenizer.json", json), ("tokenizer_config.json", json!({ "eos_token": "</s>" }))];
+        TextProcessor::from_dir(dir(&files).path()).unwrap()
+    };
+    let processors = [
+        TextProcessor::from_dir(golden).unwrap(),
+        of(fragile()),
+        of(tokenizer(template(true))),
+        of(tokenizer(Value::Null)),
+    ];
+    for (at, processor) in processors.iter().enumerate() {
+        for text in [
+            "",
+            " ",
+            "a",
+            "USER: <image>\nWhat is this? ASSISTANT: A cat on a mat.</s>",
+            "<s><s> what <image><image>  is\n\n\u{e9}\u{4f60}\u{1f600}</s> ",
+            &"ab what is this, ".repeat(500),
+        ] {
+            let encoding = processor.tokenizer.encode_fast(text, false).unwrap();
+            assert_eq!(bare_ids(&processor.tokenizer, text).unwrap(), encoding.get_ids(), "{at}: {text:?}");
+        }
+    }
+    let mut repeated = tokenizer(template(true));
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    repeated["post_processor"]["single"] = json!([text, text]);
+    let error = try_all(&repeated).unwrap_err();
+    assert!(matches!(error, ProcessorError::Tokenize { .. }), "{error}");
 }
 
 #[test]

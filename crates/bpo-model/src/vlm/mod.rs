@@ -131,13 +131,13 @@ impl Vlm {
     pub fn with_gradient_checkpointing(mut self, gradient_checkpointing: bool) -> Result<Self, ModelError> {
         self.gradient_checkpointing = gradient_checkpointing;
         let dropout = self.language_model.linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max);
-        self.check_recompute(dropout)?;
+        self.check_gradient_checkpointing(dropout)?;
         Ok(self)
     }
 
     /// Refuses dropout with gradient checkpointing: the second forward pass would drop other
     /// values.
-    pub(crate) fn check_recompute(&self, dropout: f64) -> Result<(), ModelError> {
+    pub(crate) fn check_gradient_checkpointing(&self, dropout: f64) -> Result<(), ModelError> {
         if self.gradient_checkpointing && dropout > 0.0 {
             let (key, expected) = ("gradient_checkpointing", "false where there is dropout");
             return Err(ModelError::Setting { key, expected, found: "true".into() });

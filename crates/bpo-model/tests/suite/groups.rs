@@ -116,7 +116,7 @@ fn losses(model: &Vlm, sizes: &[usize], batches: &[ScoreBatch]) -> (Vec<f32>, BT
 /// Whole conversations, through template and tokenizer.
 fn conversations() -> Vec<PromptGroup> {
     let group = |image: &str, history: &[(&str, &str)], prompt: &str, completions: &[&str]| PromptGroup {
-        image: image.to_owned(),
+        images: vec![image.to_owned()],
         system: None,
         history: history
             .iter()
@@ -172,10 +172,10 @@ fn a_check_decodes_no_image_and_tokenizes() {
     for group in groups.iter().chain(&groups) {
         collate.check(group).unwrap();
         let error = collate.collate(std::slice::from_ref(group)).unwrap_err();
-        assert!(matches!(&error, ModelError::Image { name, .. } if *name == group.image), "{error}");
+        assert!(matches!(&error, ModelError::Image { name, .. } if *name == group.images[0]), "{error}");
     }
     assert_eq!(*checked.borrow(), ["a", "b", "c"], "each image once");
-    let gone = PromptGroup { image: "gone".into(), ..groups[0].clone() };
+    let gone = PromptGroup { images: vec!["gone".into()], ..groups[0].clone() };
     assert!(matches!(collate.check(&gone), Err(ModelError::Image { .. })));
     // all else that collating refuses
     let with = |completions: &[&str]| PromptGroup {
@@ -189,6 +189,40 @@ fn a_check_decodes_no_image_and_tokenizes() {
     let mut collate = collate.with_weakening("no-image".parse().unwrap(), 0);
     let weakened = PromptGroup { weakened: true, ..groups[0].clone() };
     assert!(matches!(collate.check(&weakened), Err(ModelError::Distort(_))));
+}
+
+#[test]
+fn groups_checked_together_have_the_results_of_separate_checks() {
+    let model = policy();
+    let new = || {
+        let images = Headers(Rc::new(RefCell::new(Vec::new())));
+        VlmCollator::new(processor(&Golden::open().checkpoint()), &model, images)
+    };
+    let conversations = conversations();
+    let group = |index: usize| {
+        let mut group = conversations[index % conversations.len()].clone();
+        group.completions.push(format!("Number {index}."));
+        match index % 11 {
+            1 => group.images = vec!["gone".into()],
+            3 => group.completions.push(format!("Number {index}. ")),
+            5 => group.completions.insert(0, " ".into()),
+            // the prompt or an answer is too long, or the template takes more fuel than usual
+            6 => group.prompt.push_str(&" long".repeat(index)),
+            7 => group.completions.push("word ".repeat(index * 100)),
+            8 => group.history = vec![Turn::new("Why?", "Because."); 40 * index].into(),
+            9 => group.prompt.push_str("</s>"),
+            _ => {}
+        }
+        group
+    };
+    let groups: Vec<_> = (0..100).map(group).collect();
+    let text = |result: Result<(), ModelError>| result.map_err(|error| bpo_pairs::chain(&error));
+    let apart: Vec<_> = groups.iter().map(|group| text(new().check(group))).collect();
+    assert!(apart.iter().filter(|result| result.is_ok()).count() > 20);
+    for count in [0, 1, 7, 100] {
+        let together: Vec<_> = new().check_groups(&groups[..count]).into_iter().map(text).collect();
+        assert_eq!(together, apart[..count]);
+    }
 }
 
 #[test]

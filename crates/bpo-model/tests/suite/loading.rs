@@ -394,6 +394,18 @@ fn a_configuration_that_is_not_supported_names_its_key() {
         ("/text_config/model_type", json!("gemma2"), "gemma2"),
         ("/vision_config/hidden_act", json!("tanhshrink"), "tanhshrink"),
         ("/text_config/rope_parameters/rope_theta", json!(0.0), "rope_theta"),
+        ("/text_config", json!({"model_type": "llama", "sliding_window": 24}), "sliding_window is 24;"),
+        ("/text_config", json!({"model_type": "mistral", "sliding_window": 0}), "sliding_window is 0;"),
+        (
+            "/text_config",
+            json!({"model_type": "qwen2", "num_hidden_layers": 2, "layer_types": ["full_attention"]}),
+            "layer_types is a list of 1 layers;",
+        ),
+        (
+            "/text_config",
+            json!({"model_type": "qwen2", "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}),
+            "layer_types[0] is sliding_attention;",
+        ),
         ("/text_config/rope_parameters", json!({"type": "linear", "factor": 0.0}), "factor"),
     ] {
         let checkpoint = Checkpoint::new();

@@ -25,7 +25,7 @@ impl Collate for Fixed {
 
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, Infallible> {
         let number = |text: &String| text.parse::<usize>().unwrap();
-        let images = groups.iter().map(|group| self.batch.images[number(&group.image)].clone()).collect();
+        let images = groups.iter().map(|group| self.batch.images[number(&group.images[0])].clone()).collect();
         let sequences = |group: &PromptGroup| {
             group.completions.iter().map(|row| self.batch.sequences[number(row)].clone()).collect()
         };
@@ -42,7 +42,7 @@ fn model() -> Vlm {
 fn pairs(count: usize) -> Vec<PreferencePair> {
     let pair = |i: usize| PreferencePair {
         id: i.to_string(),
-        image: i.to_string(),
+        images: vec![i.to_string()],
         system: None,
         history: Default::default(),
         prompt: i.to_string(),
@@ -85,7 +85,7 @@ fn compare(name: &str, policy: Vlm, reference: Vlm) {
     };
     let collate = Fixed { batch, model: model() };
     let trainer = Trainer::new(config(&golden["settings"], steps), policy, collate, None).unwrap();
-    trainer.with_reference(Reference::Frozen(reference)).train(&pairs, &mut observer).unwrap();
+    trainer.with_reference(Reference::Frozen(reference)).train(pairs, &mut observer).unwrap();
     type Column = fn(&StepMetrics) -> f64;
     let columns: [(&str, Column, f64); 4] = [
         ("loss", |step| step.loss, 2e-4),

@@ -57,4 +57,4 @@ pub use error::FileError;
 pub use lock::{FileLock, lock_file};
 pub use read::{Limited, open_input, open_limited, read_bytes, read_text};
 pub use staged::StagedDir;
-pub use write::{write_atomic, write_bytes};
+pub use write::{create_parents, write_atomic, write_bytes};

@@ -10,6 +10,7 @@ use super::destructive::{remove_empty_dir, remove_marked, rename};
 use super::error::FileError;
 use super::mark::{self, Mark};
 use super::temporary::{self, sync_dir};
+use super::write::create_parents;
 use crate::untrusted::UntrustedPath;
 
 /// A directory that is written beside its target and moved there when it is complete.
@@ -62,8 +63,8 @@ impl StagedDir {
     }
 
     fn beside(target: PathBuf) -> Result<Self, FileError> {
+        create_parents(&target)?;
         let parent = temporary::parent(&target);
-        fs::create_dir_all(parent).map_err(FileError::io("create the directory", parent))?;
         let dir = temporary::dir_in(parent).map_err(FileError::io("create a directory in", parent))?;
         let mark = Mark::begin(dir.path())?;
         Ok(Self { target, dir, mark })

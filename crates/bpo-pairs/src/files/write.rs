@@ -39,6 +39,15 @@ pub fn write_atomic<E: From<FileError>>(
     Ok(temporary::sync_dir(temporary::parent(&target))?)
 }
 
+/// Creates the missing directories of a file.
+///
+/// # Errors
+/// Returns [`FileError::Io`] if a directory cannot be created.
+pub fn create_parents(path: &Path) -> Result<(), FileError> {
+    let parent = temporary::parent(path);
+    fs::create_dir_all(parent).map_err(FileError::io("create the directory", parent))
+}
+
 /// Writes bytes to a file atomically; see [`write_atomic`].
 ///
 /// # Errors

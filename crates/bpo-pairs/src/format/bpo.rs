@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Unknown keys are ignored. bpo adds optional keys: `id` (default: the position of the record in
-//! the file, from 0), `system` and `history` of a record, and `provenance` of a completion. A
+//! the file, from 0), `system` and `history` of a record, `images` for several images in place of
+//! `image`, and `provenance` of a completion. A
 //! `provenance` that is not a [`Provenance`] is ignored.
 //!
 //! A record that cannot be used is skipped with a reason that names the key, the value and what was
@@ -120,12 +121,12 @@ fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record
 
 /// Reads all of a record except its id.
 fn read_record(mut fields: Fields) -> Result<Record, SkipCause> {
-    let QuestionFields { image, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
+    let QuestionFields { images, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
     let completions = list("completions", "a list of completions", fields.take("completions"))?;
     let completions = completions.into_iter().enumerate();
     let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));
     let completions = completions.collect::<Result<_, _>>()?;
-    Ok(Record { id: String::new(), image, system, history, prompt, completions })
+    Ok(Record { id: String::new(), images, system, history, prompt, completions })
 }
 
 /// Reads a completion. Unknown keys are ignored.
@@ -148,7 +149,10 @@ struct EntryOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     prompt: &'a str,
-    image: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    images: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Turn]>::is_empty")]
@@ -176,10 +180,16 @@ impl<'a> EntryOut<'a> {
             kind: completion.kind.as_str(),
             provenance: completion.provenance.as_ref(),
         };
+        // the authors have one image
+        let (image, images) = match record.images.as_slice() {
+            [image] => (Some(image.as_str()), &[][..]),
+            images => (None, images),
+        };
         Self {
             id: (record.id != index.to_string()).then_some(record.id.as_str()),
             prompt: &record.prompt,
-            image: &record.image,
+            image,
+            images,
             system: record.system.as_deref(),
             history: &record.history,
             completions: record.completions.iter().map(completion).collect(),

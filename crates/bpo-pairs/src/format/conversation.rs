@@ -1,11 +1,11 @@
-//! Reads one conversation about one image in any of the supported forms.
+//! Reads one conversation about images in any of the supported forms.
 
 use serde_json::Value;
 
 use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
-use super::images_field::{path, single, take_paths};
+use super::images_field::{path, take_paths};
 use super::question_fields::{one_system, other_media, refuse_other_media, take_system};
-use crate::image_token::{misplaced, place_in_first};
+use crate::image_token::{in_answer, place_images};
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
 use crate::skipped::{SkipCause, SkipReason};
@@ -15,9 +15,9 @@ const ROLES: &str = "human, user, gpt, assistant or system";
 /// A valid conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conversation {
-    pub(super) image: String,
+    pub(super) images: Vec<String>,
     pub(super) system: Option<String>,
-    /// The turns, with the image token in the first question.
+    /// The turns, with an image token for each image.
     pub(super) turns: Vec<Turn>,
 }
 
@@ -25,26 +25,20 @@ impl Conversation {
     /// Reads the conversation of a record.
     pub(super) fn read(mut fields: Fields) -> Result<Self, SkipCause> {
         refuse_other_media(&mut fields)?;
-        let mut paths = take_paths(&mut fields)?;
+        let mut images = take_paths(&mut fields)?;
         let mut system = take_system(&mut fields)?;
-        let mut messages = match messages(&mut fields) {
-            // An error in the image keys takes precedence: without turns there are no other images.
-            Err(cause) if cause.reason == SkipReason::NoTurns => {
-                return Err(single(paths).err().unwrap_or(cause));
-            }
-            messages => messages?,
-        };
+        let mut messages = messages(&mut fields)?;
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
-        if paths != in_parts {
-            paths.extend(in_parts);
+        if images != in_parts {
+            images.extend(in_parts);
         }
-        let image = single(paths)?;
         if messages.first().is_some_and(|first| first.role == Role::System) {
             let Message { key, text, .. } = messages.remove(0);
             system = one_system(system, Some((key, text)))?;
         }
         let system = system.map(|(key, text)| check_question(&key, &text).map(|()| text)).transpose()?;
-        Ok(Self { image, system, turns: turns(messages)? })
+        let turns = turns(messages, images.len())?;
+        Ok(Self { images, system, turns })
     }
 }
 
@@ -180,8 +174,8 @@ fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, SkipCause> {
     }
 }
 
-/// Pairs questions with answers and places the image token in the first question.
-fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, SkipCause> {
+/// Pairs questions with answers and places the tokens of `images` images.
+fn turns(messages: Vec<Message>, images: usize) -> Result<Vec<Turn>, SkipCause> {
     let mut turns = Vec::with_capacity(messages.len() / 2);
     let mut messages = messages.into_iter();
     while let Some(question) = messages.next() {
@@ -214,9 +208,9 @@ fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, SkipCause> {
             "expected a question and its answer, found a system text alone",
         ));
     };
-    place_in_first(&mut turns, &mut prompt)?;
+    place_images(&mut turns, &mut prompt, images)?;
     if answer.contains(IMAGE_TOKEN) {
-        return Err(misplaced());
+        return Err(in_answer());
     }
     turns.push(Turn { prompt, answer });
     Ok(turns)

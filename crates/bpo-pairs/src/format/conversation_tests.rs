@@ -8,7 +8,7 @@ fn read(json: &str) -> Result<Conversation, SkipCause> {
 
 fn expected(system: Option<&str>) -> Conversation {
     let turns = vec![Turn { prompt: "<image>\nWhat?".into(), answer: "A cat.".into() }];
-    Conversation { image: "a.jpg".into(), system: system.map(Into::into), turns }
+    Conversation { images: vec!["a.jpg".into()], system: system.map(Into::into), turns }
 }
 
 #[test]
@@ -91,8 +91,7 @@ fn unusable_values_are_named_with_their_key() {
         (with("", r#"{"from": "human", "value": "x"},"#), SkipReason::TurnOrder, "`conversations[1].value`: expected an answer of the assistant, found a turn of the user"),
         (with(r#""messages": [1],"#, ""), SkipReason::Malformed, "`messages`: expected no second conversation"),
         (r#"{"image": "a.jpg", "conversations": "x"}"#.into(), SkipReason::Malformed, r#"`conversations`: expected a list of turns, found "x""#),
-        (r#"{"images": ["a.jpg", "b.jpg"], "messages": []}"#.into(), SkipReason::SeveralImages, "found 2"),
-        (r#"{"text": "A cat."}"#.into(), SkipReason::NoImage, "`image` or `images`"),
+        (r#"{"text": "A cat."}"#.into(), SkipReason::NoTurns, "`conversations` or `messages`"),
         (r#"{"image": "a.jpg", "messages": []}"#.into(), SkipReason::NoTurns, "`messages`"),
         (r#"{"image": "a.jpg", "text": "A cat."}"#.into(), SkipReason::NoTurns, "`conversations` or `messages`"),
         (r#"{"image": "a.jpg", "messages": [{"role": "system", "content": "x"}]}"#.into(), SkipReason::NoTurns, "system"),
@@ -118,13 +117,39 @@ fn unusable_values_are_named_with_their_key() {
             r#"`messages[0].content`: expected <image> or no placeholder, found "<ImageHere>""#,
         ),
         (
-            r#"{"images": ["a.jpg", "b.jpg"], "messages": [{"role": "user", "content": "<image><image>Which?"}, {"role": "assistant", "content": "A cat."}]}"#.into(),
-            SkipReason::SeveralImages,
-            r#"expected one, found 2: "a.jpg", "b.jpg""#,
+            r#"{"images": ["a.jpg", "b.jpg"], "messages": [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "A cat."}]}"#.into(),
+            SkipReason::ImageToken,
+            "expected <image> 2 times in the questions, once for each image, found it 1 times",
         ),
     ] {
         let cause = read(&json).unwrap_err();
         assert_eq!(cause.reason, reason, "{json}");
         assert!(cause.detail.contains(named), "{json}: {}", cause.detail);
     }
+}
+
+#[test]
+fn several_images_and_none_are_read() {
+    let read = |json: &str| read(json).unwrap_or_else(|cause| panic!("{json}: {}", cause.detail));
+    for json in [
+        r#"{"images": ["a.jpg", "b.jpg"], "messages": [{"role": "user", "content": "<image>\n<image>\nWhich?"}, {"role": "assistant", "content": "A."}]}"#,
+        r#"{"images": ["a.jpg", "b.jpg"], "messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "A."}]}"#,
+        r#"{"messages": [
+            {"role": "user", "content": [{"type": "image", "image": "a.jpg"}, {"type": "image", "image": "b.jpg"}, "Which?"]},
+            {"role": "assistant", "content": "A."}]}"#,
+    ] {
+        let read = read(json);
+        assert_eq!((read.images.len(), read.turns[0].prompt.as_str()), (2, "<image>\n<image>\nWhich?"));
+    }
+    let later = read(
+        r#"{"messages": [
+            {"role": "user", "content": [{"type": "image", "image": "a.jpg"}, "What?"]}, {"role": "assistant", "content": "A."},
+            {"role": "user", "content": ["And", {"type": "image", "image": "b.jpg"}]}, {"role": "assistant", "content": "B."}]}"#,
+    );
+    assert_eq!(later.images, ["a.jpg", "b.jpg"]);
+    let prompts: Vec<&str> = later.turns.iter().map(|turn| turn.prompt.as_str()).collect();
+    assert_eq!(prompts, ["<image>\nWhat?", "And\n<image>"]);
+    let text =
+        read(r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}"#);
+    assert_eq!((text.images.len(), text.turns[0].prompt.as_str()), (0, "Hi"));
 }

@@ -1,40 +1,24 @@
-//! Reads the image path of a record, under `image` or `images`.
+//! Reads the image paths of a record, under `image` or `images`.
 
 use serde_json::Value;
 
 use super::fields::{Fields, describe, quoted, wrong};
+use crate::limits::Limits;
 use crate::skipped::{SkipCause, SkipReason};
 
 /// Maximum length of a path in bytes, as on Linux.
 const LONGEST_PATH: usize = 4096;
 
-/// Takes the paths under `image` and `images`. Equal values of both keys count once.
+/// Takes the paths under `image` and `images`, at most [`Limits::images`]. Equal values of both keys
+/// count once.
 pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, SkipCause> {
     let mut found = paths("image", fields.take("image"))?;
     let more = paths("images", fields.take("images"))?;
     if found != more {
         found.extend(more);
     }
+    Limits::check("images", found.len(), Limits::DEFAULT.images)?;
     Ok(found)
-}
-
-/// Returns the only path, or an error if there is none or more than one.
-pub(super) fn single(mut paths: Vec<String>) -> Result<String, SkipCause> {
-    match paths.len() {
-        0 => Err(SkipCause::new(
-            SkipReason::NoImage,
-            "expected the path of one image under `image` or `images`",
-        )),
-        1 => Ok(paths.remove(0)),
-        count => {
-            let some: Vec<String> = paths.iter().take(3).map(|path| quoted(path)).collect();
-            let (some, more) = (some.join(", "), if count > 3 { ", ..." } else { "" });
-            Err(SkipCause::new(
-                SkipReason::SeveralImages,
-                format_args!("expected one, found {count}: {some}{more}"),
-            ))
-        }
-    }
 }
 
 /// Reads the paths in a value: a path, an object with a path, a list of these, or nothing.
@@ -100,13 +84,13 @@ mod tests {
     use super::*;
     use crate::format::fields::JsonRecord;
 
-    fn image(json: &str) -> Result<String, SkipCause> {
+    fn images(json: &str) -> Result<Vec<String>, SkipCause> {
         let record: JsonRecord = serde_json::from_str(json).unwrap();
-        single(take_paths(&mut record.into_fields().unwrap())?)
+        take_paths(&mut record.into_fields().unwrap())
     }
 
     #[test]
-    fn single_image_is_read_in_any_form() {
+    fn images_are_read_in_any_form() {
         for form in [
             r#"{"image": "a.jpg"}"#,
             r#"{"image": ["a.jpg"]}"#,
@@ -118,17 +102,23 @@ mod tests {
             r#"{"image": {"bytes": null, "path": "a.jpg"}}"#,
             r#"{"image": {"url": "a.jpg"}}"#,
         ] {
-            assert_eq!(image(form).as_deref(), Ok("a.jpg"), "{form}");
+            assert_eq!(images(form).unwrap(), ["a.jpg"], "{form}");
+        }
+        for form in ["{}", r#"{"image": [], "images": ""}"#, r#"{"image": null}"#] {
+            assert_eq!(images(form), Ok(Vec::new()), "{form}");
+        }
+        for form in [
+            r#"{"images": ["a.jpg", "b.jpg"]}"#,
+            r#"{"image": "a.jpg", "images": ["b.jpg"]}"#,
+            r#"{"image": ["a.jpg", "b.jpg"], "images": ["a.jpg", "b.jpg"]}"#,
+        ] {
+            assert_eq!(images(form).unwrap(), ["a.jpg", "b.jpg"], "{form}");
         }
     }
 
     #[test]
     fn other_image_values_are_errors() {
         for (form, reason, named) in [
-            ("{}", SkipReason::NoImage, "`image` or `images`"),
-            (r#"{"image": [], "images": ""}"#, SkipReason::NoImage, "one image"),
-            (r#"{"images": ["a.jpg", "b.jpg"]}"#, SkipReason::SeveralImages, r#"found 2: "a.jpg", "b.jpg""#),
-            (r#"{"image": "a.jpg", "images": ["b.jpg"]}"#, SkipReason::SeveralImages, "found 2"),
             (r#"{"image": 3}"#, SkipReason::Malformed, "`image`: expected the path of an image, found 3"),
             (r#"{"image": {"width": 3}}"#, SkipReason::Malformed, "`image`: expected the path"),
             (r#"{"images": [["a.jpg"]]}"#, SkipReason::Malformed, "`images[0]`"),
@@ -149,11 +139,11 @@ mod tests {
                 "the bytes of an image",
             ),
         ] {
-            let cause = image(form).unwrap_err();
+            let cause = images(form).unwrap_err();
             assert_eq!(cause.reason, reason, "{form}");
             assert!(cause.detail.contains(named), "{form}: {}", cause.detail);
         }
-        let long = image(&format!(r#"{{"image": "{}"}}"#, "A".repeat(5000))).unwrap_err();
+        let long = images(&format!(r#"{{"image": "{}"}}"#, "A".repeat(5000))).unwrap_err();
         assert!(long.detail.contains("5000 bytes of text") && long.detail.len() < 300, "{}", long.detail);
     }
 }

@@ -207,7 +207,7 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, SkipCaus
             "`id`: expected text or an integer, found no such key",
         ));
     }
-    let QuestionFields { image, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
+    let QuestionFields { images, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
@@ -221,7 +221,7 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, SkipCaus
     }
     Ok(PreferencePair {
         id: String::new(),
-        image,
+        images,
         system,
         history,
         prompt,

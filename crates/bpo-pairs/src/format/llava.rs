@@ -30,7 +30,7 @@ use crate::format::fields::JsonRecord;
 use crate::format::json;
 use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
-use crate::image_token::strip_image_token;
+use crate::image_token::strip_image_tokens;
 use crate::sft::{SftSample, Turn};
 use crate::skipped::{SkipCause, SkipReason, Skipped};
 
@@ -108,7 +108,7 @@ fn split(
     conversation: Conversation,
     skipped: &dyn Fn(String, SkipCause) -> Result<SftSample, Skipped>,
 ) -> Vec<Result<SftSample, Skipped>> {
-    let Conversation { image, system, turns } = conversation;
+    let Conversation { images, system, turns } = conversation;
     let turns = History::from(turns);
     let mut broken = false;
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
@@ -119,7 +119,7 @@ fn split(
         }
         Ok(SftSample {
             id: id.clone(),
-            image: image.clone(),
+            images: images.clone(),
             system: system.clone(),
             history: turns.prefix(k),
             prompt: turn.prompt.clone(),
@@ -130,7 +130,7 @@ fn split(
 }
 
 fn cause(turn: &Turn) -> Option<SkipReason> {
-    if strip_image_token(&turn.prompt).is_empty() {
+    if strip_image_tokens(&turn.prompt).is_empty() {
         Some(SkipReason::EmptyPrompt)
     } else if turn.answer.trim().is_empty() {
         Some(SkipReason::EmptyAnswer)

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, describe, object, quoted, turns};
-use super::images_field::{single, take_paths};
+use super::images_field::take_paths;
 use crate::history::History;
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
@@ -13,28 +13,28 @@ use crate::skipped::{SkipCause, SkipReason};
 /// Keys of media that a vision-language model cannot process.
 const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 
-/// The question of a record, a pair or a question file, with its image and the turns before it.
+/// The question of a record, a pair or a question file, with its images and the turns before it.
 pub(super) struct QuestionFields {
-    pub(super) image: String,
+    pub(super) images: Vec<String>,
     pub(super) system: Option<String>,
     pub(super) history: History,
     pub(super) prompt: String,
 }
 
 impl QuestionFields {
-    /// Takes the values from a record whose question is under `key`, and places the image token in
-    /// the first question.
+    /// Takes the values from a record whose question is under `key`, and places the image
+    /// tokens in the conversation.
     pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
         let mut fields = Self::take_unplaced(fields, key)?;
         let mut history = fields.history.to_vec();
-        place_in_conversation(&mut history, &mut fields.prompt)?;
+        place_in_conversation(&mut history, &mut fields.prompt, fields.images.len())?;
         Ok(Self { history: history.into(), ..fields })
     }
 
     /// Takes the values without moving image tokens.
     pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
         refuse_other_media(fields)?;
-        let image = single(take_paths(fields)?)?;
+        let images = take_paths(fields)?;
         let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
         let system = system.transpose()?;
         let history = fields.take_some("history").map(|value| turns("history", 1, Some(value)));
@@ -48,7 +48,7 @@ impl QuestionFields {
         let history = history.map(turn).collect::<Result<History, SkipCause>>()?;
         let prompt = fields.text("", key)?;
         check_question(key, &prompt)?;
-        Ok(Self { image, system, history, prompt })
+        Ok(Self { images, system, history, prompt })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Questions about images, without answers.
 //!
 //! A file is a JSON array, or has one object per line, of `{"id", "image", "prompt"}` with optional
-//! `history` and `system`. POPE's `question_id` and `text` are accepted for `id` and `prompt`.
+//! `history` and `system`; `images` is a list of several. POPE's `question_id` and `text` are accepted for `id` and `prompt`.
 //! Unknown keys are ignored. A record that cannot be used is skipped with a reason that names the
 //! key, the value and what was expected.
 
@@ -17,19 +17,22 @@ use crate::format::json;
 use crate::format::question_fields::QuestionFields;
 use crate::history::History;
 use crate::ids::{Id, id_or_index};
+use crate::image_paths::one_or_several;
 use crate::image_token::place_in_conversation;
 use crate::skipped::{SkipCause, Skipped};
 
-/// A question about an image.
+/// A question about any number of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a question: an object with `image` and `prompt`")]
+#[serde(deny_unknown_fields, expecting = "a question: an object with `images` and `prompt`")]
 pub struct Question {
     /// Id of the question and of its answer. Without one, the position of the question in its file,
     /// from 0, is used.
     #[serde(default)]
     pub id: Option<Id>,
-    /// Path of the image, relative to the image root.
-    pub image: String,
+    /// Paths of the images, relative to the image root, in the order of the conversation. Empty for
+    /// a text without an image.
+    #[serde(default, alias = "image", deserialize_with = "one_or_several")]
+    pub images: Vec<String>,
     /// System text, if the question has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -41,10 +44,10 @@ pub struct Question {
 }
 
 impl Question {
-    /// Creates a question without id, system text and history.
+    /// Creates a question about one image, without id, system text and history.
     pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
-        let (image, prompt) = (image.into(), prompt.into());
-        Self { id: None, image, system: None, history: History::default(), prompt }
+        let (images, prompt) = (vec![image.into()], prompt.into());
+        Self { id: None, images, system: None, history: History::default(), prompt }
     }
 
     /// Returns the id, or `place` as text if the question has none. `place` is the position of the
@@ -95,9 +98,9 @@ fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), S
         let found = fields.take("text");
         return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
     }
-    let QuestionFields { image, system, history, prompt } = QuestionFields::take_unplaced(&mut fields, key)?;
-    // Checks that the image token can be placed. The question itself stays unchanged, because
+    let QuestionFields { images, system, history, prompt } = QuestionFields::take_unplaced(&mut fields, key)?;
+    // Checks that the image tokens can be placed. The question itself stays unchanged, because
     // answers repeat it.
-    place_in_conversation(&mut history.to_vec(), &mut prompt.clone())?;
-    Ok((id, Question { id: None, image, system, history, prompt }))
+    place_in_conversation(&mut history.to_vec(), &mut prompt.clone(), images.len())?;
+    Ok((id, Question { id: None, images, system, history, prompt }))
 }

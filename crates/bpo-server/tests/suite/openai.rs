@@ -237,14 +237,16 @@ fn invalid_client_settings_are_errors() {
 }
 
 #[test]
-fn check_alive_accepts_any_response() {
-    let server = MockServer::start(|_| Reply::json(500, "{}"));
-    client(&server).check_alive().unwrap();
-    assert_eq!(server.seen().len(), 1);
+fn check_accepts_any_response() {
+    for reply in [|| Reply::json(500, "{}"), || Reply::json(404, ""), || Reply::json(200, r#"{"data": 1}"#)] {
+        let server = MockServer::start(move |_| reply());
+        client(&server).check().unwrap();
+        assert_eq!(server.seen().len(), 2);
+    }
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [format!("http://{gone}"), "http://no-such-host.invalid".to_owned()] {
         let dead = OpenAiClient::new(config(&address), None).unwrap();
-        assert!(matches!(dead.check_alive(), Err(ServerError::Connection { attempts: 1, .. })), "{address}");
+        assert!(matches!(dead.check(), Err(ServerError::Connection { attempts: 1, .. })), "{address}");
     }
 }
 
@@ -254,7 +256,7 @@ fn a_refused_key_fails_the_check() {
     for status in [401, 403, 404, 405, 500] {
         let server = MockServer::start(move |_| Reply::json(status, r#"{"error": "secret-key is wrong"}"#));
         let client = OpenAiClient::new(config(&server.url), Some("secret-key".to_owned())).unwrap();
-        let checked = client.check_alive();
+        let checked = client.check();
         if status < 404 {
             let error = checked.unwrap_err();
             assert!(
@@ -265,6 +267,59 @@ fn a_refused_key_fails_the_check() {
         } else {
             checked.unwrap();
         }
-        assert_eq!(server.seen().len(), 1);
+        // a server that does not list its models is asked at the address of the chat completions
+        assert_eq!(server.seen().len(), if status == 401 { 1 } else { 2 });
+    }
+}
+
+/// A list of models as OpenAI's.
+fn list(names: &[String]) -> Reply {
+    let models: Vec<_> = names
+        .iter()
+        .map(|name| serde_json::json!({"id": name, "object": "model", "owned_by": "me"}))
+        .collect();
+    Reply::json(200, &serde_json::json!({"object": "list", "data": models}).to_string())
+}
+
+/// A listed model needs one request.
+#[test]
+fn a_listed_model_passes_the_check() {
+    let server = MockServer::start(|_| list(&["other".into(), "test".into()]));
+    let client = OpenAiClient::new(config(&server.url), Some("secret-key".to_owned())).unwrap();
+    client.check().unwrap();
+    let [request] = &server.seen()[..] else { panic!("{:?}", server.seen()) };
+    assert!(request.starts_with("GET /v1/models "), "{request}");
+    assert!(request.to_lowercase().contains("authorization: bearer secret-key"), "{request}");
+}
+
+/// A model that the server neither lists nor accepts fails the check with the names of the listed
+/// ones.
+#[test]
+fn a_wrong_model_fails_the_check() {
+    let names = || (0..12).map(|number| format!("model-{number}\u{1b}")).collect::<Vec<_>>();
+    let refusing = |status| {
+        MockServer::start(move |call| match call {
+            0 => list(&names()),
+            _ => Reply::json(status, r#"{"error": "secret-key has no such model"}"#),
+        })
+    };
+    for status in [400, 404, 422] {
+        let server = refusing(status);
+        let client = OpenAiClient::new(config(&server.url), Some("secret-key".to_owned())).unwrap();
+        let error = client.check().unwrap_err();
+        assert!(matches!(error, ServerError::UnknownModel { .. }), "{error}");
+        let text = error.to_string();
+        for part in
+            ["\"test\"", "\"model-0\\u{1b}\"", "model-9", "and 2 more", "no such model", &status.to_string()]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("model-10") && !text.contains("secret-key"), "{text}");
+        assert_eq!(server.seen().len(), 2);
+    }
+    assert!(matches!(client(&refusing(401)).check(), Err(ServerError::Status { status: 401, .. })));
+    // a server may be overloaded, or accept names that it does not list
+    for status in [200, 408, 429, 500] {
+        client(&refusing(status)).check().unwrap();
     }
 }

@@ -15,7 +15,7 @@ pub struct FullFinetuneSection {
     /// Whether to train the projector. Default: true.
     pub projector: bool,
     /// Whether to train the vision tower, up to the layer whose features are used. Default: false
-    /// (the authors of LLaVA never train it).
+    /// (the authors never train it).
     pub vision_tower: bool,
 }
 

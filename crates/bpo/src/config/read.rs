@@ -3,18 +3,21 @@
 use std::path::Path;
 
 use bpo_pairs::MessageTerms;
+use toml::de::{DeTable, DeValue};
 
 use super::{RunConfig, Settings};
-use crate::error::BpoError;
+use crate::error::{BpoError, UnknownKey};
+
+/// Maximum number of unknown keys in an error. Each needs another pass over the file.
+const MOST_UNKNOWN: usize = 20;
 
 impl RunConfig {
     /// Reads a settings file. Keys that it does not set have the values of its
     /// [preset](super::Preset), if it names one, or the defaults.
     ///
     /// # Errors
-    /// Returns [`BpoError::File`] if the file cannot be read, [`BpoError::UnknownKey`] with the
-    /// nearest known key, or [`BpoError::ConfigSyntax`] or [`BpoError::Setting`] for an invalid
-    /// value.
+    /// Returns [`BpoError::File`] if the file cannot be read, [`BpoError::UnknownKeys`] with all
+    /// unknown keys, or [`BpoError::ConfigSyntax`] or [`BpoError::Setting`] for an invalid value.
     pub fn read(path: &Path) -> Result<Self, BpoError> {
         Settings::read(path)?.layered()
     }
@@ -39,12 +42,50 @@ impl RunConfig {
 /// Parses the settings of a text, without its preset.
 pub(super) fn parse(path: &Path, text: &str) -> Result<RunConfig, BpoError> {
     check_arrays("", &parse_table(path, text)?)?;
-    let syntax = |error: toml::de::Error| explain(path, text, "", &error);
-    let deserializer = toml::Deserializer::parse(text).map_err(syntax)?;
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let key = error.path().to_string();
-        explain(path, text, &key, error.inner())
-    })
+    let mut table = DeTable::parse(text).map_err(|error| explain(path, text, "", &error))?;
+    let mut keys = Vec::new();
+    // serde stops at the first unknown key, so the file is read again without it
+    let has_more = loop {
+        let read = serde_path_to_error::deserialize(toml::Deserializer::from(table.clone()));
+        let error = match read {
+            Ok(config) if keys.is_empty() => return Ok(config),
+            Ok(_) => break false,
+            Err(error) => error,
+        };
+        let place = error.inner().span().map(|span| span.start);
+        match UnknownKey::find(text, error.inner()) {
+            None if keys.is_empty() => {
+                return Err(explain(path, text, &error.path().to_string(), error.inner()));
+            }
+            None => break false,
+            Some(_) if keys.len() == MOST_UNKNOWN => break true,
+            Some(key) => keys.push(key),
+        }
+        if !place.is_some_and(|place| remove_key(table.get_mut(), place)) {
+            break false;
+        }
+    };
+    keys.sort_by_key(|key: &UnknownKey| (key.line, key.column));
+    Err(BpoError::UnknownKeys { path: path.to_owned(), keys, has_more })
+}
+
+/// Removes the key at a byte offset of the text from a table or a table in it. Returns whether it
+/// was found.
+fn remove_key(table: &mut DeTable<'_>, place: usize) -> bool {
+    let found = table.keys().find(|key| key.span().start == place).map(|key| key.get_ref().to_string());
+    if let Some(key) = found {
+        return table.remove(key.as_str()).is_some();
+    }
+    table.iter_mut().any(|(_, value)| remove_key_in(value.get_mut(), place))
+}
+
+/// Removes the key at a byte offset of the text from the tables of a value.
+fn remove_key_in(value: &mut DeValue<'_>, place: usize) -> bool {
+    match value {
+        DeValue::Table(table) => remove_key(table, place),
+        DeValue::Array(items) => items.iter_mut().any(|item| remove_key_in(item.get_mut(), place)),
+        _ => false,
+    }
 }
 
 /// Keys whose values may be arrays.
@@ -87,21 +128,27 @@ pub(super) fn parse_table(path: &Path, text: &str) -> Result<toml::Table, BpoErr
 fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoError {
     let path = path.to_owned();
     let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-    let Some((key, known)) = unknown_field(error.message()) else {
-        let message = error.message().trim();
-        let message = match message.strip_suffix(", there are no fields") {
-            Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
-            None => plain(message),
-        };
-        // serde_path_to_error names the root `.` and an unknown part `?`
-        let message = match key {
-            "" | "." | "?" => message,
-            key => format!("`{}`: {message}", key.trim_end_matches(".?")),
-        };
-        return BpoError::ConfigSyntax { path, line, column, message };
+    let message = error.message().trim();
+    let message = match message.strip_suffix(", there are no fields") {
+        Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
+        None => plain(message),
     };
-    let nearest = elsewhere(&key).unwrap_or_else(|| nearest(&key, &known));
-    BpoError::UnknownKey { path, line, column, key, nearest, known }
+    // serde_path_to_error names the root `.` and an unknown part `?`
+    let message = match key {
+        "" | "." | "?" => message,
+        key => format!("`{}`: {message}", key.trim_end_matches(".?")),
+    };
+    BpoError::ConfigSyntax { path, line, column, message }
+}
+
+impl UnknownKey {
+    /// Returns the key that an error of toml is about, or `None` if it is another error.
+    fn find(text: &str, error: &toml::de::Error) -> Option<Self> {
+        let (key, known) = unknown_field(error.message())?;
+        let (line, column) = place(text, error.span().map_or(0, |span| span.start));
+        let nearest = elsewhere(&key).unwrap_or_else(|| nearest(&key, &known));
+        Some(Self { line, column, key, nearest, known })
+    }
 }
 
 /// Rewords a message of serde or toml in terms of the settings file, and adds the nearest known
@@ -199,7 +246,7 @@ mod tests_without_model {
         assert_eq!(RunConfig::parse(Path::new("bpo.toml"), &kept).unwrap(), config);
         // other sections are read, and misspelled keys in them are errors
         let error = RunConfig::parse(Path::new("bpo.toml"), "[filter]\nmax_wrods = 1").unwrap_err();
-        assert!(matches!(error, BpoError::UnknownKey { .. }), "{error}");
+        assert!(matches!(error, BpoError::UnknownKeys { .. }), "{error}");
     }
 }
 
@@ -244,13 +291,30 @@ mod tests {
         ];
         for (text, place, expected, suggestion) in cases {
             match parse(text).unwrap_err() {
-                BpoError::UnknownKey { line, column, key, nearest, .. } => {
-                    assert_eq!((line, column), place, "{text}");
+                BpoError::UnknownKeys { keys, has_more: false, .. } => {
+                    let [UnknownKey { line, column, key, nearest, .. }] = &keys[..] else {
+                        panic!("{keys:?}");
+                    };
+                    assert_eq!((*line, *column), place, "{text}");
                     assert_eq!((key.as_str(), nearest.as_str()), (expected, suggestion));
                 }
                 other => panic!("{text}: {other}"),
             }
         }
+    }
+
+    /// Keys of nested tables, of inline tables and of arrays of tables.
+    #[test]
+    fn all_unknown_keys_are_found() {
+        let text = "model.pth = 1\n[inject.lm]\ntop_p = 1\n[inject.llm]\ntop_q = 1\n[train]\n\
+            lr_groups = [{ path = \"a\", learning_rate = 1e-3 }, { path = \"b\", rate = 1 }]\n";
+        let BpoError::UnknownKeys { keys, has_more, .. } = parse(text).unwrap_err() else { panic!() };
+        let found: Vec<_> = keys.iter().map(|key| (key.line, key.column, key.key.as_str())).collect();
+        assert_eq!(found, [(1, 7, "pth"), (2, 9, "lm"), (5, 1, "top_q"), (7, 66, "rate")]);
+        assert!(!has_more);
+        let many: String = (0..50).map(|number| format!("key_{number} = 1\n")).collect();
+        let BpoError::UnknownKeys { keys, has_more, .. } = parse(&many).unwrap_err() else { panic!() };
+        assert_eq!((keys.len(), has_more), (MOST_UNKNOWN, true));
     }
 
     #[test]

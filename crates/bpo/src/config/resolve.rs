@@ -11,6 +11,9 @@ use super::read::{parse, parse_table};
 use super::{Preset, RunConfig};
 use crate::error::BpoError;
 
+/// Maximum number of keys in the warning about an overridden preset.
+const SHOWN_KEYS: usize = 5;
+
 /// Settings of a file and a preset, before flags are applied.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -45,7 +48,16 @@ impl Settings {
         if let Some(preset) = preset {
             let keys = self.overridden(preset);
             if !keys.is_empty() {
-                tracing::warn!("the settings file overrides the preset {preset}: {}", keys.join(", "));
+                let settings = if keys.len() == 1 { "setting" } else { "settings" };
+                let more = match keys.len().saturating_sub(SHOWN_KEYS) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                tracing::warn!(
+                    "the settings file overrides {} {settings} of the preset {preset}: {}{more}",
+                    keys.len(),
+                    keys[..keys.len().min(SHOWN_KEYS)].join(", ")
+                );
             }
         }
         self.preset = preset.or(self.preset);
@@ -55,14 +67,7 @@ impl Settings {
     /// Returns the keys that the file sets to other values than the preset.
     fn overridden(&self, preset: Preset) -> Vec<String> {
         let mut keys = Vec::new();
-        for (section, values) in preset.table().unwrap_or_default() {
-            let (Some(values), Some(file)) = (values.as_table(), self.file.get(&section)) else { continue };
-            for (key, value) in values {
-                if let Some(set) = file.get(key).filter(|set| !is_same(set, value)) {
-                    keys.push(format!("{section}.{key} = {set}"));
-                }
-            }
-        }
+        add_overridden("", &preset.table().unwrap_or_default(), &self.file, &mut keys);
         keys
     }
 
@@ -146,6 +151,21 @@ impl Settings {
     }
 }
 
+/// Adds the keys of `preset` for which `file` has another value to `keys`. `parent` is the dotted
+/// key of the tables.
+fn add_overridden(parent: &str, preset: &toml::Table, file: &toml::Table, keys: &mut Vec<String>) {
+    for (name, value) in preset {
+        let key = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        match (value, file.get(name)) {
+            (toml::Value::Table(preset), Some(toml::Value::Table(file))) => {
+                add_overridden(&key, preset, file, keys);
+            }
+            (_, Some(set)) if !is_same(set, value) => keys.push(key),
+            _ => {}
+        }
+    }
+}
+
 /// Returns whether two values are equal. An integer equals the float of the same value.
 fn is_same(one: &toml::Value, other: &toml::Value) -> bool {
     let number = |value: &toml::Value| value.as_float().or(value.as_integer().map(|number| number as f64));
@@ -200,7 +220,10 @@ mod tests {
         assert_eq!((config.lora.r, config.lora.lora_dropout, config.lora.lora_alpha), (8, 0.0, 256.0));
         assert_eq!((config.filter.whole_sample, config.train.epochs), (false, 5));
         let overridden = settings(text).overridden(Preset::Script);
-        assert_eq!(overridden, ["filter.whole_sample = false", "lora.r = 8", "train.epochs = 5"]);
+        assert_eq!(overridden, ["filter.whole_sample", "lora.r", "train.epochs"]);
+        // a file with all settings overrides only those that differ
+        let all = settings(&RunConfig::default().to_toml().unwrap());
+        assert_eq!(all.overridden(Preset::Script), ["filter.whole_sample", "lora.lora_dropout"]);
         // the preset of the flag overrides that of the key
         let script = settings("preset = \"paper\"\n").with_preset(Some(Preset::Script));
         assert_eq!(script.resolve(|_| {}).unwrap().lora.r, 32);

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ModelSection {
-    /// Hugging Face LLaVA-1.5 directory.
+    /// Hugging Face directory of a supported model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// PEFT adapter of the model. Default: none.
@@ -63,6 +63,10 @@ pub struct DataSection {
     pub path: Option<PathBuf>,
     /// Image root: the directory that image paths are relative to. Paths that lead out of it are
     /// rejected.
+    ///
+    /// A run continues after the directory was moved if the images of the data, or of the pairs,
+    /// have the same names and sizes there. Their content is not compared, and images that change
+    /// without being moved are not noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
     /// Pairs to evaluate on during training, as JSON lines or in the JSON format of the authors.
@@ -76,7 +80,7 @@ pub struct DataSection {
 impl DataSection {
     /// The stages whose results each key affects.
     pub(super) const AFFECTS: Affects = &[
-        // inputs, compared by content; images have no fingerprint
+        // inputs, compared by content, and images by path or by names and sizes
         ("path", &[]),
         ("images", &[Stage::Weaken, Stage::Train]),
         ("eval_pairs", &[]),
@@ -89,7 +93,7 @@ impl DataSection {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ReferenceSection {
-    /// Another LLaVA-1.5 directory with the same tokenizer and chat template. If its
+    /// Another model directory with the same tokenizer and chat template. If its
     /// log-probabilities differ from the model's at the start, `train.reference_differs` must be
     /// set.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use bpo_distort::{
     DistortError, Distortion, ImageLimits, PngCompression, PngText, encode_png, read_image_file,
     read_png_text,
 };
-use bpo_pairs::files::{FileError, open_input, write_bytes};
+use bpo_pairs::files::{FileError, create_parents, open_input, write_bytes};
 use bpo_pairs::{Fingerprint, FingerprintReader};
 use image::RgbImage;
 
@@ -58,9 +58,7 @@ pub(super) fn write(
     compression: PngCompression,
 ) -> Result<(), DistortFilesError> {
     let bytes = encode_png(image, KEYWORD, text, compression)?;
-    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(FileError::io("create the folder", folder))?;
-    }
+    create_parents(out)?;
     Ok(write_bytes(out, &bytes)?)
 }
 

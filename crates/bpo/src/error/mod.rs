@@ -16,9 +16,24 @@ use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 
 use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
-use crate::ledger::AnswerProblem;
+use crate::ledger::{AnswerProblem, ChangedFile};
 use crate::stage::Stage;
-use text::{counted, differences, not_set, overwritten};
+use text::{counted, differences, not_set, overwritten, unknown};
+
+/// An unknown key in a settings file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+    /// The unknown key.
+    pub key: String,
+    /// The most similar known key.
+    pub nearest: String,
+    /// All keys that are known at this place.
+    pub known: Vec<String>,
+}
 
 /// Errors of the pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -37,24 +52,15 @@ pub enum BpoError {
     /// A file or directory cannot be opened, written, replaced or removed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A settings file has an unknown key.
-    #[error(
-        "{}: line {line}, column {column}: unknown key `{}`: did you mean `{nearest}`? (known here: {})",
-        UntrustedPath(path), Untrusted(key), known.join(", ")
-    )]
-    UnknownKey {
+    /// A settings file has unknown keys.
+    #[error("{}: {}", UntrustedPath(path), unknown(keys, *has_more))]
+    UnknownKeys {
         /// The settings file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: usize,
-        /// Column in characters, counted from 1.
-        column: usize,
-        /// The unknown key.
-        key: String,
-        /// The most similar known key.
-        nearest: String,
-        /// All keys that are known at this place.
-        known: Vec<String>,
+        /// The keys in the order of the file. There is at least one.
+        keys: Vec<UnknownKey>,
+        /// Whether the file has more unknown keys.
+        has_more: bool,
     },
     /// A settings file is not TOML, or a value has the wrong type or form.
     #[error("{}: line {line}, column {column}: {}", UntrustedPath(path), Untrusted(message))]
@@ -168,7 +174,7 @@ pub enum BpoError {
         /// The errors. There are at least two.
         problems: Vec<BpoError>,
     },
-    /// The server of `inject.server` cannot be reached, or refuses the API key.
+    /// The server of `inject.server` cannot be reached, refuses the API key, or has no such model.
     #[cfg(feature = "server")]
     #[error("the server of `inject.server` (--server) cannot be used")]
     ServerUnusable {
@@ -188,6 +194,20 @@ pub enum BpoError {
         stage: Stage,
         /// Files and directories that were made after it.
         later: Vec<PathBuf>,
+    },
+    /// Files of finished stages were changed or removed, but later files of the run were made from
+    /// them.
+    #[error(
+        "{}: restore {}, or delete {} to make these again, or give another --out",
+        files.iter().map(ChangedFile::to_string).collect::<Vec<_>>().join("; "),
+        if files.len() == 1 { "it" } else { "them" },
+        delete.iter().map(|path| UntrustedPath(path).to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    FilesChanged {
+        /// The changed files, in the order of the stages.
+        files: Vec<ChangedFile>,
+        /// Existing files and directories that were made from them.
+        delete: Vec<PathBuf>,
     },
     /// A file or directory holds results, but its manifest is missing.
     #[error(

@@ -5,6 +5,7 @@ use bpo_pairs::SkipReason;
 use super::*;
 use crate::distort_files::DistortFilesError;
 use crate::images::{Escape, ImageError};
+use crate::ledger::FileChange;
 
 const HOSTILE: &str = "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}";
 
@@ -23,13 +24,16 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
     let first = Skipped::new(HOSTILE, SkipReason::Malformed).with_detail(HOSTILE);
     let errors = [
         BpoError::Io { action: "read", path: path(), source: io::Error::other("source") },
-        BpoError::UnknownKey {
+        BpoError::UnknownKeys {
             path: path(),
-            line,
-            column,
-            key: text(),
-            nearest: "beta".to_owned(),
-            known: vec!["beta".to_owned()],
+            keys: vec![UnknownKey {
+                line,
+                column,
+                key: text(),
+                nearest: "beta".to_owned(),
+                known: vec!["beta".to_owned()],
+            }],
+            has_more: false,
         },
         BpoError::ConfigSyntax { path: path(), line, column, message: text() },
         BpoError::InputIsOutput {
@@ -51,6 +55,10 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
         },
         BpoError::EvalPair { path: path(), skipped: Box::new(first.clone()) },
         BpoError::Missing { path: path(), stage: Stage::Pair, later: vec![path()] },
+        BpoError::FilesChanged {
+            files: vec![ChangedFile { path: path(), stage: Stage::Pair, change: FileChange::Missing }],
+            delete: vec![path()],
+        },
         BpoError::NoManifest { path: path(), manifest: path() },
         BpoError::NotARun { path: path() },
         BpoError::NotOurs { path: path() },

@@ -4,12 +4,29 @@ use std::path::Path;
 
 use bpo_pairs::{SkipCounts, Untrusted, UntrustedPath};
 
+use super::UnknownKey;
 use crate::config::{Change, Missing};
 
 /// Describes what an output would overwrite: the output itself, or a file or directory written for
 /// it.
 pub(super) fn overwritten(given: &Path, written: &Path) -> String {
     if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
+}
+
+/// Describes unknown keys: one with all known keys, or several with a line for each.
+pub(super) fn unknown(keys: &[UnknownKey], has_more: bool) -> String {
+    let describe = |UnknownKey { line, column, key, nearest, .. }: &UnknownKey| {
+        let key = Untrusted(key);
+        format!("line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`?")
+    };
+    match keys {
+        [key] if !has_more => format!("{} (known here: {})", describe(key), key.known.join(", ")),
+        keys => {
+            let lines: Vec<String> = keys.iter().map(|key| format!("\n{}", describe(key))).collect();
+            let more = if has_more { "\nand more unknown keys" } else { "" };
+            format!("unknown keys:{}{more}", lines.concat())
+        }
+    }
 }
 
 pub(super) fn counted(skipped: &SkipCounts) -> String {
@@ -72,5 +89,9 @@ fn changed(inputs: &[Change]) -> String {
 }
 
 fn list(changes: &[Change]) -> String {
-    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+    let one = |change: &Change| match change.key.as_str() {
+        "data.images" => format!("{change} with other images"),
+        _ => change.to_string(),
+    };
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::{Fingerprint, Untrusted, UntrustedPath};
 
+use super::differences::Differences;
+use super::files::{ChangedFile, Place};
 use super::manifest::{Manifest, StageEntry};
 use super::manifest_beside;
 use crate::config::Change;
@@ -29,6 +31,8 @@ pub enum AnswerProblem {
         /// The stage.
         stage: Stage,
     },
+    /// A file was changed after its stage had finished.
+    Changed(ChangedFile),
     /// Two files of one stage were made with other settings or from other inputs.
     Differ {
         /// The file that the other one is compared with.
@@ -55,6 +59,13 @@ impl fmt::Display for AnswerProblem {
             }
             Self::Unfinished { path, stage } => {
                 write!(f, "{} is not finished: run `bpo {stage}` again", UntrustedPath(path))
+            }
+            Self::Changed(file) => {
+                write!(
+                    f,
+                    "{file}: restore it, or run `bpo {}` again, which makes missing answers",
+                    file.stage
+                )
             }
             Self::Differ { first, path, changes } => {
                 let changes: Vec<String> = changes.iter().map(in_words).collect();
@@ -85,8 +96,8 @@ fn in_words(change: &Change) -> String {
 }
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
-/// fingerprint `data`, all are finished, the files of a stage have the same settings and inputs,
-/// and its shards are complete.
+/// fingerprint `data`, all are finished and unchanged since then, the files of a stage have the
+/// same settings and inputs, and its shards are complete.
 ///
 /// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
 /// without a manifest, which another program made, is not checked, with a warning.
@@ -111,6 +122,8 @@ pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError
         if entry.finished.is_none() {
             problems.push(AnswerProblem::Unfinished { path: path.to_owned(), stage });
         }
+        let changed = Place::File(path.to_owned()).changed(stage, &entry)?;
+        problems.extend(changed.into_iter().map(AnswerProblem::Changed));
         stages.entry(stage).or_default().push((path, entry));
     }
     for (stage, files) in stages {
@@ -138,9 +151,8 @@ fn entry_of(path: &Path) -> Result<Option<(Stage, StageEntry)>, BpoError> {
 fn differing(files: &[(&Path, StageEntry)]) -> Vec<AnswerProblem> {
     let Some(((first, expected), others)) = files.split_first() else { return Vec::new() };
     let compare = |(path, entry): &(&Path, StageEntry)| {
-        let mut changes = Change::between(&expected.settings, &entry.settings);
+        let Differences { settings: mut changes, inputs } = Differences::between(expected, entry);
         changes.retain(|change| !is_shard(&change.key));
-        let inputs = Change::between(&expected.inputs, &entry.inputs);
         changes.extend(inputs.into_iter().filter(|change| change.key != "data"));
         let (first, path) = (first.to_path_buf(), path.to_path_buf());
         (!changes.is_empty()).then_some(AnswerProblem::Differ { first, path, changes })
@@ -171,7 +183,7 @@ fn is_shard(key: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::RunConfig;
-    use crate::ledger::StageLedger;
+    use crate::ledger::{Inputs, StageLedger};
     use crate::summary::StageSummary;
 
     /// Writes an empty answer file with its manifest.
@@ -179,7 +191,8 @@ mod tests {
         let mut config = RunConfig::default();
         change(&mut config);
         let print = Fingerprint::of(data);
-        let (mut ledger, _file) = StageLedger::open_file(Stage::Inject, &config, &print, path).unwrap();
+        let inputs = Inputs::read(&[Stage::Inject], &config, Some(&print)).unwrap();
+        let (mut ledger, _file) = StageLedger::open_file(Stage::Inject, &config, &inputs, path).unwrap();
         if is_finished {
             ledger.finish(Stage::Inject, &StageSummary::default()).unwrap();
         }

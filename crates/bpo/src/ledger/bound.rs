@@ -23,7 +23,7 @@ pub fn bind_dir(
     inputs: BTreeMap<String, Fingerprint>,
 ) -> Result<(), BpoError> {
     let path = dir.root().join(name);
-    let now = StageEntry { settings, inputs, finished: None };
+    let now = StageEntry { settings, inputs, ..StageEntry::default() };
     if let Some(manifest) = Manifest::read(&path)? {
         let differences = Differences::find(manifest.stages.get(&Stage::Data), &now);
         return if differences.is_empty() { Ok(()) } else { Err(differences.into_error(dir.root())) };

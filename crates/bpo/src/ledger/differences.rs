@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use super::inputs::IMAGES;
 use super::manifest::StageEntry;
 use crate::config::{Change, may_change_until_finished};
 use crate::error::BpoError;
+
+/// The setting with the path of the images.
+pub(super) const IMAGES_KEY: &str = "data.images";
 
 /// The differences between the recorded entry of a stage and its current one.
 #[derive(Debug, Default)]
@@ -21,10 +25,7 @@ impl Differences {
         let empty = StageEntry::default();
         let is_new = recorded.is_none();
         let recorded = recorded.unwrap_or(&empty);
-        let mut found = Self {
-            settings: Change::between(&recorded.settings, &current.settings),
-            inputs: Change::between(&recorded.inputs, &current.inputs),
-        };
+        let mut found = Self::between(recorded, current);
         if recorded.finished.is_none() {
             found.settings.retain(|change| !may_change_until_finished(&change.key));
         }
@@ -32,6 +33,23 @@ impl Differences {
             // a stage without settings and inputs still needs an entry
             found.inputs.push(Change { key: "manifest".into(), old: None, new: None });
         }
+        found
+    }
+
+    /// Compares the settings and inputs of two entries.
+    ///
+    /// The paths of the images make no difference if the names and sizes of the images are the
+    /// same. The images at one path make none, because a missing image may be added.
+    pub(super) fn between(one: &StageEntry, other: &StageEntry) -> Self {
+        let mut found = Self {
+            settings: Change::between(&one.settings, &other.settings),
+            inputs: Change::between(&one.inputs, &other.inputs),
+        };
+        let print = one.inputs.get(IMAGES);
+        if print.is_some() && print == other.inputs.get(IMAGES) {
+            found.settings.retain(|change| change.key != IMAGES_KEY);
+        }
+        found.inputs.retain(|change| change.key != IMAGES);
         found
     }
 

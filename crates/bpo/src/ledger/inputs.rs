@@ -11,8 +11,14 @@ use crate::error::BpoError;
 use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
 use crate::stage::Stage;
 
-/// Fingerprints of inputs, with the stages that read them. Images have no fingerprint, because
-/// reading them would take as long as the stage.
+/// The input that stands for the images.
+pub(super) const IMAGES: &str = "images";
+
+/// Fingerprints of inputs, with the stages that read them.
+///
+/// Images enter with the names and sizes of their files
+/// ([`ImageRoot::fingerprint`](crate::ImageRoot::fingerprint)), because reading them would take as
+/// long as the stage.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs(Vec<(String, Fingerprint, Vec<Stage>)>);
 
@@ -73,6 +79,13 @@ impl Inputs {
             inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Inject]);
         }
         inputs
+    }
+
+    /// Adds the fingerprint of the images that the stages read.
+    #[must_use]
+    pub fn with_images(mut self, print: Fingerprint) -> Self {
+        self.add(IMAGES, print, &[Stage::Weaken, Stage::Train]);
+        self
     }
 
     /// Adds an input.

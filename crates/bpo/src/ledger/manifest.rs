@@ -9,6 +9,9 @@ use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::Inputs;
+use super::differences::IMAGES_KEY;
+use super::files::FileRecord;
+use super::inputs::IMAGES;
 use crate::config::{RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::stage::Stage;
@@ -26,7 +29,7 @@ pub struct Manifest {
 
 /// A stage: the settings and inputs that affect its results, and its counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `settings`, `inputs` and `finished`")]
+#[serde(deny_unknown_fields, expecting = "an object with `settings`, `inputs`, `finished` and `files`")]
 pub struct StageEntry {
     /// Settings as dotted keys with TOML values.
     pub settings: BTreeMap<String, String>,
@@ -35,6 +38,9 @@ pub struct StageEntry {
     /// The counts of a complete stage. `None` if some or all results are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<StageSummary>,
+    /// Length and content of the files of a complete stage, by their names in a run directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, FileRecord>,
 }
 
 impl StageEntry {
@@ -43,7 +49,20 @@ impl StageEntry {
     /// # Errors
     /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a setting.
     pub(super) fn new(stage: Stage, config: &RunConfig, inputs: &Inputs) -> Result<Self, BpoError> {
-        Ok(Self { settings: stage_settings(stage, config)?, inputs: inputs.of(stage), finished: None })
+        Ok(Self { settings: stage_settings(stage, config)?, inputs: inputs.of(stage), ..Self::default() })
+    }
+}
+
+impl StageEntry {
+    /// Takes the place and the fingerprint of the images from another entry. Images that were
+    /// moved, or that changed at their place, are the same input.
+    pub(super) fn take_images(&mut self, current: &Self) {
+        if let Some(path) = current.settings.get(IMAGES_KEY) {
+            self.settings.insert(IMAGES_KEY.to_owned(), path.clone());
+        }
+        if let Some(print) = current.inputs.get(IMAGES) {
+            self.inputs.insert(IMAGES.to_owned(), print.clone());
+        }
     }
 }
 

@@ -8,13 +8,19 @@
 //! An entry holds the settings and the fingerprints of the inputs that affect the results of its
 //! stage. A stage with results can only be continued with the same settings and inputs. Each
 //! section of [`RunConfig`] declares which stages its settings affect. Inputs are compared by
-//! content, so they may move. A stage file without any answer does not bind the settings: the stage
-//! starts again with the new ones. A file without a manifest was not written by bpo and is never
-//! changed. The lock of a stage file is taken before its manifest is read or written.
+//! content, and images by the names and sizes of their files, so they may move. A stage file
+//! without any answer does not bind the settings: the stage starts again with the new ones. A file
+//! without a manifest was not written by bpo and is never changed. The lock of a stage file is
+//! taken before its manifest is read or written.
+//!
+//! The entry of a finished stage also holds the length and the fingerprint of its files. A file
+//! that was changed afterwards is an error if later files were made from it. Otherwise its stage is
+//! not finished any more, with a warning.
 
 mod answers;
 mod bound;
 mod differences;
+mod files;
 mod inputs;
 mod manifest;
 mod record;
@@ -23,15 +29,16 @@ mod stage_files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::files::AppendLog;
-use bpo_pairs::{Fingerprint, PairsError};
+use bpo_pairs::PairsError;
+use bpo_pairs::files::{AppendLog, create_parents};
 
 pub use answers::{AnswerProblem, check_answers};
 pub use bound::bind_dir;
+pub use files::{ChangedFile, FileChange, FileRecord};
 pub use inputs::Inputs;
 pub use manifest::{Manifest, StageEntry};
 
-use crate::config::{RunConfig, stage_settings};
+use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::run_dir::{self, RunDir};
@@ -39,6 +46,7 @@ use crate::stage::Stage;
 use crate::stages::StageFile;
 use crate::summary::StageSummary;
 use differences::Differences;
+use files::Place;
 pub(crate) use stage_files::has_content;
 
 /// The stages that have an entry in the manifest of a run.
@@ -49,6 +57,7 @@ const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair,
 #[derive(Clone, Debug)]
 pub struct StageLedger {
     path: PathBuf,
+    place: Place,
     manifest: Manifest,
 }
 
@@ -58,8 +67,9 @@ impl StageLedger {
     /// # Errors
     /// Returns [`BpoError::Changed`] with all settings and inputs that differ from those of a stage
     /// with results, [`BpoError::Missing`] if the file of a stage is missing although later files
-    /// exist, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file
-    /// cannot be read or written.
+    /// exist, [`BpoError::FilesChanged`] if the file of a finished stage was changed although later
+    /// files were made from it, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an
+    /// error if a file cannot be read or written.
     pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
         let mut results = stage_files::existing(dir)?;
         record::check_ours(&dir.config())?;
@@ -94,18 +104,24 @@ impl StageLedger {
             let path = if all.settings.is_empty() { dir.root() } else { file };
             return Err(all.into_error(path));
         }
+        let is_finished = |manifest: &Manifest, stage| {
+            manifest.stages.get(&stage).is_some_and(|entry: &StageEntry| entry.finished.is_some())
+        };
+        let is_trained = is_finished(&manifest, Stage::Train) && dir.has_result(config);
+        files::check_run(dir, &mut manifest, is_trained)?;
         for stage in RUN {
             let has_results = results.iter().any(|(with_results, _)| *with_results == stage);
-            let is_finished = manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some());
             // the data has no file; its changes are changes of the stages that read it
             let has_results = has_results || stage == Stage::Data && differences(stage)?.is_empty();
             // a stage without results starts again, and an unfinished one takes the settings that
             // may change until it is finished
-            if !(has_results && is_finished) {
-                manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
+            let current = StageEntry::new(stage, config, inputs)?;
+            match manifest.stages.get_mut(&stage) {
+                Some(entry) if has_results && entry.finished.is_some() => entry.take_images(&current),
+                _ => drop(manifest.stages.insert(stage, current)),
             }
         }
-        let mut ledger = Self { path, manifest };
+        let mut ledger = Self { path, place: Place::Run(dir.root().to_owned()), manifest };
         if recorded_manifest.as_ref() != Some(&ledger.manifest) {
             ledger.write()?;
         }
@@ -113,11 +129,12 @@ impl StageLedger {
         Ok(ledger)
     }
 
-    /// Opens and locks the file of a single stage, and opens the ledger beside it. `data` is the
-    /// fingerprint of the annotated data.
+    /// Opens and locks the file of a single stage, and opens the ledger beside it. Missing
+    /// directories are created. `inputs` are the inputs of the stage.
     ///
     /// The manifest belongs to the process that has the lock. So the file must be held until the
-    /// stage is recorded as [finished](Self::finish).
+    /// stage is recorded as [finished](Self::finish). A file that was changed after its stage had
+    /// finished is continued with a warning.
     ///
     /// # Errors
     /// Returns [`BpoError::Changed`] with all settings and inputs that differ if the file has an
@@ -126,11 +143,12 @@ impl StageLedger {
     pub fn open_file(
         stage: Stage,
         config: &RunConfig,
-        data: &Fingerprint,
+        inputs: &Inputs,
         path: &Path,
     ) -> Result<(Self, StageFile), BpoError> {
         let config = config.clone().with_absolute_paths()?;
-        let current = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        let current = StageEntry::new(stage, &config, inputs)?;
+        create_parents(path)?;
         let log = AppendLog::open(path).map_err(PairsError::from)?;
         let beside = manifest_beside(path);
         let recorded = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
@@ -138,37 +156,44 @@ impl StageLedger {
             return Err(BpoError::NoManifest { path: path.to_owned(), manifest: beside });
         }
         let mut file = StageFile::from_log(log)?;
+        let place = Place::File(path.to_owned());
         let differences = Differences::find(recorded.as_ref(), &current);
         let has_records = file.answers().records().next().is_some();
         let entry = match recorded {
-            Some(recorded) if has_records && differences.is_empty() => recorded,
+            Some(mut recorded) if has_records && differences.is_empty() => {
+                let changed = place.changed(stage, &recorded)?;
+                files::reopen(&mut recorded, &changed);
+                recorded.take_images(&current);
+                recorded
+            }
             Some(_) if file.has_answers() => return Err(differences.into_error(path)),
             _ => {
                 file.clear()?;
                 current
             }
         };
-        let mut ledger = Self { path: beside, manifest: Manifest::default() };
+        let mut ledger = Self { path: beside, place, manifest: Manifest::default() };
         ledger.manifest.stages.insert(stage, entry);
         ledger.write()?;
         Ok((ledger, file))
     }
 
-    /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. If the
-    /// training has no results yet, the settings are recorded in `config.toml`.
+    /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. `inputs`
+    /// are the inputs of training. If the training has no results yet, the settings are recorded in
+    /// `config.toml`.
     ///
     /// # Errors
     /// Returns [`BpoError::Changed`] with all settings and inputs that differ if there are results,
-    /// [`BpoError::NoManifest`] if there are results but no manifest, [`BpoError::NotOurs`] if bpo
-    /// did not write `config.toml`, or an error if a file cannot be read or written.
-    pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
+    /// [`BpoError::NoManifest`] if there are results but no manifest, [`BpoError::FilesChanged`] if
+    /// the files of a finished training were changed, [`BpoError::NotOurs`] if bpo did not write
+    /// `config.toml`, or an error if a file cannot be read or written.
+    pub fn open_training(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
-        let logs = [dir.metrics(), dir.evaluations(), dir.samples()];
-        let has_started = has_any(&logs) || has_any(&[dir.checkpoints(), dir.adapter(), dir.model()]);
+        let has_started = has_any(&dir.files_of_training());
         let is_in_run = has_any(&[dir.weakened(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();
-        let current = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
+        let current = StageEntry::new(Stage::Train, config, inputs)?;
         let recorded = manifest.stages.get(&Stage::Train);
         if recorded.is_none() && has_started {
             return Err(BpoError::NoManifest { path: root, manifest: path });
@@ -178,28 +203,35 @@ impl StageLedger {
         if is_binding && !differences.is_empty() {
             return Err(differences.into_error(&root));
         }
+        let finished = recorded.filter(|recorded| recorded.finished.is_some() && dir.has_result(config));
+        if let Some(finished) = finished {
+            files::check_training(dir, finished)?;
+        }
         if !(is_binding && is_in_run) {
             record::write(&dir.config(), config)?;
         }
-        let is_finished = recorded.is_some_and(|recorded| recorded.finished.is_some());
-        let mut ledger = Self { path, manifest };
-        if !(has_started && is_finished && dir.has_result(config)) {
-            ledger.manifest.stages.insert(Stage::Train, current);
-            ledger.write()?;
+        let is_finished = finished.is_some();
+        let mut ledger = Self { path, place: Place::Run(root), manifest };
+        match ledger.manifest.stages.get_mut(&Stage::Train) {
+            Some(entry) if has_started && is_finished => entry.take_images(&current),
+            _ => drop(ledger.manifest.stages.insert(Stage::Train, current)),
         }
+        ledger.write()?;
         Ok(ledger)
     }
 
     /// Returns the stages that are not finished in the run in a directory, without locking the
     /// directory. Without a run it returns all stages. A stage is not finished if its result is
-    /// missing or damaged.
+    /// missing or damaged, or its file has another length than when it finished.
     ///
     /// # Errors
     /// Returns an error if the manifest exists and cannot be read.
     pub fn unfinished(run: &Path, config: &RunConfig) -> Result<Vec<Stage>, BpoError> {
         let manifest = Manifest::read(&run.join("manifest.json"))?.unwrap_or_default();
+        let place = Place::Run(run.to_owned());
         let is_recorded = |stage: Stage| {
-            manifest.stages.get(&stage).is_some_and(|entry: &StageEntry| entry.finished.is_some())
+            let entry = manifest.stages.get(&stage).filter(|entry| entry.finished.is_some());
+            entry.is_some_and(|entry| place.has_lengths(stage, entry))
         };
         let has_result = |stage: Stage| match stage {
             Stage::Weaken => has_content(&run.join("weakened.jsonl")),
@@ -216,12 +248,15 @@ impl StageLedger {
         self.manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some())
     }
 
-    /// Records that a stage is complete.
+    /// Records that a stage is complete, with the length and content of its files.
     ///
     /// # Errors
-    /// Returns an error if the manifest cannot be written.
+    /// Returns an error if a file of the stage cannot be read, or the manifest cannot be written.
     pub fn finish(&mut self, stage: Stage, summary: &StageSummary) -> Result<(), BpoError> {
-        self.manifest.stages.entry(stage).or_default().finished = Some(summary.clone());
+        let files = self.place.record(stage)?;
+        let entry = self.manifest.stages.entry(stage).or_default();
+        entry.finished = Some(summary.clone());
+        entry.files = files;
         self.write()
     }
 
@@ -244,7 +279,9 @@ impl StageLedger {
     /// # Errors
     /// Returns an error if the manifest cannot be written.
     pub fn restart(&mut self, stage: Stage) -> Result<(), BpoError> {
-        self.manifest.stages.entry(stage).or_default().finished = None;
+        let entry = self.manifest.stages.entry(stage).or_default();
+        entry.finished = None;
+        entry.files.clear();
         self.write()
     }
 
@@ -257,29 +294,6 @@ impl StageLedger {
     fn write(&mut self) -> Result<(), BpoError> {
         self.manifest.write(&self.path)
     }
-}
-
-/// Records a new path of the images in the run or training in `dir`, for images that were moved
-/// together with it. Does nothing if the directory has no manifest.
-///
-/// Images have no fingerprint, so the caller must ensure that they are the same.
-///
-/// # Errors
-/// Returns an error if the manifest cannot be read or written.
-pub fn record_moved_images(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
-    let config = config.clone().with_absolute_paths()?;
-    let path = dir.join("manifest.json");
-    let Some(recorded_manifest) = Manifest::read(&path)? else { return Ok(()) };
-    let mut manifest = recorded_manifest.clone();
-    for (&stage, entry) in &mut manifest.stages {
-        let current = stage_settings(stage, &config)?;
-        if let (Some(recorded), Some(current)) =
-            (entry.settings.get_mut("data.images"), current.get("data.images"))
-        {
-            recorded.clone_from(current);
-        }
-    }
-    if manifest == recorded_manifest { Ok(()) } else { manifest.write(&path) }
 }
 
 /// Returns the path of the manifest of a stage file.

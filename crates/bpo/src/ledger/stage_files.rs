@@ -20,9 +20,9 @@ pub(super) fn existing(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> 
         (Stage::Pair, dir.pairs()),
         (Stage::Train, dir.metrics()),
     ];
-    // these may be missing: checkpoints are removed after the last step, and a result can be
-    // written again
-    let ends = [dir.checkpoints(), dir.adapter(), dir.model()];
+    // these may be missing: not every training has evaluations or samples, checkpoints are removed
+    // after the last step, and a result can be written again
+    let ends = [dir.evaluations(), dir.samples(), dir.checkpoints(), dir.adapter(), dir.model()];
     let paths = chain.iter().skip(2).map(|(_, path)| path).chain(&ends);
     let existing: Vec<&PathBuf> = paths.filter(|path| has_content(path)).collect();
     let Some(last) = existing.last() else { return Ok(Vec::new()) };

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample};
+use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample, SkipReason};
 
 use super::file::StageAnswers;
 use super::record::StageRecord;
@@ -55,24 +55,33 @@ fn rank(kind: &CompletionKind) -> (usize, &str) {
     }
 }
 
-/// Returns the ids of the samples whose weakened answers were all skipped, for example because
-/// their image cannot be used.
+/// Returns the ids of the samples whose weakened answers were all skipped because of their image or
+/// their question.
 ///
-/// Such samples have no pair, so the inject stage needs no answer for them.
+/// Such samples have no pair, so the inject stage needs no answer for them. A text without an image
+/// is not among them: it has no image to weaken, but its answer can be rewritten.
 pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) -> HashSet<String> {
     let mut has_answer: HashMap<&str, bool> = HashMap::new();
     for record in files.into_iter().flat_map(StageAnswers::records) {
         if *record.kind() == CompletionKind::ImageWeakened {
-            *has_answer.entry(record.id()).or_default() |= matches!(record, StageRecord::Answered(_));
+            *has_answer.entry(record.id()).or_default() |= is_usable(record);
         }
     }
     has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
 }
 
+/// Returns whether the record of the weaken stage allows a pair of its sample.
+fn is_usable(record: &StageRecord) -> bool {
+    match record {
+        StageRecord::Answered(_) => true,
+        StageRecord::Skipped { skipped, .. } => skipped.reason == SkipReason::NoImage,
+    }
+}
+
 fn annotated(sample: &SftSample) -> Record {
     Record {
         id: sample.id.clone(),
-        image: sample.image.clone(),
+        images: sample.images.clone(),
         system: sample.system.clone(),
         history: sample.history.clone(),
         prompt: sample.prompt.clone(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
-use bpo_pairs::{CompletionKind, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_token};
+use bpo_pairs::{CompletionKind, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_tokens};
 
 use super::answers::Answers;
 use super::batches::{Batch, Batches};
@@ -101,7 +101,7 @@ fn answer<I: ErrorInjector>(
 
 fn request(sample: &SftSample, config: &RunConfig) -> InjectionRequest {
     let seed = item_seed(stage_seed(config.seed.0, "inject"), &sample.id);
-    InjectionRequest::new(strip_image_token(&sample.prompt), &sample.answer, seed)
+    InjectionRequest::new(strip_image_tokens(&sample.prompt), &sample.answer, seed)
 }
 
 fn record(sample: &SftSample, answer: Result<Injection, InjectionFailure>) -> Result<StageRecord, BpoError> {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use bpo_pairs::files::create_parents;
 use bpo_pairs::format::jsonl::{read_pairs, write_pairs};
 use bpo_pairs::{Keyed, PairSet, PairsError, PreferencePair, RecordKey, SftSample, make_pairs};
 
@@ -58,6 +59,7 @@ pub fn pair(
         pairs = kept;
         skipped.extend(refused);
     } else {
+        create_parents(file)?;
         write_pairs(file, &pairs)?;
     }
     let outcome = StageOutcome::new(pairs.len(), skipped);

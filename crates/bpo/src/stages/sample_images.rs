@@ -12,20 +12,34 @@ pub(super) struct OtherImage {
     pub(super) image: LazyImage,
 }
 
-/// Checks that the image of a sample can be loaded. The inner error is the reason to skip the
-/// sample.
+/// Checks that a sample has images and that all of them can be loaded. The inner error is the reason
+/// to skip the sample.
 ///
 /// # Errors
-/// Returns an error if the failure is not caused by the image.
-pub(super) fn check(cache: &ImageCache, sample: &SftSample) -> Result<Result<LazyImage, Skipped>, BpoError> {
-    Ok(usable(cache, &sample.image)?.map_err(|error| {
-        let reason = error.reason().unwrap_or(SkipReason::ImageUnreadable);
-        Skipped::new(&sample.id, reason).with_detail(chain(&error))
-    }))
+/// Returns an error if the failure is not caused by an image.
+pub(super) fn check(
+    cache: &ImageCache,
+    sample: &SftSample,
+) -> Result<Result<Vec<LazyImage>, Skipped>, BpoError> {
+    if sample.images.is_empty() {
+        let skipped = Skipped::new(&sample.id, SkipReason::NoImage);
+        return Ok(Err(skipped.with_detail("no image: a text without an image has nothing to weaken")));
+    }
+    let mut images = Vec::with_capacity(sample.images.len());
+    for name in &sample.images {
+        match usable(cache, name)? {
+            Ok(image) => images.push(image),
+            Err(error) => {
+                let reason = error.reason().unwrap_or(SkipReason::ImageUnreadable);
+                return Ok(Err(Skipped::new(&sample.id, reason).with_detail(chain(&error))));
+            }
+        }
+    }
+    Ok(Ok(images))
 }
 
-/// Returns the image of another sample, chosen by `seed`. If that image is the sample's own or
-/// cannot be used, the following samples are tried. Returns `None` if no sample has another image.
+/// Returns an image of another sample, chosen by `seed`. If that image is one of the sample's own or
+/// cannot be used, the following images are tried. Returns `None` if no sample has another image.
 ///
 /// # Errors
 /// Returns an error if a failure is not caused by an image.
@@ -37,9 +51,10 @@ pub(super) fn other(
 ) -> Result<Option<OtherImage>, BpoError> {
     let first = seed % samples.len().max(1) as u64;
     let (before, after) = samples.split_at(first as usize);
-    for sample in after.iter().chain(before).filter(|sample| sample.image != own.image) {
-        if let Ok(image) = usable(cache, &sample.image)? {
-            return Ok(Some(OtherImage { name: sample.image.clone(), image }));
+    let names = after.iter().chain(before).flat_map(|sample| &sample.images);
+    for name in names.filter(|name| !own.images.contains(name)) {
+        if let Ok(image) = usable(cache, name)? {
+            return Ok(Some(OtherImage { name: name.clone(), image }));
         }
     }
     Ok(None)

@@ -28,7 +28,7 @@ pub struct Trained<P> {
 /// Returns the errors of [`Trainer::train`].
 pub fn train<P, C>(
     trainer: Trainer<P, C>,
-    pairs: &[PreferencePair],
+    pairs: Vec<PreferencePair>,
     progress: &mut dyn Progress,
 ) -> Result<Trained<P>, BpoError>
 where

@@ -25,8 +25,8 @@ use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weaken
 /// Asks a model the question of each sample about its weakened image, once or several times, and
 /// appends the answers to `file`.
 ///
-/// A sample is recorded as skipped if its image cannot be used or the model cannot answer its
-/// question. `model` is called only if an answer is missing.
+/// A sample is recorded as skipped if it has no image, if one of its images cannot be used, or if
+/// the model cannot answer its question. `model` is called only if an answer is missing.
 ///
 /// # Errors
 /// Returns an error if the file has records of other samples or cannot be written, if the image
@@ -76,9 +76,11 @@ pub fn weaken<M: VisionLanguageModel>(
 fn without_images(outcome: &StageOutcome, samples: &[SftSample], images: &ImageRoot) -> Option<BpoError> {
     let skipped = outcome.skipped.first()?;
     let first = samples.iter().find(|sample| sample.id == skipped.id)?;
-    let all = outcome.summary.done == 0 && outcome.skipped.iter().all(|skipped| skipped.reason.is_of_image());
+    let is_of_image =
+        |skipped: &Skipped| skipped.reason.is_of_image() || skipped.reason == SkipReason::NoImage;
+    let all = outcome.summary.done == 0 && outcome.skipped.iter().all(is_of_image);
     all.then(|| BpoError::NoImages {
-        first: images.path().join(&first.image),
+        first: first.images.first().map_or_else(|| images.path().to_owned(), |name| images.path().join(name)),
         reason: skipped.detail.clone(),
         skipped: outcome.summary.skipped.clone(),
     })
@@ -113,15 +115,15 @@ impl<'a> Job<'a> {
         let mut asked = Vec::with_capacity(items.len());
         let mut skipped = VecDeque::new();
         for (place, &item) in items.iter().enumerate() {
-            // the sample's own image first: if it cannot be used, no other image is needed
+            // the sample's own images first: if they cannot be used, no other image is needed
             match sample_images::check(&self.cache, item.sample)? {
-                Ok(image) => {
+                Ok(images) => {
                     let other = if self.distortion(item).needs_other() {
                         Some(self.other_image(item)?)
                     } else {
                         None
                     };
-                    requests.push(self.request(item, image, other.as_ref()));
+                    requests.push(self.request(item, images, other.as_ref()));
                     asked.push((place, self.provenance(item, other)));
                 }
                 Err(cause) => {
@@ -172,13 +174,13 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn request(&self, item: Item<'_>, image: LazyImage, other: Option<&OtherImage>) -> VisionRequest {
+    fn request(&self, item: Item<'_>, images: Vec<LazyImage>, other: Option<&OtherImage>) -> VisionRequest {
         let (sample, section) = (item.sample, &self.config.weaken);
         let mut weakening = Weakening::new(self.distortion(item).clone(), self.seed(item, "weaken/image"));
         weakening.other = other.map(|other| other.image.clone());
         weakening.contrast = section.contrast;
         VisionRequest {
-            image,
+            images,
             weakening: Some(weakening),
             system: sample.system.clone(),
             history: sample.history.clone(),
@@ -273,7 +275,7 @@ mod tests {
     fn sample(image: &str) -> SftSample {
         SftSample {
             id: image.into(),
-            image: image.into(),
+            images: vec![image.into()],
             system: None,
             history: Default::default(),
             prompt: "<image>\nWhat is it?".into(),
@@ -293,7 +295,7 @@ mod tests {
 
         fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ImageError>> {
             let answer = |request: &VisionRequest| {
-                let image = request.image.load()?;
+                let image = request.images[0].load()?;
                 self.loaded.push(Arc::downgrade(&image));
                 let alive = self.loaded.iter().filter(|image| image.upgrade().is_some()).count();
                 self.most_alive = self.most_alive.max(alive);

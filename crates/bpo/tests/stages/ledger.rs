@@ -1,9 +1,15 @@
 //! The file of a stage and the manifest beside it belong to one process.
 
 use bpo::pairs::Fingerprint;
-use bpo::{Manifest, Stage, StageLedger, manifest_beside};
+use bpo::{Inputs, Manifest, Stage, StageLedger, manifest_beside};
 
 use super::*;
+
+/// Opens the file of an inject stage.
+fn open_file(path: &Path, seed: u64) -> Result<(StageLedger, StageFile), BpoError> {
+    let inputs = Inputs::read(&[Stage::Inject], &config(seed), Some(&Fingerprint::of("data")))?;
+    StageLedger::open_file(Stage::Inject, &config(seed), &inputs, path)
+}
 
 /// The manifest belongs to the process that has the lock of the file. Another process with other
 /// settings does not change it, even before the first answer.
@@ -11,7 +17,7 @@ use super::*;
 fn a_locked_file_keeps_its_manifest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("injected.jsonl");
-    let open = |seed| StageLedger::open_file(Stage::Inject, &config(seed), &Fingerprint::of("data"), &path);
+    let open = |seed| open_file(&path, seed);
     let (ledger, mut file) = open(1).unwrap();
     let before = fs::read(manifest_beside(&path)).unwrap();
     let error = open(2).unwrap_err();
@@ -36,7 +42,7 @@ fn a_locked_file_keeps_its_manifest() {
 fn a_stage_without_its_file_starts_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("injected.jsonl");
-    let open = |seed| StageLedger::open_file(Stage::Inject, &config(seed), &Fingerprint::of("data"), &path);
+    let open = |seed| open_file(&path, seed);
     let (mut ledger, file) = open(1).unwrap();
     ledger.finish(Stage::Inject, &StageSummary::default()).unwrap();
     drop(file);

@@ -18,6 +18,7 @@ use bpo::pairs::{
 };
 use bpo::stages::{
     ExistingPairs, Shard, StageAnswers, StageFile, StageOutcome, StageRecord, assemble, inject, pair, weaken,
+    without_answers,
 };
 use bpo::{
     BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionRequest,
@@ -101,7 +102,12 @@ impl ErrorInjector for Injector {
     }
 }
 
+/// The samples with an image.
 fn samples() -> Vec<SftSample> {
+    all_samples().into_iter().filter(|sample| !sample.images.is_empty()).collect()
+}
+
+fn all_samples() -> Vec<SftSample> {
     let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpo-pairs/tests/data/llava.json"))
         .unwrap();
     data.samples
@@ -351,7 +357,7 @@ fn a_sample_can_have_several_answers() {
             0 | 1 => {
                 assert_eq!(provenance.distortion, "swap");
                 let other = provenance.other.as_ref().unwrap();
-                assert!(*other != sample.image && images.path().join(other).exists(), "{provenance:?}");
+                assert!(*other != sample.images[0] && images.path().join(other).exists(), "{provenance:?}");
             }
             _ => {
                 let text = provenance.distortion.strip_prefix("blur:sigma=").unwrap();
@@ -381,7 +387,7 @@ fn a_sample_can_have_several_answers() {
 fn sample_without_another_image_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
-    let alone: Vec<_> = samples().into_iter().filter(|sample| sample.image == "cat.jpg").collect();
+    let alone: Vec<_> = samples().into_iter().filter(|sample| sample.images == ["cat.jpg"]).collect();
     let mut config = config(3);
     config.weaken.distortion = Distortions::new(vec!["swap".parse().unwrap()]).unwrap();
     let run = |samples: &[SftSample]| {
@@ -392,8 +398,46 @@ fn sample_without_another_image_is_skipped() {
     let error = run(&alone);
     assert!(matches!(&error, BpoError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
     // if its own image is missing, the sample is skipped and the stage does not fail
-    let missing: Vec<_> = samples().into_iter().filter(|sample| sample.image == "astronaut.jpg").collect();
+    let missing: Vec<_> = samples().into_iter().filter(|sample| sample.images == ["astronaut.jpg"]).collect();
     let error = run(&missing);
     let BpoError::NoImages { skipped, .. } = error else { panic!("{error}") };
     assert_eq!(skipped.get(SkipReason::ImageMissing), missing.len());
+}
+
+/// A text without an image is rewritten, and a sample with several images needs all of them.
+#[test]
+fn samples_may_have_no_image_or_several() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let mut samples: Vec<_> =
+        all_samples().into_iter().filter(|sample| sample.id == "cat-0" || sample.id == "text-0").collect();
+    let mut several = samples[0].clone();
+    (several.id, several.images) = ("two".into(), vec!["cat.jpg".into(), "coffee.jpg".into()]);
+    several.prompt = "<image> or <image>?".into();
+    let mut broken = several.clone();
+    (broken.id, broken.images[1]) = ("broken".into(), "rocket.jpg".into());
+    samples.extend([several, broken]);
+
+    let config = config(4);
+    let mut weakened = StageFile::open(&dir.path().join("weakened.jsonl")).unwrap();
+    let model = || Ok(Model::new(usize::MAX));
+    let outcome = weaken(&config, &samples, &images, model, &mut weakened, &mut ()).unwrap();
+    assert_eq!(outcome.summary.done, 2);
+    let reasons: Vec<_> = outcome.skipped.iter().map(|skip| (skip.id.as_str(), skip.reason)).collect();
+    assert_eq!(reasons, [("text-0", SkipReason::NoImage), ("broken", SkipReason::ImageUnreadable)]);
+
+    let dropped = without_answers([weakened.answers()]);
+    assert_eq!(dropped, HashSet::from(["broken".to_owned()]));
+    let mut injected = StageFile::open(&dir.path().join("injected.jsonl")).unwrap();
+    let injector = || Ok(Injector { down_at: usize::MAX, requests: 0 });
+    inject(&config, &samples, &dropped, injector, &mut injected, &mut ()).unwrap();
+    let records: Vec<StageRecord> =
+        [&weakened, &injected].into_iter().flat_map(|file| file.answers().records().cloned()).collect();
+    let pairs =
+        make_all_pairs(&assemble(&samples, records.into_iter().map(Ok)).unwrap(), &PairFilter::default());
+    let pairs: Vec<_> = pairs.pairs.iter().map(|pair| (pair.id.as_str(), pair.images.len())).collect();
+    assert_eq!(
+        pairs,
+        [("cat-0:0>1", 1), ("cat-0:0>2", 1), ("text-0:0>1", 0), ("two:0>1", 2), ("two:0>2", 2)]
+    );
 }

@@ -222,9 +222,9 @@ fn a_shard_without_images_skips_its_samples() {
     stages.config.weaken.samples = 1;
     stages.config.weaken.shard = Some("2/2".parse().unwrap());
     let mut samples = samples();
-    let all = samples.iter().position(|sample| sample.image == "astronaut.jpg").unwrap();
+    let all = samples.iter().position(|sample| sample.images == ["astronaut.jpg"]).unwrap();
     let missing = samples[all].clone();
-    let usable = samples.iter().find(|sample| sample.image == "cat.jpg").unwrap().clone();
+    let usable = samples.iter().find(|sample| sample.images == ["cat.jpg"]).unwrap().clone();
     // batches of four: the second one, which is the shard, has only missing images
     samples = (0..8).map(|place| if place < 4 { usable.clone() } else { missing.clone() }).collect();
     samples.iter_mut().enumerate().for_each(|(place, sample)| sample.id = place.to_string());

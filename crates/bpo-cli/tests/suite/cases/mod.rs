@@ -2,6 +2,8 @@
 
 mod files;
 #[cfg(all(unix, feature = "flex"))]
+mod memory;
+#[cfg(all(unix, feature = "flex"))]
 mod robustness;
 #[cfg(all(unix, feature = "flex"))]
 mod safety;

@@ -2,6 +2,7 @@
 
 mod file;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -34,9 +35,9 @@ pub struct LogpCache {
 
 /// Pairs to compute in batches, with the properties of the loss.
 #[derive(Clone, Copy, Debug)]
-pub struct PairBatches<'a> {
-    /// The pairs.
-    pub pairs: &'a [PreferencePair],
+pub struct PairBatches<'a, P = PreferencePair> {
+    /// The pairs, or references to them.
+    pub pairs: &'a [P],
     /// Properties of the loss, which decide which completions are needed.
     pub loss: LossProperties,
     /// Number of pairs in a batch.
@@ -98,7 +99,7 @@ impl LogpCache {
         model: &P,
         adapters: Adapters,
         collate: &mut C,
-        batches: PairBatches<'_>,
+        batches: PairBatches<'_, impl Borrow<PreferencePair>>,
         mut each: impl FnMut(&Self, usize) -> Result<(), DpoError>,
     ) -> Result<Vec<Skipped>, DpoError>
     where
@@ -110,7 +111,7 @@ impl LogpCache {
         let (mut done, mut skipped) = (0, Vec::new());
         for part in order.chunks(size.max(1)) {
             done += part.len();
-            let whole: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
+            let whole: Vec<&PreferencePair> = part.iter().map(|&index| pairs[index].borrow()).collect();
             let PreparedPairs { pairs: part, skipped: refused, inputs } =
                 PreparedPairs::collate(collate, loss, whole.clone())?;
             // the trainer will skip these pairs, too
@@ -266,7 +267,8 @@ impl LogpCache {
 fn keys(batch: &GroupBatch) -> Vec<Key> {
     let key = |group: &PromptGroup, completion: &String| {
         let mut texts = TextHasher::default();
-        texts.add(&group.image);
+        texts.add(&group.images.len().to_string());
+        group.images.iter().for_each(|image| texts.add(image));
         texts.add(if group.weakened { "weakened" } else { "" });
         texts.add(&group.history.len().to_string());
         for turn in &group.history {

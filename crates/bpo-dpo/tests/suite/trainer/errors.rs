@@ -5,11 +5,11 @@ use super::*;
 #[test]
 fn policy_that_differs_from_its_reference_is_an_error() {
     let trainer = |config| Trainer::new(config, Toy::adapted(), ToyCollate::default(), None).expect("valid");
-    let error = trainer(config()).train(&pairs(), &mut ()).expect_err("an adapter that does something");
+    let error = trainer(config()).train(pairs(), &mut ()).expect_err("an adapter that does something");
     let DpoError::InitialMismatch { margin, .. } = &error else { panic!("{error}") };
     assert!(*margin > 1e-4);
     assert!(error.to_string().contains("reference_differs"), "{error}");
-    trainer(config().with_reference_differs(true)).train(&pairs(), &mut ()).expect("meant so");
+    trainer(config().with_reference_differs(true)).train(pairs(), &mut ()).expect("meant so");
 }
 
 /// Dropout in an adapter has no effect while the adapter is zero. Any other dropout is an error.
@@ -17,7 +17,7 @@ fn policy_that_differs_from_its_reference_is_an_error() {
 fn dropout_outside_a_new_adapter_is_an_error() {
     let train = |policy: Toy| {
         let trainer = Trainer::new(config().with_max_steps(Some(1)), policy, ToyCollate::default(), None);
-        trainer.expect("valid").train(&pairs(), &mut ())
+        trainer.expect("valid").train(pairs(), &mut ())
     };
     let error = train(Toy { dropout: 0.5, ..Toy::untouched() }).expect_err("dropout");
     assert!(matches!(error, DpoError::InitialMismatch { .. }), "{error}");
@@ -90,7 +90,7 @@ fn non_finite_parameters_are_not_saved() {
         Trainer::new(config, Toy::untouched(), ToyCollate::default(), dir).expect("valid")
     };
     let one = config.clone().with_max_steps(Some(1));
-    let error = new(one, Some(dir.path())).train(&pairs(), &mut ()).expect_err("not finite");
+    let error = new(one, Some(dir.path())).train(pairs(), &mut ()).expect_err("not finite");
     let DpoError::NotFiniteTensors { step: Some(1), names } = &error else { panic!("{error}") };
     assert!(names.iter().any(|name| name == "projector.weight"), "{names:?}");
     assert!(error.to_string().contains("after step 1"), "{error}");
@@ -98,7 +98,7 @@ fn non_finite_parameters_are_not_saved() {
     assert_eq!(left, 0, "a checkpoint was written");
     // steps after it are left out one by one, and the first of too many names itself
     let more = config.with_max_skipped(2).with_max_steps(Some(9)).with_save_every(100);
-    let error = new(more, None).train(&pairs(), &mut ()).expect_err("not finite");
+    let error = new(more, None).train(pairs(), &mut ()).expect_err("not finite");
     assert!(matches!(error, DpoError::NotFinite { count: 2, step: 3, .. }), "{error}");
 }
 

@@ -124,7 +124,7 @@ fn settings_that_cannot_be_used_are_named() {
         ("size", json!({"height": 1_000_000, "width": 1_000_000}), "1000000x1000000"),
         ("max_image_size", json!({"longest_edge": 0}), "max_image_size.longest_edge"),
         ("max_image_size", json!({"longest_edge": 6}), "max_image_size.longest_edge"),
-        ("max_image_size", json!({"longest_edge": 1 << 40}), "max_image_size.longest_edge"),
+        ("max_image_size", json!({"longest_edge": 1_u64 << 40}), "max_image_size.longest_edge"),
         ("image_processor_type", json!("Idefics2ImageProcessor"), "image_processor_type"),
         ("resample", json!(77), "resample"),
     ] {

@@ -49,6 +49,8 @@ pub struct Answer {
     pub text: String,
     pub ids: Vec<u32>,
     pub logp: f64,
+    /// With the adapter of the case, in PEFT.
+    pub adapted_logp: f64,
 }
 
 /// The directory of all cases.
@@ -79,6 +81,7 @@ pub fn cases(checkpoint: &Checkpoint) -> Vec<Case> {
         text: text(&answer["text"]),
         ids: ids(&answer["ids"]),
         logp: answer["logp"].as_f64().unwrap(),
+        adapted_logp: answer["adapted_logp"].as_f64().unwrap(),
     };
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let case = |case: &Value| Case {
@@ -105,10 +108,10 @@ impl Checkpoint {
         let files = |dir: &str| std::fs::read_dir(case.join(dir)).unwrap().map(|file| file.unwrap().path());
         let published = case.join("published");
         match layout {
-            Layout::Published => files("published").for_each(|file| drop(copy(&file))),
+            Layout::Published => files("published").for_each(|file| assert!(copy(&file) > 0)),
             Layout::V5 => {
                 copy(&published.join("tokenizer.json"));
-                files("v5").for_each(|file| drop(copy(&file)));
+                files("v5").for_each(|file| assert!(copy(&file) > 0));
                 let names = read_json(&case.join("v5_names.json"));
                 rename(&published.join("model.safetensors"), &dir.path().join("model.safetensors"), &names);
             }

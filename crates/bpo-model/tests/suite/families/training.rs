@@ -1,15 +1,17 @@
 //! Adapters of each family: gradients, gradient checkpointing, saving, loading and merging.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bpo_model::{
     Adapters, LoraConfig, ScoreBatch, TargetModules, Vlm, load_adapter, merge_checkpoint, save_adapter,
 };
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
+use safetensors::SafeTensors;
 
 use super::case::{Loaded, cases, each_checkpoint, load};
-use super::{batch, sums};
+use super::{NATS, batch, sums};
 use crate::support::{device, floats, gradients, waved};
 
 /// Tolerance for sums in another order, relative to the largest value.
@@ -130,5 +132,39 @@ fn adapters_are_switched_off_saved_loaded_and_merged() {
             near(&sums(&load(&merged), &batch, Adapters::On), &expected, 1e-4, &checkpoint.name);
             near(&sums(&trained.merged(), &batch, Adapters::On), &expected, 1e-4, &checkpoint.name);
         }
+    });
+}
+
+/// Names and shapes of the tensors of an adapter.
+fn tensors(adapter: &Path) -> BTreeMap<String, Vec<usize>> {
+    let bytes = std::fs::read(adapter.join("adapter_model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
+}
+
+#[test]
+fn adapters_of_peft_compute_what_they_do_there() {
+    each_checkpoint(|checkpoint| {
+        let loaded = Loaded::of(checkpoint);
+        let cases = cases(checkpoint);
+        let batch = batch(&loaded, &cases);
+        let adapter = checkpoint.case.join("adapter");
+        let (adapted, settings) = load_adapter(loaded.model.clone(), &adapter).unwrap();
+        let answers = cases.iter().flat_map(|case| &case.answers);
+        let expected: Vec<f64> = answers.map(|answer| answer.adapted_logp).collect();
+        let check = |model: &Vlm, what: &str| {
+            for (found, expected) in sums(model, &batch, Adapters::On).iter().zip(&expected) {
+                assert!((found - expected).abs() < NATS, "{}, {what}: {found}, {expected}", checkpoint.name);
+            }
+        };
+        check(&adapted, "loaded");
+        let dir = tempfile::tempdir().unwrap();
+        let [again, merged] = ["again", "merged"].map(|name| dir.path().join(name));
+        save_adapter(&adapted, &settings, "base", &again).unwrap();
+        check(&load_adapter(loaded.model.clone(), &again).unwrap().0, "saved again");
+        // PEFT finds the tensors of its own file in ours
+        assert_eq!(tensors(&again), tensors(&adapter), "{}", checkpoint.name);
+        merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
+        check(&load(&merged), "merged");
     });
 }

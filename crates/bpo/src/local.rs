@@ -1,4 +1,4 @@
-//! A pipeline backend with a LLaVA-1.5 model on this machine.
+//! A pipeline backend with a model on this machine.
 
 use std::fmt;
 use std::path::Path;
@@ -31,7 +31,7 @@ use crate::stages::{StageOutcome, Trained, train};
 /// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
 
-/// A LLaVA-1.5 model on a local device, as the backend of a run. It is loaded once, on first use.
+/// A model on a local device, as the backend of a run. It is loaded once, on first use.
 pub struct LocalBackend {
     config: RunConfig,
     device: Device,
@@ -132,7 +132,7 @@ impl PipelineBackend for LocalBackend {
 
     fn train(
         &mut self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         images: &ImageRoot,
         dir: &RunDir,
         progress: &mut dyn Progress,
@@ -141,7 +141,7 @@ impl PipelineBackend for LocalBackend {
         // the trainer holds its own copy of the trained parameters
         self.checkpoint = None;
         let lora = checkpoint.adapter.clone();
-        let (trainer, unread) = trainer(&self.config, checkpoint, pairs, images, Some(dir), progress)?;
+        let (trainer, unread) = trainer(&self.config, checkpoint, &pairs, images, Some(dir), progress)?;
         let Trained { policy, summary, mut outcome } = train(trainer, pairs, progress)?;
         outcome.add(unread);
         if !summary.is_finished() {
@@ -166,7 +166,7 @@ impl PipelineBackend for LocalBackend {
     }
 }
 
-/// A trainer for a LLaVA model with images below an image root.
+/// A trainer for a model with images below an image root.
 pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 
 /// Creates a trainer with the settings of a run. Also returns the evaluation pairs that could not
@@ -233,7 +233,7 @@ fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), B
     let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);
     let mut collate = collator(config, checkpoint, &images);
     let loss = config.train.objective().properties();
-    let (usable, skipped) = validate_pairs(&mut collate, loss, &eval_pairs(config)?.pairs);
+    let (usable, skipped) = validate_pairs(&mut collate, loss, eval_pairs(config)?.pairs);
     let Some(first) = skipped.first() else { return Ok(()) };
     if usable.is_empty() {
         return Err(BpoError::nothing(path, "pair", &skipped));
