@@ -29,6 +29,13 @@ QWEN_05B = {
     "num_attention_heads": 16, "num_key_value_heads": 16, "tie_word_embeddings": True, "vocab_size": 152000,
 }
 QWEN_7B = {"model_type": "qwen2", "intermediate_size": 11008, "vocab_size": 152000}
+QWEN2_05B = {
+    **QWEN_05B, "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2,
+}
+QWEN2_7B = {
+    **QWEN_7B, "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_hidden_layers": 28,
+    "num_key_value_heads": 4, "vocab_size": 152128,
+}
 YI_34B = {
     "model_type": "llama", "hidden_size": 7168, "intermediate_size": 20480, "num_hidden_layers": 60,
     "num_attention_heads": 56, "num_key_value_heads": 8, "vocab_size": 64064,
@@ -49,6 +56,13 @@ MODELS = {
     "fancyfeast/llama-joycaption-beta-one-hf-llava": llava(LLAMA_3_8B, {**SIGLIP, "num_hidden_layers": 27}),
     "FreedomIntelligence/HuatuoGPT-Vision-34B-hf": llava(YI_34B),
     "llava-hf/vip-llava-7b-hf": {**llava(VICUNA_7B), "model_type": "vipllava"},
+    "llava-hf/llava-v1.6-mistral-7b-hf": llava(MISTRAL_7B, model_type="llava_next"),
+    "llava-hf/llava-v1.6-vicuna-7b-hf": llava(VICUNA_7B, model_type="llava_next"),
+    "llava-hf/llava-v1.6-vicuna-13b-hf": llava(VICUNA_13B, model_type="llava_next"),
+    "llava-hf/llava-v1.6-34b-hf": llava(YI_34B, model_type="llava_next"),
+    "llava-hf/llama3-llava-next-8b-hf": llava(LLAMA_3_8B, model_type="llava_next"),
+    "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": llava(QWEN2_05B, SIGLIP, model_type="llava_onevision"),
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": llava(QWEN2_7B, SIGLIP, model_type="llava_onevision"),
 }
 
 for name, settings in MODELS.items():
