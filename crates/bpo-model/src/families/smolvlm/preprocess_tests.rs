@@ -188,6 +188,6 @@ proptest! {
         let input = processor.image.process(&numbered(width, height)).unwrap();
         prop_assert_eq!(&processor.image.layout(width, height).unwrap(), &input.layout);
         prop_assert_eq!(input.layout.tiles(), input.tiles.len());
-        config.check_input(input.layout.placeholder(), &[input.clone()]).unwrap();
+        config.check_input(input.layout.placeholder(), std::slice::from_ref(&input)).unwrap();
     }
 }

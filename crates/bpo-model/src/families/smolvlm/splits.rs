@@ -109,8 +109,11 @@ mod tests {
     /// Width and height of an image, longest edge (0 for no first resize), side of a tile; then height
     /// and width after the first and the second resize, and rows and columns of tiles, all from
     /// transformers 5.23.
+    type Case = (usize, usize, usize, usize, [usize; 2], [usize; 2], [usize; 2]);
+
+    /// Images and their splits.
     #[rustfmt::skip]
-    const CASES: &[(usize, usize, usize, usize, [usize; 2], [usize; 2], [usize; 2])] = &[
+    const CASES: &[Case] = &[
         (640, 427, 2048, 512, [1366, 2048], [1536, 2048], [3, 4]),
         (427, 640, 2048, 512, [2048, 1366], [2048, 1536], [4, 3]),
         (512, 512, 2048, 512, [2048, 2048], [2048, 2048], [4, 4]),
