@@ -64,15 +64,16 @@ pub enum ModelError {
     },
     /// The checkpoint is of an unsupported model family.
     #[error(
-        "{path}: {found}, which is not supported. Supported are LLaVA-1.5 checkpoints in the Hugging Face format: \
-         model_type llava, with a clip_vision_model as vision tower and a llama as language model, as in \
-         llava-hf/llava-1.5-7b-hf", path = UntrustedPath(path), found = Untrusted(found)
+        "{path}: {found}, which is not supported. Supported are checkpoints in the Hugging Face format {supported}",
+        path = UntrustedPath(path), found = Untrusted(found)
     )]
     Family {
         /// The file.
         path: PathBuf,
         /// The key and its value.
         found: String,
+        /// What is supported.
+        supported: String,
     },
     /// The checkpoint is in the format of LLaVA's original code.
     #[error(
@@ -237,6 +238,11 @@ pub enum ModelError {
     /// A loss that compares images has a text without an image.
     #[error("no image: the loss compares the image with a weakened one, and the text has none")]
     NothingToWeaken,
+    /// An image has no grid of tokens, which models that take images of any size need.
+    #[error(
+        "an image has no grid of tokens, which this model needs: prepare it with the model's own processor"
+    )]
+    NoGrid,
     /// An image whose features are changed is to be scored. Only generation changes features.
     #[error("an image has noise on its features or hidden tokens, which apply to generation only")]
     ChangedFeatures,

@@ -34,7 +34,7 @@ fn texts_of_checkpoints_cannot_control_a_terminal() {
         ModelError::NoWeights { dir: dir() },
         ModelError::Pickle { path: path(), convert: "  convert(\"a\")".to_owned() },
         ModelError::NoConfig { dir: dir() },
-        ModelError::Family { path: path(), found: text() },
+        ModelError::Family { path: path(), found: text(), supported: "llava".to_owned() },
         ModelError::OriginalLlava { path: path(), found: text() },
         ModelError::Quantized { path: path(), key: "quantization_config".to_owned(), method: text() },
         ModelError::Weights { dir: dir(), problems: Box::new(problems) },

@@ -8,7 +8,8 @@ use bpo_distort::{DistortError, Distortion, Input, StageSeed};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::processor::{ImagePreprocessor, PixelValues};
+use crate::processor::{ImagePreprocessor, PixelValues, TileGrid};
+use crate::vision::TokenGrid;
 
 /// A tokenized prompt and its images.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,16 @@ pub struct ImageLayout {
     /// Shared, because a data set has many images of one size.
     placeholder: Arc<[u32]>,
     tokens: usize,
+    tiles: usize,
+    /// The grid in which the features of the image lie.
+    grid: Option<Grid>,
+}
+
+/// The grid in which the features of an image lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grid {
+    Tiles(TileGrid),
+    Tokens(TokenGrid),
 }
 
 /// An image as the vision tower takes it, with what is done to its features.
@@ -75,7 +86,47 @@ impl ModelInput {
 impl ImageLayout {
     /// Creates the layout of an image whose placeholder consists of `tokens` image tokens.
     pub fn plain(image_token: u32, tokens: usize) -> Self {
-        Self { placeholder: vec![image_token; tokens].into(), tokens }
+        Self::with_placeholder(image_token, vec![image_token; tokens], 1)
+    }
+
+    /// Creates a layout whose placeholder also has other tokens. Each `image_token` of it stands for
+    /// a row that the projector gives for one of the `tiles` of the image.
+    pub fn with_placeholder(image_token: u32, placeholder: Vec<u32>, tiles: usize) -> Self {
+        let tokens = placeholder.iter().filter(|id| **id == image_token).count();
+        Self { placeholder: placeholder.into(), tokens, tiles, grid: None }
+    }
+
+    /// Creates the layout of an image whose features lie in a grid of tiles.
+    pub(crate) fn of_tiles(image_token: u32, grid: TileGrid) -> Self {
+        let placeholder = vec![image_token; grid.tokens()];
+        let layout = Self::with_placeholder(image_token, placeholder, grid.tiles());
+        Self { grid: Some(Grid::Tiles(grid)), ..layout }
+    }
+
+    /// Creates the layout of an image whose tokens are a grid.
+    pub fn of_grid(image_token: u32, grid: TokenGrid) -> Self {
+        Self { grid: Some(Grid::Tokens(grid)), ..Self::plain(image_token, grid.tokens()) }
+    }
+
+    /// The grid of tiles, in families that split images by their resolution.
+    pub(crate) fn tile_grid(&self) -> Option<TileGrid> {
+        match self.grid {
+            Some(Grid::Tiles(grid)) => Some(grid),
+            _ => None,
+        }
+    }
+
+    /// The grid of the tokens, in families whose images have any size.
+    pub fn grid(&self) -> Option<TokenGrid> {
+        match self.grid {
+            Some(Grid::Tokens(grid)) => Some(grid),
+            _ => None,
+        }
+    }
+
+    /// Number of tiles that the vision tower takes.
+    pub fn tiles(&self) -> usize {
+        self.tiles
     }
 
     /// The ids that stand for the image in a prompt: an image token for each of its

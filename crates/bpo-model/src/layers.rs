@@ -1,13 +1,15 @@
 //! Layers that the language model and vision towers share.
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
 use burn::tensor::activation::{gelu, gelu_approximate, relu};
 use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use crate::checkpoint::WeightLoader;
-use crate::kernels::swish;
+use crate::kernels::{rms_norm, swiglu, swish};
+use crate::lora::{Adapters, Linear};
+use crate::vlm::module_enum;
 
 /// Activation functions, with their names in transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -35,6 +37,86 @@ pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
         Activation::GeluPytorchTanh => gelu_approximate(x),
         Activation::Silu => swish(x, 1.0),
         Activation::Relu => relu(x),
+    }
+}
+
+/// A gated feed-forward layer, `down(act(gate(x)) * up(x))`; with SiLU it is SwiGLU.
+#[derive(Module, Debug)]
+pub(crate) struct GatedMlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    #[module(skip)]
+    act: Activation,
+}
+
+impl GatedMlp {
+    /// Loads the three linears, of the widths `[hidden, inner]`, from below `name`.
+    pub(crate) fn load(
+        weights: &mut WeightLoader,
+        name: &str,
+        [hidden, inner]: [usize; 2],
+        bias: bool,
+        act: Activation,
+    ) -> Self {
+        let mut linear =
+            |part: &str, d_in, d_out| Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, bias);
+        Self {
+            gate_proj: linear("gate_proj", hidden, inner),
+            up_proj: linear("up_proj", hidden, inner),
+            down_proj: linear("down_proj", inner, hidden),
+            act,
+        }
+    }
+
+    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 3] {
+        [&mut self.gate_proj, &mut self.up_proj, &mut self.down_proj]
+    }
+
+    /// Applies the layer to `[.., hidden]`.
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
+        let gate = self.gate_proj.forward(x.clone(), adapters);
+        let up = self.up_proj.forward(x, adapters);
+        let gated = match self.act {
+            Activation::Silu => swiglu(gate, up),
+            other => activate(gate, other) * up,
+        };
+        self.down_proj.forward(gated, adapters)
+    }
+}
+
+/// A layer norm or an RMS norm.
+#[derive(Clone, Debug)]
+pub(crate) enum Norm {
+    /// A layer norm.
+    Layer(LayerNorm),
+    /// An RMS norm.
+    Rms(RmsNorm),
+}
+
+module_enum!(Norm { Layer, Rms });
+
+impl Norm {
+    /// Loads a layer norm, as [`layer_norm`] does.
+    pub(crate) fn layer(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> Self {
+        Self::Layer(layer_norm(weights, name, width, epsilon))
+    }
+
+    /// Loads an RMS norm, as [`load_rms_norm`] does.
+    pub(crate) fn rms(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> Self {
+        Self::Rms(load_rms_norm(weights, name, width, epsilon))
+    }
+
+    /// Applies the norm to the last dimension, in f32. The result has the type of `x`, whichever
+    /// type the weights have.
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Layer(norm) => normed(norm, x),
+            Self::Rms(norm) => {
+                let dtype = x.dtype();
+                rms_norm(x.cast(norm.gamma.dtype()), norm).cast(dtype)
+            }
+        }
     }
 }
 
@@ -74,7 +156,6 @@ mod tests {
     use burn::tensor::{Distribution, FloatDType, Tolerance};
 
     use super::*;
-    use crate::kernels::rms_norm;
 
     /// The only rounding is to the type of the result.
     #[test]

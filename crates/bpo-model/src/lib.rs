@@ -24,9 +24,12 @@ mod vlm;
 
 pub use checkpoint::{TensorEntry, WeightIndex};
 pub use convert::{Converted, convert_original};
-pub use decoder::{Decoder, DecoderConfig, RopeParameters};
+pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::llava_next::{LlavaNextConfig, LlavaNextProjector};
+pub use families::qwen_vl::{QwenGeneration, QwenMerger, QwenVlConfig};
+pub use families::smolvlm::{SmolVlmConfig, SmolVlmKind, SmolVlmProjector, SmolVlmVisionConfig};
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};
@@ -46,5 +49,8 @@ pub use processor::{
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
-pub use vision::{ClipConfig, ClipVision, VisionTower};
+pub use vision::{
+    ClipVision, Idefics3Vision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower,
+    VitConfig, VitKind, WindowConfig,
+};
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
 use crate::kernels::{has_code, has_turns, is_fused};
+use crate::vision::TowerTokens;
 use crate::vlm::Vlm;
 
 const F32: u64 = 4;
@@ -16,6 +17,8 @@ const HEAD_CHUNK: usize = crate::scoring::HEAD_CHUNK;
 pub struct BatchShape {
     /// Images.
     pub images: usize,
+    /// Tiles of all images together.
+    pub tiles: usize,
     /// Image tokens of all images together.
     pub image_tokens: usize,
     /// Prompts.
@@ -134,7 +137,14 @@ impl Vlm {
                 inner: if fused { 2 } else { 3 } * vision.intermediate as u64,
                 ..tower
             };
-            vision.layers as u64 * tower.bytes(shape.images, vision.tokens, vision.tokens)
+            let tokens = match vision.tokens {
+                TowerTokens::PerTile(tokens) => tokens,
+                // of an image of average size
+                TowerTokens::PerImageToken(count) => {
+                    (shape.image_tokens * count).div_ceil(shape.tiles.max(1))
+                }
+            };
+            vision.layers as u64 * tower.bytes(shape.tiles, tokens, tokens)
         } else {
             0
         };

@@ -104,7 +104,7 @@ impl<S: ImageSource> VlmCollator<S> {
             let own = self.layouts(group)?;
             let mut images = Vec::new();
             for (name, layout) in images_of(group).zip(&own) {
-                let (place, is_new) = places.place(name, group.weakened);
+                let (place, is_new) = places.place(name, group);
                 layouts.extend(is_new.then(|| layout.clone()));
                 images.push(place);
             }
@@ -133,20 +133,22 @@ impl<S: ImageSource> VlmCollator<S> {
 
     /// The layouts of the images of a group that was checked.
     fn layouts(&self, group: &PromptGroup) -> Result<Vec<ImageLayout>, ModelError> {
+        let images = self.texts.processor.image.of_prompt(images_of(group).count());
         let layout = |name| match self.sizes.get(name) {
-            Some((width, height)) => Ok(self.texts.processor.image.layout(*width, *height)?),
+            Some((width, height)) => Ok(images.layout(*width, *height)?),
             None => Err(unusable(name)("its size was not read, because its group was not checked".into())),
         };
         images_of(group).map(layout).collect()
     }
 
-    fn image(&mut self, name: &str, weakened: bool) -> Result<ImageInput, ModelError> {
+    fn image(&mut self, name: &str, group: &PromptGroup) -> Result<ImageInput, ModelError> {
         let image = self.images.load(name).map_err(unusable(name))?;
+        let images = self.texts.processor.image.of_prompt(images_of(group).count());
         match &self.weakening {
-            Some((distortion, seed)) if weakened => {
-                weakened_pixels(&self.texts.processor.image, &image, distortion, item_seed(*seed, name))
+            Some((distortion, seed)) if group.weakened => {
+                weakened_pixels(&images, &image, distortion, item_seed(*seed, name))
             }
-            _ => Ok(self.texts.processor.image.process(&image)?),
+            _ => Ok(images.process(&image)?),
         }
     }
 }
@@ -156,15 +158,17 @@ fn images_of(group: &PromptGroup) -> impl Iterator<Item = &str> {
     group.images.iter().map(String::as_str)
 }
 
-/// The distinct images of a batch, in the order in which groups name them.
+/// The distinct images of a batch, in the order in which groups name them: by name, whether they are
+/// weakened, and whether they are of a prompt with several images.
 #[derive(Default)]
-struct Places<'a>(HashMap<(&'a str, bool), usize>);
+struct Places<'a>(HashMap<(&'a str, bool, bool), usize>);
 
 impl<'a> Places<'a> {
     /// The place of an image, and whether it is new.
-    fn place(&mut self, name: &'a str, weakened: bool) -> (usize, bool) {
+    fn place(&mut self, name: &'a str, group: &PromptGroup) -> (usize, bool) {
         let next = self.0.len();
-        let place = *self.0.entry((name, weakened)).or_insert(next);
+        let key = (name, group.weakened, images_of(group).count() > 1);
+        let place = *self.0.entry(key).or_insert(next);
         (place, place == next)
     }
 }
@@ -236,9 +240,9 @@ impl<S: ImageSource> Collate for VlmCollator<S> {
         for group in groups {
             let mut own = Vec::new();
             for name in images_of(group) {
-                let (place, is_new) = places.place(name, group.weakened);
+                let (place, is_new) = places.place(name, group);
                 if is_new {
-                    images.push(self.image(name, group.weakened)?);
+                    images.push(self.image(name, group)?);
                 }
                 own.push(place);
             }

@@ -174,6 +174,8 @@ impl VlmResponder {
                     | P::ImageTokens { .. }
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }
+                    | P::NoResolution { .. }
+                    | P::ImageTooLong { .. }
                     | P::EmptyAnswer
                     | P::EosInAnswer { .. }
             ),
@@ -203,7 +205,7 @@ impl VlmResponder {
         &self,
         question: &ImageQuestion<'_>,
     ) -> Result<(Images, Option<(Images, Contrast)>), ModelError> {
-        let images = &self.processor.image;
+        let images = &self.processor.image.of_prompt(question.images.len());
         let clean = || {
             let clean = question.images.iter().map(|image| images.process(image));
             clean.collect::<Result<Images, _>>().map_err(ModelError::from)

@@ -163,15 +163,15 @@ fn config_json_is_checked_before_the_processor() {
             }
         })
     };
-    edit_config(&|config| config["model_type"] = "llava_next".into()).fails_naming(&[
-        "config.json: model_type is llava_next",
+    edit_config(&|config| config["model_type"] = "llava_next_video".into()).fails_naming(&[
+        "config.json: model_type is llava_next_video",
         "LLaVA-NeXT",
         "llava-hf/llava-1.5-7b-hf",
     ]);
     edit_config(&|config| config["mm_vision_tower"] = "clip".into()).fails_naming(&[
         "mm_vision_tower",
         "original code",
-        "convert_llava_weights_to_hf",
+        "bpo convert-checkpoint",
     ]);
     edit_config(&|config| config["quantization_config"] = serde_json::json!({"quant_method": "awq"}))
         .fails_naming(&["quantization_config is set (awq)"]);

@@ -41,8 +41,9 @@ fn a_model_is_given_by_its_name() {
     write_three_pairs(&pairs, ["A cat.", "A dog."]);
     let arguments =
         |model: &str| arguments!["score", "--model", model, "--pairs", &pairs, "--images", photos()];
-    let named = offline(dir.path(), arguments("org/tiny")).succeeds();
-    named.says(&format!("model org/tiny at commit {COMMIT}"));
+    let named = offline(dir.path(), arguments("org/tiny"))
+        .succeeds()
+        .says(&format!("model org/tiny at commit {COMMIT}"));
     assert_eq!(named.stdout, score(&tiny(), &pairs, Vec::new()).succeeds().stdout);
     let commit = offline(dir.path(), arguments(&format!("org/tiny@{COMMIT}"))).succeeds();
     assert_eq!(commit.stdout, named.stdout);

@@ -27,6 +27,8 @@ mod changed_files;
 mod data;
 #[cfg(feature = "flex")]
 mod eval;
+#[cfg(feature = "flex")]
+mod families;
 #[cfg(all(feature = "flex", feature = "hub"))]
 mod hub;
 #[cfg(feature = "flex")]

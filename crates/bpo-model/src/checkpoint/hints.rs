@@ -4,7 +4,7 @@
 const HINTS: [(&[&str], &str); 10] = [
     (
         &["q_proj.bias", "k_proj.bias", "v_proj.bias"],
-        "biases of q_proj, k_proj and v_proj are those of a Qwen2 language model",
+        "biases of q_proj, k_proj and v_proj are those of a Qwen2 language model (text_config.model_type qwen2)",
     ),
     (&["q_norm.", "k_norm."], "norms of queries and keys are those of a Qwen3 or Gemma 3 language model"),
     (
@@ -33,7 +33,10 @@ const HINTS: [(&[&str], &str); 10] = [
     ),
     (&["mm_projector", "vision_resampler"], "the names are those of LLaVA's original code"),
     (&["lora_A", "lora_B", ".base_layer."], "they belong to an adapter: use the base model as the model"),
-    (&["vision_tower.encoder.layers.", "vision_tower.head."], "the vision tower is not CLIP's"),
+    (
+        &["vision_tower.encoder.layers.", "vision_tower.head.", "vision_tower.embeddings."],
+        "the vision tower is of another kind than vision_config.model_type says",
+    ),
 ];
 
 /// Sentences about the models that weights of these names belong to.

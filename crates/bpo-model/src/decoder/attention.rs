@@ -1,12 +1,14 @@
 //! Grouped-query attention with rotary positions.
 
 use burn::module::Module;
+use burn::nn::RmsNorm;
 use burn::tensor::Tensor;
 
 use super::rope::RopeTables;
 use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
-use crate::kernels::rotate;
+use crate::kernels::{rms_norm, rotate};
+use crate::layers::load_rms_norm;
 use crate::lora::{Adapters, Linear};
 
 /// The projections around `softmax(q k^T / sqrt(d) + mask) v`. Several query heads share one head
@@ -17,6 +19,9 @@ pub(super) struct Attention {
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
+    /// Norms of each head's queries and keys, in families that have them.
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
     #[module(skip)]
     width: usize,
 }
@@ -26,15 +31,20 @@ impl Attention {
         let (hidden, width) = (config.hidden_size, config.head_dim());
         let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
         let mut linear = |part: &str, d_in, d_out| {
-            Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, config.attention_bias)
+            let bias = config.attention_bias || (config.qkv_bias && part != "o_proj");
+            Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, bias)
         };
-        Self {
-            q_proj: linear("q_proj", hidden, heads * width),
-            k_proj: linear("k_proj", hidden, kv_heads * width),
-            v_proj: linear("v_proj", hidden, kv_heads * width),
-            o_proj: linear("o_proj", heads * width, hidden),
-            width,
-        }
+        let [q_proj, k_proj, v_proj, o_proj] = [
+            linear("q_proj", hidden, heads * width),
+            linear("k_proj", hidden, kv_heads * width),
+            linear("v_proj", hidden, kv_heads * width),
+            linear("o_proj", heads * width, hidden),
+        ];
+        let mut norm = |part: &str| {
+            let name = format!("{name}.{part}");
+            config.qk_norm.then(|| load_rms_norm(weights, &name, width, config.rms_norm_eps))
+        };
+        Self { q_norm: norm("q_norm"), k_norm: norm("k_norm"), q_proj, k_proj, v_proj, o_proj, width }
     }
 
     pub(super) fn linears_mut(&mut self) -> [&mut Linear; 4] {
@@ -49,7 +59,7 @@ impl Attention {
         tables: &RopeTables,
         adapters: Adapters,
     ) -> Tensor<3> {
-        rotate(self.heads(&self.q_proj, x, adapters), tables)
+        rotate(head_norm(self.heads(&self.q_proj, x, adapters), self.q_norm.as_ref()), tables)
     }
 
     /// Keys with rotary positions applied, and values: `[.., hidden]` to `[tokens, kv heads,
@@ -60,8 +70,8 @@ impl Attention {
         tables: &RopeTables,
         adapters: Adapters,
     ) -> (Tensor<3>, Tensor<3>) {
-        let k = rotate(self.heads(&self.k_proj, x.clone(), adapters), tables);
-        (k, self.heads(&self.v_proj, x, adapters))
+        let k = head_norm(self.heads(&self.k_proj, x.clone(), adapters), self.k_norm.as_ref());
+        (rotate(k, tables), self.heads(&self.v_proj, x, adapters))
     }
 
     /// The output projection of mixed values: `[tokens, heads, head_dim]` to `shape` with the last
@@ -82,5 +92,13 @@ impl Attention {
         let y = linear.forward(x, adapters);
         let heads = y.dims()[D - 1] / self.width;
         y.reshape([tokens, heads, self.width])
+    }
+}
+
+/// Normalizes each head of `[tokens, heads, head_dim]`, where there is a norm.
+fn head_norm(x: Tensor<3>, norm: Option<&RmsNorm>) -> Tensor<3> {
+    match norm {
+        Some(norm) => rms_norm(x, norm),
+        None => x,
     }
 }

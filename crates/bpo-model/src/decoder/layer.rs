@@ -9,9 +9,8 @@ use super::attention::Attention;
 use super::rope::RopeTables;
 use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
-use crate::kernels::{rms_norm, swiglu};
-use crate::layers::Activation;
-use crate::layers::{activate, load_rms_norm};
+use crate::kernels::rms_norm;
+use crate::layers::{GatedMlp, load_rms_norm};
 use crate::lora::{Adapters, Linear};
 
 /// A decoder layer. Fields have the names of transformers, so parameter paths are those of PEFT.
@@ -20,25 +19,17 @@ pub(super) struct DecoderLayer {
     input_layernorm: RmsNorm,
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
-    mlp: Mlp,
-}
-
-/// SwiGLU: `down(act(gate(x)) * up(x))`.
-#[derive(Module, Debug)]
-struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+    mlp: GatedMlp,
+    /// Whether its tokens attend to the tokens of the sliding window only.
     #[module(skip)]
-    act: Activation,
+    pub(super) slides: bool,
 }
 
 impl DecoderLayer {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
+    /// Loads the layer with a number.
+    pub(super) fn load(weights: &mut WeightLoader, number: usize, config: &DecoderConfig) -> Self {
+        let name = &format!("language_model.layers.{number}");
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
-        let mlp = |weights: &mut WeightLoader, part: &str, d_in, d_out| {
-            Linear::load(weights, &format!("{name}.mlp.{part}"), d_in, d_out, config.mlp_bias)
-        };
         Self {
             input_layernorm: load_rms_norm(weights, &format!("{name}.input_layernorm"), hidden, eps),
             self_attn: Attention::load(weights, &format!("{name}.self_attn"), config),
@@ -48,18 +39,19 @@ impl DecoderLayer {
                 hidden,
                 eps,
             ),
-            mlp: Mlp {
-                gate_proj: mlp(weights, "gate_proj", hidden, inner),
-                up_proj: mlp(weights, "up_proj", hidden, inner),
-                down_proj: mlp(weights, "down_proj", inner, hidden),
-                act: config.hidden_act,
-            },
+            mlp: GatedMlp::load(
+                weights,
+                &format!("{name}.mlp"),
+                [hidden, inner],
+                config.mlp_bias,
+                config.hidden_act,
+            ),
+            slides: config.window(number).is_some(),
         }
     }
 
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let Mlp { gate_proj, up_proj, down_proj, .. } = &mut self.mlp;
-        self.self_attn.linears_mut().into_iter().chain([gate_proj, up_proj, down_proj])
+        self.self_attn.linears_mut().into_iter().chain(self.mlp.linears_mut())
     }
 
     /// Runs the layer on `[.., hidden]`.
@@ -89,17 +81,5 @@ impl DecoderLayer {
         let shape = x.dims();
         let x = x + self.self_attn.output(attend([q, k, v]), shape, adapters);
         x.clone() + self.mlp.forward(rms_norm(x, &self.post_attention_layernorm), adapters)
-    }
-}
-
-impl Mlp {
-    fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
-        let gate = self.gate_proj.forward(x.clone(), adapters);
-        let up = self.up_proj.forward(x, adapters);
-        let gated = match self.act {
-            Activation::Silu => swiglu(gate, up),
-            other => activate(gate, other) * up,
-        };
-        self.down_proj.forward(gated, adapters)
     }
 }

@@ -1,19 +1,26 @@
-//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it.
+//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it, and its
+//! relatives with biases, attention windows, norms of queries and keys, or multimodal rotary
+//! positions (`MistralModel`, `Qwen2Model`).
 
 mod attention;
 mod causal;
 mod config;
+mod deepstack;
 mod kv;
 mod layer;
 mod positions;
 mod rope;
 mod shared;
 
+pub(crate) use causal::Masks;
+#[cfg(test)]
 pub(crate) use causal::causal_mask;
-pub use config::{DecoderConfig, RopeParameters};
+pub(crate) use config::SLIDING_LAYER;
+pub use config::{DecoderConfig, DecoderKind, RopeParameters};
+pub(crate) use deepstack::Deepstack;
 pub(crate) use kv::Placed;
 pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
-pub(crate) use positions::Positions;
+pub(crate) use positions::{Position, Positions};
 pub(crate) use rope::{Rope, RopeTables};
 pub(crate) use shared::Shared;
 
@@ -35,6 +42,9 @@ pub struct Decoder {
     pub embed_tokens: Param<Tensor<2>>,
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
+    /// Number of tokens that a token attends to in layers with a sliding window.
+    #[module(skip)]
+    window: Option<usize>,
 }
 
 impl Decoder {
@@ -44,9 +54,10 @@ impl Decoder {
         Self {
             embed_tokens: weights.param("language_model.embed_tokens.weight", [config.vocab_size, hidden]),
             layers: (0..config.num_hidden_layers)
-                .map(|i| DecoderLayer::load(weights, &format!("language_model.layers.{i}"), config))
+                .map(|number| DecoderLayer::load(weights, number, config))
                 .collect(),
             norm: load_rms_norm(weights, "language_model.norm", hidden, config.rms_norm_eps),
+            window: (0..config.num_hidden_layers).find_map(|number| config.window(number)),
         }
     }
 
@@ -64,15 +75,17 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `x`: `[rows, tokens, hidden]`
+    /// - `deepstack`: of the tokens of `x`
     /// - `tables`: of the positions of all rows' tokens, `[rows * tokens, 1, head_dim]`
-    /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts the tokens in `kv`
+    /// - `masks`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts the tokens in `kv`
     ///   and the new ones
     /// - output: `[rows, tokens, hidden]`
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
+        deepstack: &Deepstack,
         tables: &RopeTables,
-        mask: &Tensor<4>,
+        masks: &Masks,
         kv: &mut impl KvStore,
         adapters: Adapters,
     ) -> Tensor<3> {
@@ -81,15 +94,17 @@ impl Decoder {
             let [_, heads, width] = x.dims();
             x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
         };
-        let (mask, scale) = (prepared(mask.clone(), x.dtype()), tables.score_scale());
+        let (dtype, scale) = (x.dtype(), tables.score_scale());
+        let masks = masks.map(|mask| prepared(mask, dtype));
         let tables = &with_turns(tables);
         for (i, layer) in self.layers.iter().enumerate() {
+            let mask = masks.of(layer);
             let mut attend = |[q, k, v]: [Tensor<3>; 3]| {
                 let shape = q.dims();
                 let (k, v) = kv.extend(i, split(k), split(v));
-                attention(split(q), k, v, Some(&mask), scale).reshape(shape)
+                attention(split(q), k, v, Some(mask), scale).reshape(shape)
             };
-            x = layer.forward(x, tables, 0, &mut attend, adapters);
+            x = deepstack.add(i, layer.forward(x, tables, 0, &mut attend, adapters));
         }
         rms_norm(x, &self.norm)
     }

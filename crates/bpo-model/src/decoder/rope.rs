@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::iter::repeat_n;
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-use super::{DecoderConfig, Positions};
+use super::{DecoderConfig, Position, Positions, RopeParameters};
 
 /// The rotary frequencies of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rope {
     /// `[head_dim / 2]`, in f32 as transformers computes them.
     inv_freq: Vec<f32>,
+    /// The axis whose positions each frequency turns by.
+    axes: Vec<usize>,
 }
 
 /// Cosines and sines of tokens' positions, `[tokens, 1, head_dim]`.
@@ -70,13 +73,22 @@ impl Rope {
             }
             _ => plain.collect(),
         };
-        Self { inv_freq }
+        Self { axes: axes(&rope, width / 2), inv_freq }
+    }
+
+    /// Computes the frequencies of vision towers whose patches have a row and a column (axes 0 and
+    /// 1): each takes half of the frequencies. `width` is that of a head.
+    pub(crate) fn of_grid(theta: f64, width: usize) -> Self {
+        let (theta, half) = (theta as f32, width / 2);
+        let plain = || (0..half / 2).map(move |i| 1.0 / theta.powf((2 * i) as f32 / half as f32));
+        let axes = [0, 1].into_iter().flat_map(|axis| repeat_n(axis, half / 2)).collect();
+        Self { inv_freq: plain().chain(plain()).collect(), axes }
     }
 
     /// Computes tables for the positions of rows of tokens: `[tokens of all rows, 1, head_dim]`.
     pub(crate) fn tables(&self, rows: &[Positions], dtype: FloatDType, device: &Device) -> RopeTables {
         let half = self.inv_freq.len();
-        let mut places: BTreeMap<usize, Range<usize>> = BTreeMap::new();
+        let mut places: BTreeMap<Position, Range<usize>> = BTreeMap::new();
         let values = rows.iter().map(|row| row.tokens().len()).sum::<usize>() * 2 * half;
         let [mut cos, mut sin] = [(); 2].map(|()| Vec::<f32>::with_capacity(values));
         let tables = &mut [&mut cos, &mut sin];
@@ -91,7 +103,8 @@ impl Rope {
                 }
                 Entry::Vacant(new) => {
                     new.insert(tokens * 2 * half..(tokens + 1) * 2 * half);
-                    let angles = || self.inv_freq.iter().map(|frequency| *position as f32 * frequency);
+                    let pairs = || self.inv_freq.iter().zip(&self.axes);
+                    let angles = || pairs().map(|(frequency, axis)| position[*axis] as f32 * frequency);
                     // both halves have the same angles
                     for sign in [-1.0, 1.0] {
                         tables[0].extend(angles().map(f32::cos));
@@ -109,6 +122,20 @@ impl Rope {
         let sin = tensor(sin);
         RopeTables { cos: tensor(cos), back: sin.clone().neg(), sin, turns: None }
     }
+}
+
+/// The axis of each of `half` frequencies. In sections, the frequencies of an axis follow each other
+/// (Qwen2-VL); interleaved, axes take turns as long as their section lasts, and the first axis takes
+/// the rest (Qwen3-VL).
+fn axes(rope: &RopeParameters, half: usize) -> Vec<usize> {
+    const AXES: usize = 3;
+    let Some(sections) = &rope.mrope_section else { return vec![0; half] };
+    if rope.mrope_interleaved == Some(true) {
+        let lasts = |i: &usize| sections.get(i % AXES).is_some_and(|section| i / AXES < *section);
+        return (0..half).map(|i| if lasts(&i) { i % AXES } else { 0 }).collect();
+    }
+    let of_sections = sections.iter().enumerate().flat_map(|(i, section)| repeat_n(i % AXES, *section));
+    of_sections.chain(std::iter::repeat(0)).take(half).collect()
 }
 
 /// Llama 3's scaling: long waves are stretched by `factor`, short ones stay, and those between are
@@ -174,6 +201,34 @@ mod tests {
                 0.000_001_289_173_2,
             ],
         );
+    }
+
+    #[test]
+    fn frequencies_turn_by_the_axis_of_their_section() {
+        let of = |sections: &[usize], interleaved| {
+            let rope = RopeParameters {
+                mrope_section: Some(sections.to_vec()),
+                mrope_interleaved: Some(interleaved),
+                ..RopeParameters::default()
+            };
+            axes(&rope, 8)
+        };
+        assert_eq!(of(&[2, 3, 3], false), [0, 0, 1, 1, 1, 2, 2, 2]);
+        assert_eq!(of(&[4, 2, 2], true), [0, 1, 2, 0, 1, 2, 0, 0]);
+        assert_eq!(of(&[usize::MAX, 1, 1], false), [0; 8]);
+        assert_eq!(axes(&RopeParameters::default(), 8), [0; 8]);
+    }
+
+    #[test]
+    fn patches_turn_by_row_and_column() {
+        let tables = Rope::of_grid(100.0, 8).tables(
+            &[Positions::new(vec![[1, 2, 0]], 0)],
+            FloatDType::F32,
+            &Device::default(),
+        );
+        let cos: Vec<f32> = tables.cos.into_data().try_into_vec().unwrap();
+        let expected = [1.0f32, 0.1, 2.0, 0.2].map(f32::cos);
+        assert_eq!(cos, [expected, expected].concat());
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 
-use super::Decoder;
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
+use super::{Decoder, Deepstack, Masks};
 use crate::gradient_checkpointing::recomputed;
 use crate::kernels::{PrefixLayout, prepared, rms_norm, shared_attention, with_turns};
 use crate::lora::Adapters;
@@ -17,11 +17,11 @@ use crate::lora::Adapters;
 pub(crate) struct Shared {
     /// Rotary tables of all tokens' positions.
     pub(crate) tables: RopeTables,
-    /// Mask of prefixes, `[prefixes, 1, tokens, tokens]`; one row may stand for all.
-    pub(crate) prefix_mask: Tensor<4>,
-    /// Mask of rows, `[rows, 1, tokens, keys]`; the keys are those of the prefix, then the row's
+    /// Masks of prefixes, `[prefixes, 1, tokens, tokens]`; one row may stand for all.
+    pub(crate) prefix_masks: Masks,
+    /// Masks of rows, `[rows, 1, tokens, keys]`; the keys are those of the prefix, then the row's
     /// own.
-    pub(crate) row_mask: Tensor<4>,
+    pub(crate) row_masks: Masks,
     /// `[rows]`: the prefix that each row continues.
     pub(crate) prefix_of_row: Tensor<1, Int>,
     pub(crate) layout: PrefixLayout,
@@ -32,8 +32,8 @@ impl Shared {
     fn off_tape(&self) -> Self {
         Self {
             tables: self.tables.off_tape(),
-            prefix_mask: self.prefix_mask.clone().inner(),
-            row_mask: self.row_mask.clone().inner(),
+            prefix_masks: self.prefix_masks.map(Tensor::inner),
+            row_masks: self.row_masks.map(Tensor::inner),
             prefix_of_row: self.prefix_of_row.clone().inner(),
             ..self.clone()
         }
@@ -42,8 +42,10 @@ impl Shared {
     /// Runs a layer on `[tokens, hidden]`. After the `last` layer nothing reads prefixes, so its
     /// output has the tokens of rows only.
     fn layer(&self, layer: &DecoderLayer, x: Tensor<2>, last: bool) -> Tensor<2> {
-        let masks = [&self.prefix_mask, &self.row_mask];
-        let mut attend = |qkv| shared_attention(qkv, masks, &self.prefix_of_row, self.layout);
+        let masks = [&self.prefix_masks, &self.row_masks];
+        let causal = masks.iter().all(|masks| masks.is_causal(layer));
+        let (masks, layout) = (masks.map(|masks| masks.of(layer)), PrefixLayout { causal, ..self.layout });
+        let mut attend = |qkv| shared_attention(qkv, masks, &self.prefix_of_row, layout);
         let from = if last { self.layout.of_prefixes() } else { 0 };
         layer.forward(x, &self.tables, from, &mut attend, self.adapters)
     }
@@ -57,10 +59,12 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `prefix`: `[prefixes, tokens, hidden]`
+    /// - `deepstack`: of the tokens of `prefix`
     /// - `rows`, and the output: `[rows, tokens, hidden]`
     pub(crate) fn forward_shared(
         &self,
         prefix: Tensor<3>,
+        deepstack: &Deepstack,
         rows: Tensor<3>,
         shared: Shared,
         gradient_checkpointing: bool,
@@ -71,9 +75,10 @@ impl Decoder {
             x.reshape([count * tokens, hidden])
         });
         let mut x = Tensor::cat(vec![prefix, rows], 0);
-        let [prefix_mask, row_mask] = [&shared.prefix_mask, &shared.row_mask];
-        let [prefix_mask, row_mask] = [prefix_mask, row_mask].map(|mask| prepared(mask.clone(), x.dtype()));
-        let shared = Shared { tables: with_turns(&shared.tables), prefix_mask, row_mask, ..shared };
+        let dtype = x.dtype();
+        let [prefix_masks, row_masks] =
+            [&shared.prefix_masks, &shared.row_masks].map(|masks| masks.map(|mask| prepared(mask, dtype)));
+        let shared = Shared { tables: with_turns(&shared.tables), prefix_masks, row_masks, ..shared };
 
         let last = |number: usize| number + 1 == self.layers.len();
         if gradient_checkpointing && x.device().is_autodiff() {
@@ -84,10 +89,13 @@ impl Decoder {
                     shared[usize::from(x.device().is_autodiff())].layer(layer, x, last)
                 };
                 x = recomputed(layer, x, Arc::new(forward));
+                // nothing reads prefixes behind the last layer
+                x = if last { x } else { deepstack.add(number, x) };
             }
         } else {
             for (number, layer) in self.layers.iter().enumerate() {
                 x = shared.layer(layer, x, last(number));
+                x = if last(number) { x } else { deepstack.add(number, x) };
             }
         }
         rms_norm(x, &self.norm).reshape(shape)

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::llava::LlavaConfig;
+use super::llava_next::LlavaNextConfig;
+use super::qwen_vl::QwenVlConfig;
+use super::smolvlm::SmolVlmConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
 use crate::error::ModelError;
 use crate::input::{ImageInput, ImageLayout};
-use crate::processor::{Preprocess, Processor, ProcessorError};
+use crate::processor::{Preprocess, Processor, ProcessorError, TextProcessor};
 use crate::vision::{TowerSizes, VisionTower};
 
 /// The `config.json` of a supported model, by its family.
@@ -18,6 +21,12 @@ use crate::vision::{TowerSizes, VisionTower};
 pub enum VlmConfig {
     /// LLaVA-1.5.
     Llava(LlavaConfig),
+    /// LLaVA-NeXT or LLaVA-OneVision.
+    LlavaNext(LlavaNextConfig),
+    /// Qwen2-VL, Qwen2.5-VL and Qwen3-VL.
+    QwenVl(QwenVlConfig),
+    /// Idefics3, SmolVLM and SmolVLM2.
+    SmolVlm(SmolVlmConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -40,8 +49,9 @@ pub(crate) trait Family {
     /// Loads the projector.
     fn projector(&self, weights: &mut WeightLoader) -> Projector;
 
-    /// Reads the settings of the image processor in a checkpoint directory.
-    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError>;
+    /// Reads the settings of the image processor in a checkpoint directory. `text` is its
+    /// tokenizer, for placeholders with other tokens than image tokens.
+    fn preprocessor(&self, dir: &Path, text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError>;
 
     /// Checks that the vision tower takes an image, and that the image has as many tokens as it
     /// will have features.
@@ -77,6 +87,9 @@ impl VlmConfig {
     pub(crate) fn family(&self) -> &dyn Family {
         match self {
             Self::Llava(config) => config,
+            Self::LlavaNext(config) => config,
+            Self::QwenVl(config) => config,
+            Self::SmolVlm(config) => config,
         }
     }
 
@@ -152,5 +165,17 @@ impl VlmConfig {
 impl From<LlavaConfig> for VlmConfig {
     fn from(config: LlavaConfig) -> Self {
         Self::Llava(config)
+    }
+}
+
+impl From<LlavaNextConfig> for VlmConfig {
+    fn from(config: LlavaNextConfig) -> Self {
+        Self::LlavaNext(config)
+    }
+}
+
+impl From<SmolVlmConfig> for VlmConfig {
+    fn from(config: SmolVlmConfig) -> Self {
+        Self::SmolVlm(config)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{FamilySpec, llava};
+use super::{FAMILIES, FamilySpec, llava};
 use crate::error::ModelError;
 use crate::json::read_json;
 
@@ -47,22 +47,22 @@ pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
     if let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists()) {
         return original(format!("the file {file} beside it"));
     }
-    let refuse = |key: &str, kind: &str| {
+    let refuse = |key: &str, kind: &str, supported: String| {
         let name = known(kind).map(|name| format!(" ({name})")).unwrap_or_default();
-        Err(ModelError::Family { path: path.into(), found: format!("{key} is {kind}{name}") })
+        Err(ModelError::Family { path: path.into(), found: format!("{key} is {kind}{name}"), supported })
     };
     const KEY: &str = "model_type";
-    let model_type = at(&config, KEY).and_then(Value::as_str).unwrap_or(llava::SPEC.model_type);
+    let model_type = at(&config, KEY).and_then(Value::as_str).unwrap_or(llava::LLAVA.model_type);
     if is_original(model_type) {
         return original(format!("the model_type {model_type}"));
     }
-    let Some(family) = FamilySpec::named(model_type) else { return refuse(KEY, model_type) };
+    let Some(family) = FamilySpec::named(model_type) else { return refuse(KEY, model_type, supported()) };
     for (key, kinds) in family.kinds {
         // a missing key has the default of transformers, which is supported
         if let Some(Value::String(kind)) = at(&config, key)
             && !kinds.contains(&kind.as_str())
         {
-            return refuse(key, kind);
+            return refuse(key, kind, format!("with model_type {model_type}: {}", kinds.join(", ")));
         }
     }
     for key in ["quantization_config", "text_config.quantization_config", "vision_config.quantization_config"]
@@ -74,6 +74,12 @@ pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
         }
     }
     Ok(family)
+}
+
+/// The supported families with their `model_type`.
+fn supported() -> String {
+    let families = FAMILIES.iter().map(|family| format!("{} ({})", family.model_type, family.title));
+    families.collect::<Vec<_>>().join("; ")
 }
 
 /// Whether this is a `model_type` of LLaVA's original code. They begin as those of transformers do.
@@ -90,19 +96,11 @@ fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 
 /// The name of a model family.
 fn known(model_type: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 14] = [
-        ("llava_next", "LLaVA-NeXT, also called LLaVA-1.6"),
+    const NAMES: [(&str, &str); 6] = [
         ("llava_next_video", "LLaVA-NeXT-Video"),
-        ("llava_onevision", "LLaVA-OneVision"),
-        ("vipllava", "ViP-LLaVA"),
         ("video_llava", "Video-LLaVA"),
-        ("qwen2_vl", "Qwen2-VL"),
-        ("qwen2_5_vl", "Qwen2.5-VL"),
-        ("qwen3_vl", "Qwen3-VL"),
-        ("siglip_vision_model", "a SigLIP vision tower"),
-        ("qwen2", "a Qwen2 language model"),
+        ("qwen3_vl_moe", "Qwen3-VL with a mixture of experts"),
         ("qwen3", "a Qwen3 language model"),
-        ("mistral", "a Mistral language model, as in BakLLaVA"),
         ("gemma2", "a Gemma 2 language model"),
         ("phi3", "a Phi-3 language model"),
     ];

@@ -1,10 +1,14 @@
 //! The supported model families. Each is a folder with its configuration, its projector, its image
 //! preprocessor and its names.
 
+pub(crate) mod check;
 mod config;
 mod detect;
 pub(crate) mod llava;
+pub(crate) mod llava_next;
 mod projector;
+pub(crate) mod qwen_vl;
+pub(crate) mod smolvlm;
 pub(crate) mod spec;
 
 use std::path::Path;
@@ -17,7 +21,17 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+pub(crate) static FAMILIES: [&FamilySpec; 9] = [
+    &llava::LLAVA,
+    &llava::VIP_SPEC,
+    &llava_next::NEXT,
+    &llava_next::ONEVISION,
+    &smolvlm::IDEFICS3,
+    &smolvlm::SMOLVLM,
+    &qwen_vl::QWEN2,
+    &qwen_vl::QWEN2_5,
+    &qwen_vl::QWEN3,
+];
 
 impl FamilySpec {
     /// The family with a `model_type`.

@@ -16,6 +16,8 @@ use crate::vlm::{HEAD, PROJECTOR};
 pub struct FamilySpec {
     /// The `model_type` in `config.json`.
     pub(crate) model_type: &'static str,
+    /// The models of the family, with a published checkpoint.
+    pub(crate) title: &'static str,
     /// Reads and checks a `config.json` of the family.
     pub(crate) read: fn(&Path) -> Result<VlmConfig, ModelError>,
     /// Keys of `config.json` that name the kind of a part, and the kinds that are supported. A
@@ -39,7 +41,7 @@ pub struct FamilySpec {
 }
 
 /// The names of a part of the model. Each is the prefix of the names of all modules in the part.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct PartNames {
     /// The path in [`Vlm`](crate::Vlm).
     pub(crate) path: &'static str,
@@ -59,7 +61,7 @@ impl PartNames {
 }
 
 /// Regular expressions of the presets of [`TargetModules`](crate::TargetModules).
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Targets {
     /// Every linear of the language model except the head.
     pub(crate) all_linear: &'static str,
@@ -71,11 +73,10 @@ pub(crate) struct Targets {
 
 /// Ends of parameter paths, and the ends of names in files: norms and embeddings have other names
 /// in burn.
-const LEAVES: [(&str, &str); 5] = [
+const LEAVES: [(&str, &str); 4] = [
     (".gamma", ".weight"),
     (".beta", ".bias"),
     (".embed_tokens", ".embed_tokens.weight"),
-    (".patch_embedding", ".patch_embedding.weight"),
     (".position_embedding", ".position_embedding.weight"),
 ];
 
@@ -168,7 +169,7 @@ fn replaced<'a>(name: &str, prefixes: impl Iterator<Item = (&'a str, &'a str)>) 
 #[cfg(test)]
 mod tests {
     use crate::families::FAMILIES;
-    use crate::families::llava::SPEC as LLAVA;
+    use crate::families::llava::LLAVA;
 
     #[test]
     fn both_spellings_give_one_name() {

@@ -3,8 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::decoder::causal_mask;
-use crate::decoder::{CollectKv, KvCache, Placed, Positions};
+use crate::decoder::{CollectKv, Deepstack, KvCache, Masks, Placed, Positions};
 use crate::error::ModelError;
 use crate::input::{ImageInput, ModelInput};
 use crate::lora::Adapters;
@@ -101,11 +100,12 @@ impl<'a> Rows<'a> {
             .collect();
 
         let mut kv = CollectKv::default();
-        let x = model.embed(&padded, &images_of_row, features.as_ref())?;
+        let (x, deepstack) = model.embed(&padded, &images_of_row, features.as_ref())?;
         let positions: Vec<_> = prompts.iter().map(|input| self.positions(input).padded(width)).collect();
         let tables = model.rope().tables(&positions, dtype, &device);
-        let mask = causal_mask(&vec![0; prompts.len()], 0, 0, width, &hidden_places, &device);
-        let hidden = model.language_model.forward(x, &tables, &mask, &mut kv, self.adapters);
+        let (decoder, lens) = (&model.language_model, vec![0; prompts.len()]);
+        let masks = Masks::new(decoder, &lens, [0, 0, width], &hidden_places, &device);
+        let hidden = decoder.forward(x, &deepstack, &tables, &masks, &mut kv, self.adapters);
         let ends = prompts.iter().enumerate().map(|(row, input)| (row * width + input.ids.len() - 1) as u32);
         let (ends, size) = (ends.collect::<Vec<_>>(), hidden.dims()[2]);
         let hidden = hidden.reshape([prompts.len() * width, size]).select(0, ids(&ends, &device));
@@ -125,8 +125,10 @@ impl<'a> Rows<'a> {
         let positions: Vec<_> =
             self.next.iter().map(|next| Positions::sequential(next + self.steps, 1)).collect();
         let tables = model.rope().tables(&positions, dtype, &device);
-        let mask = causal_mask(&self.lens, self.width, self.steps, 1, &self.hidden, &device);
-        let hidden = model.language_model.forward(x, &tables, &mask, &mut self.cache, self.adapters);
+        let (decoder, nothing) = (&model.language_model, Deepstack::default());
+        let sizes = [self.width, self.steps, 1];
+        let masks = Masks::new(decoder, &self.lens, sizes, &self.hidden, &device);
+        let hidden = decoder.forward(x, &nothing, &tables, &masks, &mut self.cache, self.adapters);
         self.cache.advance(1);
         self.steps += 1;
         rows_of(model.head(hidden, self.adapters).squeeze_dim(1))

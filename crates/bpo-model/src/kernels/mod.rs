@@ -242,6 +242,12 @@ pub(crate) struct PrefixLayout {
         allow(dead_code, reason = "chains read the mask")
     )]
     pub(crate) full: bool,
+    /// Whether the masks hide nothing but later tokens and padding.
+    #[cfg_attr(
+        not(any(feature = "flex", feature = "tch")),
+        allow(dead_code, reason = "chains read the mask")
+    )]
+    pub(crate) causal: bool,
     /// Rows per prefix, where all prefixes have the same number and rows are in the order of
     /// prefixes.
     #[cfg_attr(
@@ -265,8 +271,9 @@ impl PrefixLayout {
 ///
 /// # Shapes
 /// - queries, keys and values: `[tokens, heads, width]`, with fewer heads of keys and values
-/// - masks: of prefixes, `[prefixes, 1, before, before]`, causal; and of rows, `[rows, 1, tokens,
-///   before + tokens]`, causal except for the padding of prefixes. One row may stand for all.
+/// - masks: of prefixes, `[prefixes, 1, before, before]`; and of rows, `[rows, 1, tokens, before +
+///   tokens]`. They hide later tokens and the padding of prefixes, and, unless the layout is causal,
+///   other tokens. One row may stand for all.
 /// - `prefix_of_row`: `[rows]`
 /// - output: as the queries
 pub(crate) fn shared_attention(

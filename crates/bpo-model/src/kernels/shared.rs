@@ -85,21 +85,21 @@ pub(super) fn gradients<B: FusedOps + FusedGradients>(
 impl<B: FusedOps + FusedGradients> SharedInputs<B> {
     /// Attention of prefixes to themselves, if their queries are present.
     fn prefixes(&self) -> Option<AttentionInputs<B>> {
-        let PrefixLayout { prefixes, before, scale, .. } = self.layout;
+        let PrefixLayout { prefixes, before, causal, scale, .. } = self.layout;
         let of = |x: &FloatTensor<B>| heads::<B>(split::<B>(x, 0, [prefixes, before]));
         (self.first_query() > 0).then(|| AttentionInputs {
             q: of(&self.q),
             k: of(&self.k),
             v: of(&self.v),
             mask: self.prefix_mask.clone(),
-            causal: true,
+            causal,
             scale,
         })
     }
 
     /// Attention of rows to their prefix and themselves.
     fn rows(&self) -> AttentionInputs<B> {
-        let PrefixLayout { prefixes, before, rows, tokens, full, scale, .. } = self.layout;
+        let PrefixLayout { prefixes, before, rows, tokens, full, causal, scale, .. } = self.layout;
         let behind = |x: &FloatTensor<B>| {
             let prefix = split::<B>(x, 0, [prefixes, before]);
             let own = split::<B>(x, prefixes * before, [rows, tokens]);
@@ -110,7 +110,7 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
             k: behind(&self.k),
             v: behind(&self.v),
             mask: self.row_mask.clone(),
-            causal: full,
+            causal: causal && full,
             scale,
         }
     }

@@ -270,7 +270,7 @@ fn attention_of(device: Device) {
         // the first row has two keys fewer
         let lens: Vec<_> =
             (0..rows).map(|row| if row == 0 { past.saturating_sub(2) } else { past }).collect();
-        let mask = masked.then(|| crate::decoder::causal_mask(&lens, past, 0, tokens, &[], &device));
+        let mask = masked.then(|| crate::decoder::causal_mask(&lens, [past, 0, tokens], None, &[], &device));
         let scale = (width as f64).powf(-0.5);
         let fused = |[q, k, v]: [Tensor<3>; 3]| {
             attention(split(q, heads), split(k, kv_heads), split(v, kv_heads), mask.as_ref(), scale)
@@ -306,10 +306,10 @@ fn shared_attention_of(device: Device) {
         let each = rows / prefixes;
         let even = prefix_of_row.iter().enumerate().all(|(row, prefix)| each > 0 && *prefix == row / each);
         let each = (even && each * prefixes == rows).then_some(each);
-        let layout = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
+        let layout = PrefixLayout { prefixes, before, rows, tokens, full, causal: true, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
-        let prefix_mask = crate::decoder::causal_mask(&[0], 0, 0, before, &[], &device);
-        let row_mask = crate::decoder::causal_mask(&lens, before, 0, tokens, &[], &device);
+        let prefix_mask = crate::decoder::causal_mask(&[0], [0, 0, before], None, &[], &device);
+        let row_mask = crate::decoder::causal_mask(&lens, [before, 0, tokens], None, &[], &device);
         let index: Vec<_> = prefix_of_row.iter().map(|prefix| *prefix as i64).collect();
         let index = Tensor::<1, Int>::from_ints(index.as_slice(), &device);
         let all = prefixes * before + rows * tokens;

@@ -110,7 +110,7 @@ pub(super) fn unwrapped(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::families::llava::SPEC;
+    use crate::families::llava::LLAVA as SPEC;
 
     fn parse(name: &str) -> Option<AdapterTensor> {
         AdapterTensor::parse(name, &SPEC)

@@ -168,7 +168,7 @@ mod tests {
     fn select(config: &str, legacy: bool) -> Vec<usize> {
         let selection: Selection = serde_json::from_str(config).unwrap();
         let found =
-            selection.select(LINEARS.into_iter(), &crate::families::llava::SPEC, legacy).unwrap().unwrap();
+            selection.select(LINEARS.into_iter(), &crate::families::llava::LLAVA, legacy).unwrap().unwrap();
         found.iter().map(|name| LINEARS.iter().position(|known| known == name).unwrap()).collect()
     }
 

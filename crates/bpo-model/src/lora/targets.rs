@@ -130,7 +130,7 @@ fn examples<'a>(linears: impl Iterator<Item = &'a str>, spec: &FamilySpec) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::families::llava::SPEC;
+    use crate::families::llava::LLAVA as SPEC;
 
     const LINEARS: [&str; 7] = [
         "language_model.layers.0.self_attn.q_proj",

@@ -152,6 +152,29 @@ pub enum ProcessorError {
         /// Rows.
         height: u32,
     },
+    /// The image is so long that nothing is left of its other side when it is resized for tiles.
+    #[error(
+        "the image of {width}x{height} pixels is too long for the resolutions in `image_grid_pinpoints`: nothing is left \
+         of its shorter side"
+    )]
+    NoResolution {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// The image is too long for its other side.
+    #[error(
+        "the image of {width}x{height} pixels is too long: one side is more than {limit} times the other"
+    )]
+    ImageTooLong {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Most that one side may be of the other.
+        limit: u32,
+    },
     /// The resized image would take too much memory.
     #[error("the image would be resized to {width}x{height} pixels, the limit is {limit} pixels")]
     ImageTooLarge {

@@ -1,18 +1,23 @@
 //! The image processor: resizes, crops, rescales and normalizes RGB images for the vision tower.
 //!
-//! The results equal those of `CLIPImageProcessor` of transformers with the Pillow backend, which
-//! LLaVA was trained with.
+//! The results equal those of `CLIPImageProcessor` and `SiglipImageProcessor` of transformers with the
+//! Pillow backend (`models/clip/image_processing_pil_clip.py` and
+//! `models/siglip/image_processing_pil_siglip.py`), which LLaVA was trained with.
 
+mod settings;
+mod split;
+
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bpo_distort::resize::{Axis, Filter, for_each_row};
 use image::{Rgb, RgbImage};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::ProcessorError;
 use super::sources::{image_settings, warn_of};
 use crate::json::{JsonError, from_value};
+use settings::{Config, Exact, Size, Target, base_class, with_defaults};
 
 /// Most pixels of a resized image without a crop (our choice: 800 MB of bytes).
 const MAX_PIXELS: usize = bpo_pairs::Limits::DEFAULT.resized_pixels;
@@ -45,142 +50,60 @@ pub struct PixelValues {
     pub width: usize,
 }
 
-/// The settings of a checkpoint. Missing keys have the defaults of `CLIPImageProcessor`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-struct Config {
-    size: Size,
-    crop_size: Size,
-    resample: Filter,
-    do_resize: bool,
-    do_center_crop: bool,
-    do_rescale: bool,
-    do_normalize: bool,
-    do_pad: bool,
-    rescale_factor: f64,
-    image_mean: [f64; CHANNELS],
-    image_std: [f64; CHANNELS],
-    image_processor_type: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            size: Size::Edge(224),
-            crop_size: Size::Edge(224),
-            resample: Filter::Bicubic,
-            do_resize: true,
-            do_center_crop: true,
-            do_rescale: true,
-            do_normalize: true,
-            do_pad: false,
-            rescale_factor: 1.0 / 255.0,
-            image_mean: [0.48145466, 0.4578275, 0.40821073],
-            image_std: [0.26862954, 0.26130258, 0.27577711],
-            image_processor_type: String::new(),
-        }
-    }
-}
-
-/// The forms of a size.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "expected a number, [height, width], {shortest_edge} or {height, width}")]
-enum Size {
-    Edge(usize),
-    Pair([usize; 2]),
-    Shortest(ShortestEdge),
-    Exact(Exact),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ShortestEdge {
-    shortest_edge: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exact {
-    height: usize,
-    width: usize,
-}
-
-/// The size that an image is resized to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Shortest(usize),
-    Exact { height: usize, width: usize },
-}
-
-impl From<Size> for Target {
-    fn from(size: Size) -> Self {
-        match size {
-            Size::Edge(edge) | Size::Shortest(ShortestEdge { shortest_edge: edge }) => Self::Shortest(edge),
-            Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => {
-                Self::Exact { height, width }
-            }
-        }
-    }
-}
-
-impl Target {
-    /// The size after resizing, `(height, width)`: `get_resize_output_image_size` with
-    /// `default_to_square=False`.
-    fn of(self, height: usize, width: usize) -> (usize, usize) {
-        let scaled =
-            |edge: usize, long: usize, short: usize| (edge as f64 * long as f64 / short as f64) as usize;
-        match self {
-            Self::Exact { height, width } => (height, width),
-            Self::Shortest(edge) if width <= height => (scaled(edge, height, width), edge),
-            Self::Shortest(edge) => (edge, scaled(edge, width, height)),
-        }
-    }
-}
-
-impl Config {
-    /// The keys whose values differ.
-    fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let target = |config: &Self| config.do_resize.then(|| Target::from(config.size));
-        // a crop size of one number is a square
-        let crop = |config: &Self| {
-            config.do_center_crop.then_some(match config.crop_size {
-                Size::Edge(edge) | Size::Shortest(ShortestEdge { shortest_edge: edge }) => (edge, edge),
-                Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => (height, width),
-            })
-        };
-        let keys = [
-            ("size", target(self) != target(other)),
-            ("crop_size", crop(self) != crop(other)),
-            ("resample", self.resample != other.resample),
-            ("rescale_factor", self.rescale() != other.rescale()),
-            ("image_mean", self.image_mean != other.image_mean),
-            ("image_std", self.image_std != other.image_std),
-            ("do_normalize", self.do_normalize != other.do_normalize),
-            ("do_pad", self.pads() != other.pads()),
-        ];
-        keys.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key).collect()
-    }
-
-    fn rescale(&self) -> Option<f64> {
-        self.do_rescale.then_some(self.rescale_factor)
-    }
-
-    fn pads(&self) -> bool {
-        self.do_pad && self.image_processor_type.starts_with("LlavaImageProcessor")
-    }
-}
-
 /// Converts images to pixel values, with the settings in a checkpoint's `processor_config.json` or
 /// `preprocessor_config.json`.
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
     resize: Option<Target>,
+    /// Height and width of the square that `size` asks for, or of its exact size.
+    size: [usize; 2],
     crop: Option<(usize, usize)>,
     resample: Filter,
     aspect: Aspect,
     background: Rgb<u8>,
-    /// The value of each byte, per channel.
-    levels: Box<[[f32; 256]; CHANNELS]>,
+    levels: Levels,
+}
+
+/// The value of each byte, per channel: rescaled in f64 and rounded to f32, then normalized in f32,
+/// as in transformers.
+#[derive(Clone, Debug)]
+pub(crate) struct Levels(Box<[[f32; 256]; CHANNELS]>);
+
+impl Levels {
+    /// Computes the values of bytes that are multiplied with `rescale`, then normalized with a mean
+    /// and a standard deviation.
+    pub(crate) fn new(rescale: Option<f64>, normalize: Option<([f64; CHANNELS], [f64; CHANNELS])>) -> Self {
+        let mut levels = Box::new([[0.0; 256]; CHANNELS]);
+        for (channel, levels) in levels.iter_mut().enumerate() {
+            for (byte, level) in levels.iter_mut().enumerate() {
+                *level = rescale.map_or(byte as f32, |factor| (byte as f64 * factor) as f32);
+                if let Some((mean, std)) = normalize {
+                    *level = (*level - mean[channel] as f32) / std[channel] as f32;
+                }
+            }
+        }
+        Self(levels)
+    }
+
+    /// The values of a rectangle of an image.
+    pub(crate) fn pixels(&self, image: &RgbImage, rows: Range<usize>, columns: Range<usize>) -> PixelValues {
+        let (height, width) = (rows.len(), columns.len());
+        let mut data = vec![0.0; CHANNELS * height * width];
+        let stride = image.width() as usize;
+        let (pixels, _) = image.as_raw().as_chunks::<CHANNELS>();
+        for (plane, (channel, levels)) in
+            data.chunks_exact_mut((height * width).max(1)).zip(self.0.iter().enumerate())
+        {
+            for (values, row) in plane.chunks_exact_mut(width).zip(rows.clone()) {
+                let pixels = &pixels[row * stride + columns.start..row * stride + columns.end];
+                values
+                    .iter_mut()
+                    .zip(pixels)
+                    .for_each(|(value, pixel)| *value = levels[usize::from(pixel[channel])]);
+            }
+        }
+        PixelValues { data, channels: CHANNELS, height, width }
+    }
 }
 
 impl ImageProcessor {
@@ -195,10 +118,18 @@ impl ImageProcessor {
     /// [`ProcessorError::NoImageProcessor`] if neither is there; [`ProcessorError::Json`] if what
     /// is there cannot be used.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
-        let dir = dir.as_ref();
+        Self::of_class(dir.as_ref(), "CLIPImageProcessor")
+    }
+
+    /// Reads the settings as [`from_dir`](Self::from_dir) does. `class` is the class of the image
+    /// processor where the files name none.
+    ///
+    /// # Errors
+    /// Those of [`from_dir`](Self::from_dir).
+    pub(crate) fn of_class(dir: &Path, class: &str) -> Result<Self, ProcessorError> {
         let mut configs = Vec::new();
         for (path, key, settings) in image_settings(dir)? {
-            configs.push((from_value::<Config>(&settings, &path, key)?, path, key));
+            configs.push((from_value::<Config>(&with_defaults(settings, class), &path, key)?, path, key));
         }
         let mut configs = configs.into_iter();
         let Some((config, path, key)) = configs.next() else {
@@ -262,12 +193,22 @@ impl ImageProcessor {
         }
         Ok(Self {
             resize,
+            size: target.square(),
             crop,
             resample: config.resample,
             aspect: if config.pads() { Aspect::PadToSquare } else { Aspect::ShortestEdgeCrop },
             background: Rgb(config.image_mean.map(|mean| (mean * 255.0) as u8)),
-            levels: levels(&config),
+            levels: Levels::new(
+                config.rescale(),
+                config.do_normalize.then_some((config.image_mean, config.image_std)),
+            ),
         })
+    }
+
+    /// Sets how images that are not square are fitted.
+    pub(crate) fn with_aspect(mut self, aspect: Aspect) -> Self {
+        self.aspect = aspect;
+        self
     }
 
     /// How images that are not square are fitted.
@@ -307,13 +248,13 @@ impl ImageProcessor {
 
         let mut data = vec![0.0; CHANNELS * out.0 * out.1];
         if (rows.len, columns.len) != out {
-            for (plane, levels) in data.chunks_exact_mut(out.0 * out.1).zip(&*self.levels) {
+            for (plane, levels) in data.chunks_exact_mut(out.0 * out.1).zip(&*self.levels.0) {
                 plane.fill(levels[0]);
             }
         }
         let mut at = rows.offset * out.1 + columns.offset;
         for_each_row(image, &x, &y, self.resample, |pixels| {
-            for (channel, levels) in self.levels.iter().enumerate() {
+            for (channel, levels) in self.levels.0.iter().enumerate() {
                 let row = &mut data[channel * out.0 * out.1 + at..];
                 for (value, pixel) in row.iter_mut().zip(pixels) {
                     *value = levels[usize::from(pixel[channel])];
@@ -344,25 +285,6 @@ impl Window {
     }
 }
 
-/// Computes the value of each byte: rescaled in f64 and rounded to f32, then normalized in f32, as
-/// in transformers.
-fn levels(config: &Config) -> Box<[[f32; 256]; CHANNELS]> {
-    let mut levels = Box::new([[0.0; 256]; CHANNELS]);
-    for (channel, levels) in levels.iter_mut().enumerate() {
-        let (mean, std) = (config.image_mean[channel] as f32, config.image_std[channel] as f32);
-        for (byte, level) in levels.iter_mut().enumerate() {
-            *level = byte as f32;
-            if config.do_rescale {
-                *level = (byte as f64 * config.rescale_factor) as f32;
-            }
-            if config.do_normalize {
-                *level = (*level - mean) / std;
-            }
-        }
-    }
-    levels
-}
-
 /// Pads as LLaVA's `expand2square` does: the image is in the middle, and the odd pixel after it.
 fn pad_to_square(image: &RgbImage, background: Rgb<u8>) -> Result<RgbImage, ProcessorError> {
     let (width, height) = image.dimensions();
@@ -378,7 +300,24 @@ fn pad_to_square(image: &RgbImage, background: Rgb<u8>) -> Result<RgbImage, Proc
     Ok(square)
 }
 
-fn check_pixels((height, width): (usize, usize)) -> Result<(), ProcessorError> {
+/// Refuses image processors of other classes than the `known` ones, which would prepare images in
+/// another way.
+///
+/// # Errors
+/// [`ProcessorError::Json`].
+pub(crate) fn check_class(dir: &Path, known: &[&str]) -> Result<(), ProcessorError> {
+    const KEY: &str = "image_processor_type";
+    let Some((path, key, settings)) = image_settings(dir)?.into_iter().next() else { return Ok(()) };
+    let Some(found) = settings.get(KEY).and_then(Value::as_str) else { return Ok(()) };
+    if known.contains(&base_class(found)) {
+        return Ok(());
+    }
+    let key = if key.is_empty() { KEY.to_owned() } else { format!("{key}.{KEY}") };
+    Err(JsonError::Value { path, key, expected: known.join(", "), found: found.to_owned() }.into())
+}
+
+/// Refuses a size with too many pixels, given as height and width.
+pub(crate) fn check_pixels((height, width): (usize, usize)) -> Result<(), ProcessorError> {
     if height.saturating_mul(width) > MAX_PIXELS {
         return Err(ProcessorError::ImageTooLarge { width, height, limit: MAX_PIXELS });
     }

@@ -20,6 +20,7 @@ mod python;
 mod sources;
 mod special;
 mod text;
+mod tiles;
 mod tokens;
 
 use std::path::Path;
@@ -31,11 +32,14 @@ use bpo_pairs::Turn;
 pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
+pub(crate) use image::{Levels, check_class, check_pixels};
 pub(crate) use jinja::with_template_stack;
 pub use preprocess::ImagePreprocessor;
 pub(crate) use preprocess::Preprocess;
+pub(crate) use sources::{PROCESSOR, image_settings, warn_of};
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
+pub(crate) use tiles::{TileGrid, Tiling, fitted};
 
 /// The placeholder of an image in a text.
 pub const IMAGE_TOKEN: &str = "<image>";
@@ -66,7 +70,7 @@ impl Processor {
             Some(end) => text.with_end(end),
             None => text,
         };
-        Ok(Self { image: ImagePreprocessor::from_dir(dir, config)?, chat, text })
+        Ok(Self { image: ImagePreprocessor::from_dir(dir, config, &text)?, chat, text })
     }
 
     /// Returns the ids of a conversation up to where the next answer begins.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
-use super::ProcessorError;
+use super::{ProcessorError, TextProcessor};
 use crate::families::VlmConfig;
 use crate::input::{ImageInput, ImageLayout};
 
@@ -21,21 +21,40 @@ pub(crate) trait Preprocess: Debug + Send + Sync {
 
     /// The layout of an image of a size, which is that of the prepared image.
     fn layout(&self, width: u32, height: u32) -> Result<ImageLayout, ProcessorError>;
+
+    /// The preprocessor for the images of a prompt with several images, where it is another one.
+    fn of_several(&self) -> Option<Arc<dyn Preprocess>> {
+        None
+    }
 }
 
 impl ImagePreprocessor {
-    /// Reads the settings of a checkpoint directory, for the model of `config`.
+    /// Reads the settings of a checkpoint directory, for the model of `config`. Placeholders of
+    /// images have the tokens of `text`.
     ///
     /// # Errors
     /// Those of [`ImageProcessor::from_dir`](super::ImageProcessor::from_dir).
-    pub fn from_dir(dir: impl AsRef<Path>, config: &VlmConfig) -> Result<Self, ProcessorError> {
-        config.family().preprocessor(dir.as_ref()).map(Self)
+    pub fn from_dir(
+        dir: impl AsRef<Path>,
+        config: &VlmConfig,
+        text: &TextProcessor,
+    ) -> Result<Self, ProcessorError> {
+        config.family().preprocessor(dir.as_ref(), text).map(Self)
+    }
+
+    /// The preprocessor for the images of a prompt with this many images. Some families prepare
+    /// them in another way than a single image.
+    #[must_use]
+    pub fn of_prompt(&self, images: usize) -> Self {
+        let several = if images > 1 { self.0.of_several() } else { None };
+        several.map_or_else(|| self.clone(), Self)
     }
 
     /// Prepares an image.
     ///
     /// # Errors
-    /// [`ProcessorError::EmptyImage`] or [`ProcessorError::ImageTooLarge`].
+    /// [`ProcessorError::EmptyImage`], [`ProcessorError::ImageTooLarge`],
+    /// [`ProcessorError::NoResolution`] or [`ProcessorError::ImageTooLong`].
     pub fn process(&self, image: &RgbImage) -> Result<ImageInput, ProcessorError> {
         self.0.process(image)
     }

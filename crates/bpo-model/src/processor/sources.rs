@@ -23,7 +23,7 @@ use super::ProcessorError;
 use crate::json::{JsonError, from_value, optional, read_json, read_plain};
 
 /// Settings of the processor.
-pub(super) const PROCESSOR: &str = "processor_config.json";
+pub(crate) const PROCESSOR: &str = "processor_config.json";
 /// Settings of the image processor.
 pub(super) const IMAGES: &str = "preprocessor_config.json";
 /// Settings of the tokenizer.
@@ -38,7 +38,7 @@ pub(super) const GENERATION: &str = "generation_config.json";
 pub(super) const MODEL: &str = "config.json";
 
 /// Warns that two files of a checkpoint differ.
-pub(super) fn warn_of(dir: &Path, setting: &str, counts: &str, other: &str) {
+pub(crate) fn warn_of(dir: &Path, setting: &str, counts: &str, other: &str) {
     let dir = UntrustedPath(dir);
     tracing::warn!(
         "{dir}: {counts} and {other} disagree about {setting}; {counts} counts, as in transformers"
@@ -62,7 +62,7 @@ pub(super) fn first<T: PartialEq, S: AsRef<str>>(
 
 /// The settings of the image processor in each file that has some, in the order of precedence. Keys
 /// that are `null` are left out, because some versions write `null` for the default.
-pub(super) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
+pub(crate) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
     const KEY: &str = "image_processor";
     let mut found = Vec::new();
     let mut add = |path: PathBuf, key, mut settings: Map<String, Value>| {

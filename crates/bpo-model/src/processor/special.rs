@@ -147,6 +147,11 @@ impl SpecialTokens {
         Ok(special)
     }
 
+    /// The text of a token that the configuration files name.
+    pub(crate) fn named(&self, name: &str) -> Option<&str> {
+        self.named.get(name).map(String::as_str)
+    }
+
     /// Replaces the token that ends answers.
     pub(super) fn set_end(&mut self, end: SpecialToken) {
         let stop = std::mem::take(&mut self.stop);

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bpo_pairs::Limits;
 use bpo_pairs::files::read_bytes;
@@ -75,10 +76,11 @@ pub fn check_prompt_length(ids: &[u32], limit: usize) -> Result<(), ProcessorErr
     Ok(())
 }
 
-/// The tokenizer of a checkpoint, with the handling of special tokens that every sequence follows.
+/// The tokenizer of a checkpoint, with the handling of special tokens that every sequence follows. A
+/// clone is cheap.
 #[derive(Clone, Debug)]
 pub struct TextProcessor {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// The file of the tokenizer.
     path: PathBuf,
     special: SpecialTokens,
@@ -147,7 +149,7 @@ impl TextProcessor {
             .collect();
         reserved.sort_unstable();
         reserved.dedup();
-        let processor = Self { tokenizer, path, special, prefix, reserved };
+        let processor = Self { tokenizer: tokenizer.into(), path, special, prefix, reserved };
         processor.decode(&processor.prefix, false)?;
         Ok(processor)
     }
@@ -275,6 +277,20 @@ impl TextProcessor {
         guarded(&self.path, || self.tokenizer.decode(ids, skip_special).map_err(tokenize_error))
     }
 
+    /// The id of a token, by its text.
+    pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// Encodes a text that stands for itself: nothing is put in front of it, and no token of it is
+    /// replaced.
+    ///
+    /// # Errors
+    /// [`ProcessorError::Tokenize`] or [`ProcessorError::Tokenizer`] if the tokenizer fails.
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, ProcessorError> {
+        guarded(&self.path, || bare_ids(&self.tokenizer, text).map_err(tokenize_error))
+    }
+
     fn encode(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
         let image = &self.special.image;
         let text = if image.text == IMAGE_TOKEN {
@@ -283,8 +299,8 @@ impl TextProcessor {
             // our template and many others write `<image>` whatever the token is called
             std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
         };
-        let tokens = guarded(&self.path, || bare_ids(&self.tokenizer, &text).map_err(tokenize_error))?;
-        let mut tokens = tokens.as_slice();
+        let encoded = self.encode_plain(&text)?;
+        let mut tokens = encoded.as_slice();
         let mut ids = self.prefix.clone();
         if let Some(bos) = &self.special.bos {
             // some templates write BOS although their tokenizer adds it

@@ -9,7 +9,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 pub use batch::ScoreBatch;
 pub(crate) use tokens::BatchTokens;
 
-use crate::decoder::{NoKv, Positions, Shared, causal_mask};
+use crate::decoder::{Masks, NoKv, Positions, Shared};
 use crate::error::ModelError;
 use crate::input::ImageInput;
 use crate::kernels::{PrefixLayout, log_softmax};
@@ -39,11 +39,11 @@ impl Vlm {
         let features = self.encode_images(&images.iter().collect::<Vec<_>>(), adapters);
         let features = features.map(|features| self.project(&features, &layouts, adapters));
         let own: Vec<usize> = (0..images.len()).collect();
-        let x = self.embed(&[sequence.to_vec()], &[&own], features.as_ref())?;
+        let (x, deepstack) = self.embed(&[sequence.to_vec()], &[&own], features.as_ref())?;
         let positions = self.config().family().positions(sequence, &layouts);
         let tables = self.rope().tables(&[positions], self.dtype(), &device);
-        let mask = causal_mask(&[0], 0, 0, sequence.len(), &[], &device);
-        let hidden = self.language_model.forward(x, &tables, &mask, &mut NoKv, adapters);
+        let masks = Masks::new(&self.language_model, &[0], [0, 0, sequence.len()], &[], &device);
+        let hidden = self.language_model.forward(x, &deepstack, &tables, &masks, &mut NoKv, adapters);
         Ok(self.head(hidden.squeeze_dim::<2>(0), adapters))
     }
 
@@ -126,7 +126,7 @@ impl Vlm {
         let batch = &batch.tokens;
 
         let inputs: Vec<_> = batch.rows.iter().map(|row| row.inputs.clone()).collect();
-        let rows = self.embed(&inputs, &vec![&[][..]; inputs.len()], None)?;
+        let (rows, nothing) = self.embed(&inputs, &vec![&[][..]; inputs.len()], None)?;
         let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
         let tables = |positions: &[Positions]| self.rope().tables(positions, dtype, &device);
         // completions follow the prefix of their group, which is computed once
@@ -135,13 +135,15 @@ impl Vlm {
             let prefix = &batch.positions[row.group];
             Positions::sequential(prefix.next(), batch.width)
         });
-        let row_mask = causal_mask(&lens, before, 0, batch.width, &[], &device);
+        let masks = |lens: &[usize], sizes| Masks::new(&self.language_model, lens, sizes, &[], &device);
+        let row_masks = masks(&lens, [before, 0, batch.width]);
         if before == 0 {
             let tables = tables(&positions.collect::<Vec<_>>());
-            return Ok(self.language_model.forward(rows, &tables, &row_mask, &mut NoKv, adapters));
+            let decoder = &self.language_model;
+            return Ok(decoder.forward(rows, &nothing, &tables, &row_masks, &mut NoKv, adapters));
         }
         let images: Vec<_> = batch.images_of_group.iter().map(Vec::as_slice).collect();
-        let prefix = self.embed(&batch.prefixes, &images, features.as_ref())?;
+        let (prefix, deepstack) = self.embed(&batch.prefixes, &images, features.as_ref())?;
         let of_prefixes = batch.positions.iter().map(|positions| positions.padded(before));
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
         let tables = tables(&of_prefixes.chain(positions).collect::<Vec<_>>());
@@ -151,19 +153,21 @@ impl Vlm {
             rows: batch.rows.len(),
             tokens: batch.width,
             full: batch.prefix_lens.iter().all(|len| *len == before),
+            causal: true,
             each: batch.rows_of_each_prefix(),
             scale: tables.score_scale(),
         };
         let shared = Shared {
             tables,
             // padding is at the end, so all prefixes have the same mask
-            prefix_mask: causal_mask(&[0], 0, 0, before, &[], &device),
-            row_mask,
+            prefix_masks: masks(&[0], [0, 0, before]),
+            row_masks,
             prefix_of_row: ids(&prefix_of_row, &device),
             layout,
             adapters,
         };
-        Ok(self.language_model.forward_shared(prefix, rows, shared, self.uses_gradient_checkpointing()))
+        let recompute = self.uses_gradient_checkpointing();
+        Ok(self.language_model.forward_shared(prefix, &deepstack, rows, shared, recompute))
     }
 
     /// Applies the head to completion tokens only, in chunks.

@@ -106,6 +106,7 @@ impl BatchTokens {
     pub(crate) fn shape(&self, layouts: &[&ImageLayout]) -> BatchShape {
         BatchShape {
             images: layouts.len(),
+            tiles: layouts.iter().map(|layout| layout.tiles()).sum(),
             image_tokens: layouts.iter().map(|layout| layout.tokens()).sum(),
             prompts: self.prefixes.len(),
             prompt_tokens: self.prefixes.first().map_or(0, Vec::len),

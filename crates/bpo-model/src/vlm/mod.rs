@@ -21,7 +21,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::checkpoint::WeightLoader;
-use crate::decoder::{Decoder, Rope};
+use crate::decoder::{Decoder, Deepstack, Rope};
 use crate::error::ModelError;
 use crate::families::{Projector, VlmConfig};
 use crate::input::{ImageInput, ImageLayout};
@@ -204,12 +204,14 @@ impl Vlm {
         logits.cast(DType::F32)
     }
 
-    /// Embeds right-padded rows, with image features at the image tokens.
+    /// Embeds right-padded rows, with image features at the image tokens, and returns what is added
+    /// to the image tokens behind the first layers.
     ///
     /// # Shapes
     /// - `rows`: token ids, all of one length
     /// - `images_of_row`: the images of each row, as indices into `features`
-    /// - `features`: projected
+    /// - `features`: projected, `[image tokens, hidden x (1 + layers)]`; features of further layers
+    ///   follow those of the embedding
     /// - output: `[rows, tokens, hidden]`
     ///
     /// # Errors
@@ -220,18 +222,28 @@ impl Vlm {
         rows: &[Vec<u32>],
         images_of_row: &[&[usize]],
         features: Option<&PackedFeatures>,
-    ) -> Result<Tensor<3>, ModelError> {
+    ) -> Result<(Tensor<3>, Deepstack), ModelError> {
         let device = self.device();
         let of_images: Vec<_> =
             features.iter().flat_map(|packed| (0..packed.images()).map(|image| packed.rows(image))).collect();
         let plan = splice(rows, images_of_row, self.config.image_token(), &of_images)?;
         let mut table = self.language_model.embed(ids(&plan.text_ids, &device));
         let hidden = table.dims()[1];
+        let mut deepstack = Deepstack::default();
         if let Some(features) = features {
-            table = Tensor::cat(vec![table, features.values()], 0);
+            let values = features.values();
+            let further = values.dims()[1] / hidden - 1;
+            if further > 0 {
+                let (places, own): (Vec<u32>, Vec<u32>) = plan.features().unzip();
+                let values = values.clone().select(0, ids(&own, &device));
+                let of_layer = |layer| values.clone().narrow(1, (1 + layer) * hidden, hidden);
+                deepstack = Deepstack::new(ids(&places, &device), (0..further).map(of_layer).collect());
+            }
+            table = Tensor::cat(vec![table, values.narrow(1, 0, hidden)], 0);
         }
         let width = rows.first().map_or(0, Vec::len);
-        Ok(table.select(0, ids(&plan.gather, &device)).reshape([rows.len(), width, hidden]))
+        let x = table.select(0, ids(&plan.gather, &device)).reshape([rows.len(), width, hidden]);
+        Ok((x, deepstack))
     }
 
     pub(crate) fn rope(&self) -> &Rope {

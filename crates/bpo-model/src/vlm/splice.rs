@@ -15,6 +15,15 @@ pub(super) struct Splice {
     pub(super) gather: Vec<u32>,
 }
 
+impl Splice {
+    /// The positions that take a feature, counted over all rows, and the row of the feature.
+    pub(super) fn features(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let text = self.text_ids.len() as u32;
+        let row = move |(place, row): (u32, &u32)| Some((place, row.checked_sub(text)?));
+        (0..).zip(&self.gather).filter_map(row)
+    }
+}
+
 /// Plans the input of rows of token ids. The image tokens of a row take the features of its images,
 /// in their order.
 ///
@@ -70,6 +79,7 @@ mod tests {
         let rows = [vec![IMAGE, 1, IMAGE, IMAGE, 2]];
         let plan = splice(&rows, &[&[2, 0]], IMAGE, &[0..2, 2..4, 4..5]).unwrap();
         assert_eq!(plan.gather, [6, 0, 2, 3, 1]);
+        assert_eq!(plan.features().collect::<Vec<_>>(), [(0, 4), (2, 0), (3, 1)]);
     }
 
     #[test]

@@ -291,10 +291,12 @@ fn other_families_formats_and_quantized_weights_are_named() {
     };
     let original = ["original code", "llava-hf/llava-1.5-7b-hf", "bpo convert-checkpoint"];
     for (edit, named) in [
-        (set("/model_type", json!("llava_next")), vec!["model_type is llava_next (LLaVA-NeXT", "LLaVA-1.5"]),
-        (set("/model_type", json!("qwen2_vl")), vec!["qwen2_vl (Qwen2-VL)", "llava-hf/llava-1.5-7b-hf"]),
-        (set("/text_config/model_type", json!("qwen2")), vec!["text_config.model_type is qwen2"]),
-        (set("/vision_config/model_type", json!("siglip_vision_model")), vec!["SigLIP", "clip_vision_model"]),
+        (
+            set("/model_type", json!("llava_next_video")),
+            vec!["llava_next_video (LLaVA-NeXT-Video)", "llava-hf/llava-1.5-7b-hf"],
+        ),
+        (set("/text_config/model_type", json!("gemma2")), vec!["text_config.model_type is gemma2"]),
+        (set("/vision_config/model_type", json!("dinov2")), vec!["dinov2", "clip_vision_model"]),
         (set("/model_type", json!("llava_llama")), original.to_vec()),
         (set("/architectures", json!(["LlavaLlamaForCausalLM"])), original.to_vec()),
         (add("mm_vision_tower", json!("openai/clip-vit-large-patch14-336")), original.to_vec()),
@@ -388,9 +390,21 @@ fn a_configuration_that_is_not_supported_names_its_key() {
         ),
         ("/vision_config/patch_size", json!(0), "patch_size"),
         ("/text_config/num_key_value_heads", json!(1000), "num_key_value_heads"),
-        ("/text_config/model_type", json!("mistral"), "mistral"),
+        ("/text_config/model_type", json!("gemma2"), "gemma2"),
         ("/vision_config/hidden_act", json!("tanhshrink"), "tanhshrink"),
         ("/text_config/rope_parameters/rope_theta", json!(0.0), "rope_theta"),
+        ("/text_config", json!({"model_type": "llama", "sliding_window": 24}), "sliding_window is 24;"),
+        ("/text_config", json!({"model_type": "mistral", "sliding_window": 0}), "sliding_window is 0;"),
+        (
+            "/text_config",
+            json!({"model_type": "qwen2", "num_hidden_layers": 2, "layer_types": ["full_attention"]}),
+            "layer_types is a list of 1 layers;",
+        ),
+        (
+            "/text_config",
+            json!({"model_type": "qwen2", "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}),
+            "layer_types[0] is sliding_attention;",
+        ),
         ("/text_config/rope_parameters", json!({"type": "linear", "factor": 0.0}), "factor"),
     ] {
         let checkpoint = Checkpoint::new();

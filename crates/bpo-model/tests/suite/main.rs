@@ -6,6 +6,7 @@
 //! every device.
 
 mod convert;
+mod families;
 mod groups;
 mod loading;
 mod lora;

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_missing_directory_may_be_a_name_on_a_hub() {
         let text = hub_name(Path::new("org/tiny@v1"));
-        assert!(text.contains("org/tiny@v1") && text.contains("hub"), "{text}");
+        assert!(text.contains("org/tiny@v1") && text.contains("Hub"), "{text}");
         for path in ["tiny", "/models/tiny", "src/error", "../a/b"] {
             assert_eq!(hub_name(Path::new(path)), "");
         }

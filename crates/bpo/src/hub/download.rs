@@ -40,7 +40,7 @@ pub(super) fn download(
         if part.len() > file.size {
             part.truncate(0)?;
         }
-        let is_continued = part.len() > 0;
+        let is_continued = !part.is_empty();
         transfer(client, file, &mut part, progress)?;
         let hash = file.etag.of(file.size, part.reader()?).map_err(FileError::io("read", &path))?;
         if hash == file.etag.as_str() {

@@ -25,10 +25,9 @@ struct ShardIndex {
 /// Returns the files of configuration, tokenizer and processor, which are downloaded before the
 /// weights. Files in subdirectories do not belong to the checkpoint.
 pub(super) fn small(model: &str, files: &[Listed]) -> Result<Vec<Listed>, HubError> {
-    let is_wanted = |name: &str| match name.rsplit_once('.') {
-        Some((_, "json" | "jinja" | "model")) => true,
-        Some(("merges" | "vocab", "txt")) => true,
-        _ => false,
+    let is_wanted = |name: &str| {
+        let parts = name.rsplit_once('.');
+        matches!(parts, Some((_, "json" | "jinja" | "model")) | Some(("merges" | "vocab", "txt")))
     };
     let chosen: Vec<_> =
         files.iter().filter(|file| is_file_name(&file.name) && is_wanted(&file.name)).cloned().collect();

@@ -1,4 +1,4 @@
-//! `config.json` of a LLaVA-1.5 checkpoint, with the defaults of transformers.
+//! `config.json` of a LLaVA checkpoint, with the defaults of transformers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::families::{Family, FamilySpec, Projector};
 use crate::input::{ImageInput, ImageLayout};
 use crate::json::read_json;
 use crate::layers::Activation;
-use crate::processor::{PixelValues, Preprocess, ProcessorError};
-use crate::vision::{ClipConfig, ClipVision, TowerSizes, VisionTower};
+use crate::processor::{PixelValues, Preprocess, ProcessorError, TextProcessor};
+use crate::vision::{FeatureStates, TowerSizes, TowerTokens, VisionTower, VitConfig, VitKind};
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -23,7 +23,7 @@ use crate::vision::{ClipConfig, ClipVision, TowerSizes, VisionTower};
 #[non_exhaustive]
 pub struct LlavaConfig {
     /// The image encoder.
-    pub vision_config: ClipConfig,
+    pub vision_config: VitConfig,
     /// The language model.
     pub text_config: DecoderConfig,
     /// Token id of an image feature. Files have this key, `image_token_index`, or both: see
@@ -36,7 +36,7 @@ pub struct LlavaConfig {
     /// The hidden state that gives the image features; -2 is the last but one.
     #[serde(default = "defaults::feature_layer")]
     pub vision_feature_layer: FeatureLayer,
-    /// Whether the class token is dropped from the features.
+    /// Whether the first token of the vision tower, CLIP's class token, is dropped.
     #[serde(default)]
     pub vision_feature_select_strategy: FeatureSelect,
     /// Activation between the projector's two linears.
@@ -48,9 +48,12 @@ pub struct LlavaConfig {
     /// Whether the embedding is the head.
     #[serde(default)]
     pub tie_word_embeddings: bool,
+    /// Epsilon of the layer norm before the projector. `None` except for ViP-LLaVA.
+    #[serde(skip)]
+    pub projector_layernorm_eps: Option<f64>,
 }
 
-/// One hidden state, or several that are concatenated. LLaVA-1.5 uses one.
+/// One hidden state, or several that are concatenated. LLaVA uses one, ViP-LLaVA several.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a whole number or a list of them")]
 pub enum FeatureLayer {
@@ -77,10 +80,10 @@ impl std::fmt::Display for FeatureLayer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureSelect {
-    /// The patches, without the class token.
+    /// Every token but the first: the patches of CLIP, without its class token.
     #[default]
     Default,
-    /// The class token and the patches.
+    /// Every token.
     Full,
 }
 
@@ -110,10 +113,10 @@ impl LlavaConfig {
 
     /// Number of features of an image. Each takes one position in the token sequence.
     pub fn image_tokens(&self) -> usize {
-        let patches = self.vision_config.patches();
+        let tokens = self.vision_config.tokens();
         match self.vision_feature_select_strategy {
-            FeatureSelect::Default => patches,
-            FeatureSelect::Full => patches + 1,
+            FeatureSelect::Default => tokens.saturating_sub(1),
+            FeatureSelect::Full => tokens,
         }
     }
 
@@ -147,7 +150,7 @@ impl LlavaConfig {
 
 impl Family for LlavaConfig {
     fn spec(&self) -> &'static FamilySpec {
-        &super::SPEC
+        if self.projector_layernorm_eps.is_some() { &super::VIP_SPEC } else { &super::LLAVA }
     }
 
     fn decoder(&self) -> &DecoderConfig {
@@ -164,16 +167,16 @@ impl Family for LlavaConfig {
     }
 
     fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
-        let keep_class = self.vision_feature_select_strategy == FeatureSelect::Full;
-        let layers = self.feature_layers();
-        VisionTower::Clip(ClipVision::load(weights, &self.vision_config, layers, keep_class))
+        let drops_first = self.vision_feature_select_strategy == FeatureSelect::Default;
+        let features = FeatureStates { layers: self.feature_layers(), drops_first };
+        VisionTower::load(weights, &self.vision_config, features)
     }
 
     fn projector(&self, weights: &mut WeightLoader) -> Projector {
         Projector::Llava(LlavaProjector::load(weights, self))
     }
 
-    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError> {
+    fn preprocessor(&self, dir: &Path, _text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {
         Ok(Arc::new(LlavaPreprocessor::from_dir(dir, self)?))
     }
 
@@ -191,15 +194,19 @@ impl Family for LlavaConfig {
         if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
     }
 
-    /// Layers of the vision tower after the last used hidden state do not run.
+    /// Layers of the vision tower after the last used hidden state do not run, nor does SigLIP's
+    /// pooling head.
     fn runs(&self, path: &str) -> bool {
+        if self.vision_config.model_type == VitKind::Siglip && path.starts_with("vision_tower.head.") {
+            return false;
+        }
         let used = self.feature_layers().into_iter().max().unwrap_or(0);
         let unused = used..self.vision_config.num_hidden_layers;
         let layer = path.strip_prefix("vision_tower.encoder.layers.").and_then(|rest| rest.split('.').next());
         layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
     }
 
-    /// Checkpoints have all weights of CLIP, also those after the used hidden states.
+    /// Checkpoints have all weights of the vision tower, also those after the used hidden states.
     fn is_unused(&self, path: &str) -> bool {
         path.starts_with("vision_tower.post_layernorm.") || !self.runs(path)
     }
@@ -211,7 +218,7 @@ impl Family for LlavaConfig {
             intermediate: vision.intermediate_size,
             heads: vision.num_attention_heads,
             layers: layers.iter().copied().max().unwrap_or(0),
-            tokens: vision.patches() + 1,
+            tokens: TowerTokens::PerTile(vision.tokens()),
             features: vision.hidden_size * layers.len(),
         }
     }

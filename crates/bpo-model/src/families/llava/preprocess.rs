@@ -1,4 +1,4 @@
-//! LLaVA-1.5's image preprocessor: one square tile for each image.
+//! LLaVA's image preprocessor: one square tile for each image.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use image::RgbImage;
 
 use super::config::LlavaConfig;
 use crate::input::{ImageInput, ImageLayout};
-use crate::processor::{ImageProcessor, Preprocess, ProcessorError};
+use crate::processor::{ImageProcessor, Preprocess, ProcessorError, check_class};
 
-/// CLIP's image processor, and the tokens that every image has.
+/// The image processor of CLIP or SigLIP, and the tokens that every image has.
 #[derive(Clone, Debug)]
 pub(super) struct LlavaPreprocessor {
     image: ImageProcessor,
@@ -19,8 +19,10 @@ impl LlavaPreprocessor {
     /// Reads the image processor of a checkpoint directory.
     ///
     /// # Errors
-    /// Those of [`ImageProcessor::from_dir`].
+    /// [`ProcessorError::Json`] for the image processor of another family; those of
+    /// [`ImageProcessor::from_dir`].
     pub(super) fn from_dir(dir: &Path, config: &LlavaConfig) -> Result<Self, ProcessorError> {
+        check_class(dir, &["CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"])?;
         Ok(Self { image: ImageProcessor::from_dir(dir)?, layout: config.layout() })
     }
 }

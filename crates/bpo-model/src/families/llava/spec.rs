@@ -1,13 +1,20 @@
-//! The names of LLaVA-1.5.
+//! The names of LLaVA.
 
 use super::LlavaConfig;
 use crate::families::spec::{FamilySpec, PartNames, Targets};
 
-/// LLaVA-1.5, `LlavaForConditionalGeneration` in transformers.
-pub(crate) static SPEC: FamilySpec = FamilySpec {
+/// LLaVA, `LlavaForConditionalGeneration` in transformers.
+pub(crate) static LLAVA: FamilySpec = SPEC;
+
+/// What [`LLAVA`] has, for families that differ from it in a part.
+pub(super) const SPEC: FamilySpec = FamilySpec {
     model_type: "llava",
+    title: "LLaVA-1.5 and models of its class, such as llava-hf/llava-1.5-7b-hf",
     read: |path| LlavaConfig::read(path).map(Into::into),
-    kinds: &[("vision_config.model_type", &["clip_vision_model"]), ("text_config.model_type", &["llama"])],
+    kinds: &[
+        ("vision_config.model_type", &["clip_vision_model", "siglip_vision_model"]),
+        ("text_config.model_type", &["llama", "mistral", "qwen2"]),
+    ],
     class: "LlavaForConditionalGeneration",
     module: "transformers.models.llava.modeling_llava",
     names: &[

@@ -1,0 +1,228 @@
+//! The settings of the image processor in a checkpoint's files, with the defaults of transformers'
+//! `Idefics3ImageProcessorPil` and `Idefics3Processor`.
+
+use std::path::{Path, PathBuf};
+
+use bpo_distort::resize::Filter;
+use bpo_pairs::Limits;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::config::SmolVlmConfig;
+use super::splits::{Size, Target};
+use crate::json::{JsonError, from_value, optional, read_json, shown};
+use crate::processor::{Levels, PROCESSOR, ProcessorError, check_pixels, image_settings, warn_of};
+
+/// Names of image processors that work as described here; further text may follow them.
+const KINDS: [&str; 2] = ["Idefics3ImageProcessor", "SmolVLMImageProcessor"];
+
+/// Checked settings.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// The size of the first resize, unless it is off.
+    pub(super) target: Option<Target>,
+    /// Side of a tile, in pixels.
+    pub(super) side: usize,
+    /// Whether images are split.
+    pub(super) splits: bool,
+    /// The filter of every resize.
+    pub(super) resample: Filter,
+    /// The value of each byte.
+    pub(super) levels: Levels,
+    /// Image tokens of a tile.
+    pub(super) tokens: usize,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default)]
+struct Raw {
+    image_processor_type: String,
+    size: SizeSetting,
+    max_image_size: LongestEdge,
+    resample: Filter,
+    do_resize: bool,
+    do_image_splitting: bool,
+    do_rescale: bool,
+    do_normalize: bool,
+    rescale_factor: f64,
+    image_mean: [f64; 3],
+    image_std: [f64; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "expected a number, {longest_edge} or {height, width}")]
+enum SizeSetting {
+    Square(usize),
+    Longest(LongestEdge),
+    Exact(Exact),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongestEdge {
+    longest_edge: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exact {
+    height: usize,
+    width: usize,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            image_processor_type: String::new(),
+            size: SizeSetting::Longest(LongestEdge { longest_edge: 4 * 364 }),
+            max_image_size: LongestEdge { longest_edge: 364 },
+            resample: Filter::Lanczos,
+            do_resize: true,
+            do_image_splitting: true,
+            do_rescale: true,
+            do_normalize: true,
+            rescale_factor: 1.0 / 255.0,
+            image_mean: [0.5; 3],
+            image_std: [0.5; 3],
+        }
+    }
+}
+
+impl SizeSetting {
+    fn target(self) -> Target {
+        match self {
+            Self::Longest(LongestEdge { longest_edge }) => Target::LongestEdge(longest_edge),
+            Self::Square(side) => Target::Exact(Size::square(side)),
+            Self::Exact(Exact { height, width }) => Target::Exact(Size { height, width }),
+        }
+    }
+}
+
+impl Raw {
+    /// The keys whose values differ.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("size", self.size.target() != other.size.target()),
+            ("max_image_size", self.max_image_size != other.max_image_size),
+            ("resample", self.resample != other.resample),
+            ("do_resize", self.do_resize != other.do_resize),
+            ("do_image_splitting", self.do_image_splitting != other.do_image_splitting),
+            ("do_rescale", self.do_rescale != other.do_rescale),
+            ("do_normalize", self.do_normalize != other.do_normalize),
+            ("rescale_factor", self.rescale_factor != other.rescale_factor),
+            ("image_mean", self.image_mean != other.image_mean),
+            ("image_std", self.image_std != other.image_std),
+        ];
+        keys.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key).collect()
+    }
+}
+
+impl Settings {
+    /// Reads the `image_processor` of `processor_config.json`, or `preprocessor_config.json` where
+    /// there is none, and `image_seq_len` of `processor_config.json`. A warning says where both have
+    /// an image processor and differ.
+    ///
+    /// Tiles need not have the side that `vision_config.image_size` says: the vision tower maps
+    /// their patches to its positions.
+    ///
+    /// # Errors
+    /// [`ProcessorError::NoImageProcessor`] if no file has an image processor;
+    /// [`ProcessorError::Json`] for a value that cannot be used.
+    pub(super) fn from_dir(dir: &Path, config: &SmolVlmConfig) -> Result<Self, ProcessorError> {
+        let mut files = Vec::new();
+        for (path, key, settings) in image_settings(dir)? {
+            files.push((from_value::<Raw>(&settings, &path, key)?, path, key));
+        }
+        let mut files = files.into_iter();
+        let Some((raw, path, key)) = files.next() else {
+            return Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() });
+        };
+        for (other, other_path, _) in files {
+            let keys = raw.differences(&other);
+            if !keys.is_empty() {
+                let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+                warn_of(dir, &format!("`{}`", keys.join("`, `")), &name(&path), &name(&other_path));
+            }
+        }
+        Self::checked(dir, &raw, &File { path, key }, config)
+    }
+
+    fn checked(dir: &Path, raw: &Raw, file: &File, config: &SmolVlmConfig) -> Result<Self, ProcessorError> {
+        let kind = &raw.image_processor_type;
+        if !kind.is_empty() && !KINDS.iter().any(|known| kind.starts_with(known)) {
+            let found = shown(&kind.as_str().into());
+            return Err(file.wrong("image_processor_type", &KINDS.join(" or "), found));
+        }
+        let target = raw.do_resize.then(|| raw.size.target());
+        match target {
+            Some(Target::LongestEdge(0)) => {
+                return Err(file.wrong("size.longest_edge", "1 or more", "0".into()));
+            }
+            Some(Target::Exact(Size { height, width })) if height == 0 || width == 0 => {
+                let found = format!("a height of {height} and a width of {width}");
+                return Err(file.wrong("size", "at least one pixel", found));
+            }
+            Some(Target::Exact(Size { height, width })) => check_pixels((height, width))?,
+            _ => {}
+        }
+        if raw.do_normalize && raw.image_std.contains(&0.0) {
+            let found = Value::from(raw.image_std.to_vec()).to_string();
+            return Err(file.wrong("image_std", "numbers other than 0", found));
+        }
+        let side = raw.max_image_size.longest_edge;
+        let tokens = config.tile_tokens(side).filter(|_| side <= Limits::DEFAULT.image_side);
+        let Some(tokens) = tokens else {
+            let unit = config.vision_config.patch_size.saturating_mul(config.scale_factor);
+            let expected = format!(
+                "the side of a tile in pixels: a multiple of {unit} (patch_size times scale_factor), with a remainder below \
+                 patch_size, and at most {}",
+                Limits::DEFAULT.image_side
+            );
+            return Err(file.wrong("max_image_size.longest_edge", &expected, side.to_string()));
+        };
+        check_tokens(dir, tokens)?;
+        Ok(Self {
+            target,
+            side,
+            splits: raw.do_image_splitting,
+            resample: raw.resample,
+            levels: Levels::new(
+                raw.do_rescale.then_some(raw.rescale_factor),
+                raw.do_normalize.then_some((raw.image_mean, raw.image_std)),
+            ),
+            tokens,
+        })
+    }
+}
+
+/// The file of the image processor, and its key there.
+struct File {
+    path: PathBuf,
+    key: &'static str,
+}
+
+impl File {
+    fn wrong(&self, key: &str, expected: &str, found: String) -> ProcessorError {
+        let (at, path, expected) = (self.key, self.path.clone(), expected.to_owned());
+        let key = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+        JsonError::Value { path, key, expected, found }.into()
+    }
+}
+
+/// Checks that the processor writes as many image tokens as a tile has features.
+fn check_tokens(dir: &Path, tokens: usize) -> Result<(), ProcessorError> {
+    const KEY: &str = "image_seq_len";
+    /// The default of transformers.
+    const DEFAULT: usize = 169;
+    let path = dir.join(PROCESSOR);
+    let settings: Map<String, Value> = optional(read_json(&path))?.unwrap_or_default();
+    let value = settings.get(KEY).filter(|value| !value.is_null());
+    let found = value.map(|value| from_value::<usize>(value, &path, KEY)).transpose()?;
+    if found.unwrap_or(DEFAULT) == tokens {
+        return Ok(());
+    }
+    let expected = format!("{tokens}, the features of a tile");
+    let found =
+        found.map_or_else(|| format!("no value, which stands for {DEFAULT}"), |found| found.to_string());
+    Err(JsonError::Value { path, key: KEY.to_owned(), expected, found }.into())
+}
