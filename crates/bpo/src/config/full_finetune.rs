@@ -28,6 +28,7 @@ impl Default for FullFinetuneSection {
 impl FullFinetuneSection {
     /// Returns whether the parameter of [`Vlm`](bpo_model::Vlm) with this module path is
     /// trained.
+    #[cfg(feature = "model")]
     pub fn trains(&self, path: &str) -> bool {
         match ModelPart::of_path(path) {
             Some(ModelPart::LanguageModel) => self.language_model,
