@@ -7,6 +7,7 @@ mod tokens;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 pub use batch::ScoreBatch;
+#[cfg(feature = "dpo")]
 pub(crate) use tokens::BatchTokens;
 
 use crate::decoder::{Masks, NoKv, Positions, Shared};
