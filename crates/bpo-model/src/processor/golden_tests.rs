@@ -255,6 +255,11 @@ fn files_that_disagree_are_both_named() {
     );
     let text = TextProcessor::from_dir(checkpoint(&generation).path()).unwrap();
     assert_eq!(text.eos_ids(), [2, 9]);
+    let penalty = serde_json::json!({
+        "tokenizer_config.json": r#"{"eos_token": "</s>"}"#,
+        "generation_config.json": r#"{"eos_token_id": 2, "repetition_penalty": 1.05}"#,
+    });
+    one(&penalty, "generation_config.json has `repetition_penalty` 1.05, which is not applied");
 
     // the tiny checkpoint has its image settings in both files, and they agree
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llava");

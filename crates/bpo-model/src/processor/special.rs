@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::ProcessorError;
 use super::sources::{GENERATION, MODEL, warn_of};
 use super::tokens::TokenSettings;
 use crate::json::{JsonError, optional, read_json};
-use bpo_pairs::Limits;
+use bpo_pairs::{Limits, UntrustedPath};
 
 /// A special token, which no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ struct TokenIds {
     image_token_id: Option<u32>,
     image_token_index: Option<u32>,
     text_config: Option<Box<TokenIds>>,
+    /// Factor that makes tokens of the prompt and the answer less likely. 1 changes nothing.
+    repetition_penalty: Option<Value>,
 }
 
 /// One id, or a list. Models that stop at several tokens list the usual one first.
@@ -80,6 +83,13 @@ impl SpecialTokens {
         settings: TokenSettings,
     ) -> Result<Self, ProcessorError> {
         let generation: TokenIds = optional(read_json(&dir.join(GENERATION)))?.unwrap_or_default();
+        let penalty = generation.repetition_penalty.as_ref().and_then(Value::as_f64);
+        if let Some(penalty) = penalty.filter(|penalty| *penalty != 1.0) {
+            tracing::warn!(
+                "{}: {GENERATION} has `repetition_penalty` {penalty}, which is not applied",
+                UntrustedPath(dir)
+            );
+        }
         let config: TokenIds = optional(read_json(&dir.join(MODEL)))?.unwrap_or_default();
         let inner = config.text_config.as_deref();
         for (ids, file, key) in [
