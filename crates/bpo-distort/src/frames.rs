@@ -1,17 +1,19 @@
 //! Frames of animated images.
 
+use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
 
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
+use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageError, ImageFormat, RgbImage};
 
-use crate::load::{allocation, decode_error, decode_rgb, format_of, read_image_file};
+use crate::load::{allocation, decode_error, decode_rgb, format_of, orientation_of_webp, read_image_file};
 use crate::plain::plain;
 use crate::timed::{Deadline, Timed};
-use crate::{DistortError, ImageLimits, color};
+use crate::{DistortError, ImageLimits, color, orientation};
 
 /// Returns how long each frame of an image file is shown. A GIF, WebP or PNG file can be animated;
 /// any other image has one frame.
@@ -63,7 +65,20 @@ pub fn load_frame(
     }
     let no_frame =
         || DistortError::NoFrame { path: path.into(), index, frames: count.max(usize::from(still)) };
-    found.map(|frame| color::to_rgb8(DynamicImage::ImageRgba8(frame))).ok_or_else(no_frame)
+    let mut frame = DynamicImage::ImageRgba8(found.ok_or_else(no_frame)?);
+    // as for the whole file
+    frame.apply_orientation(orientation(&bytes));
+    Ok(color::to_rgb8(frame))
+}
+
+/// Returns the orientation of an animated file, or none if its metadata cannot be read.
+fn orientation(bytes: &[u8]) -> Orientation {
+    match format_of(bytes) {
+        Some(ImageFormat::Png) => orientation::of_png(bytes),
+        Some(format @ ImageFormat::WebP) => WebPDecoder::new(Cursor::new(bytes))
+            .map_or(Orientation::NoTransforms, |mut decoder| orientation_of_webp(&mut decoder, format)),
+        _ => Orientation::NoTransforms,
+    }
 }
 
 /// Calls `each` with the frames of an animation until it returns false. Returns true, without a call,
@@ -170,6 +185,30 @@ mod tests {
         assert!(matches!(error, DistortError::NoFrame { index: 4, frames: 4, .. }), "{error}");
         let small = limits.with_max_side(4);
         assert!(matches!(frame_durations(&path, &small), Err(DistortError::SideTooLong { .. })));
+    }
+
+    /// An animated PNG file of two frames of 3 x 2 pixels, turned by its metadata.
+    #[test]
+    fn frames_are_upright() {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 3, 2);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_animated(2, 0).expect("animated");
+        let mut writer = encoder.write_header().expect("a header");
+        let exif = [&b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"[..]].concat();
+        writer.write_chunk(png::chunk::eXIf, &exif).expect("metadata");
+        for level in [10, 20] {
+            writer.write_image_data(&[level; 18]).expect("a frame");
+        }
+        writer.finish().expect("written");
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, limits) = (dir.path().join("a.png"), ImageLimits::default());
+        std::fs::write(&path, &bytes).expect("written");
+        assert_eq!(crate::check_header(&path, &limits).expect("a header"), (2, 3));
+        for (index, level) in [(0, 10), (1, 20)] {
+            let frame = load_frame(&path, index, &limits).expect("a frame");
+            assert_eq!((frame.dimensions(), frame.get_pixel(0, 0)[0]), ((2, 3), level));
+        }
     }
 
     #[test]

@@ -302,9 +302,12 @@ impl DecoderConfig {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// Rotary settings, from either version of the keys. `rope_theta` is always set.
+    /// Rotary settings, from either version of the keys. In a file with both, `rope_scaling` counts
+    /// unless it is empty, as in transformers 5.23 (`modeling_rope_utils.py`). `rope_theta` is always
+    /// set.
     pub fn rope(&self) -> RopeParameters {
-        let mut rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
+        let scaling = self.rope_scaling.clone().filter(|scaling| *scaling != RopeParameters::default());
+        let mut rope = scaling.or_else(|| self.rope_parameters.clone()).unwrap_or_default();
         rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(10_000.0));
         rope
     }
@@ -325,6 +328,22 @@ mod tests {
 
     fn config(value: Value) -> DecoderConfig {
         serde_json::from_value(value).unwrap()
+    }
+
+    /// `LlamaConfig(rope_scaling=.., rope_parameters=..).rope_parameters` of transformers 5.23.
+    #[test]
+    fn rope_scaling_counts_before_rope_parameters() {
+        let rope = |scaling: Value| {
+            let parameters = json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 5.0 });
+            config(json!({ "rope_scaling": scaling, "rope_parameters": parameters, "rope_theta": 7.0 }))
+                .rope()
+        };
+        let scaled = rope(json!({ "rope_type": "linear", "factor": 4.0 }));
+        assert_eq!((scaled.factor, scaled.rope_theta), (Some(4.0), Some(7.0)));
+        for empty in [json!({}), Value::Null] {
+            let rope = rope(empty);
+            assert_eq!((rope.factor, rope.rope_theta), (Some(2.0), Some(5.0)));
+        }
     }
 
     /// Values of transformers 5.23: `LlamaConfig()`, `MistralConfig()` and `Qwen2Config()`.
