@@ -63,10 +63,14 @@ pub(crate) trait Family {
     }
 
     /// Whether a module or weight takes part in the computation, by its path.
-    fn runs(&self, path: &str) -> bool;
+    fn runs(&self, _path: &str) -> bool {
+        true
+    }
 
     /// Whether a checkpoint may have a weight that the model never uses, by its path.
-    fn is_unused(&self, path: &str) -> bool;
+    fn is_unused(&self, path: &str) -> bool {
+        !self.runs(path)
+    }
 
     /// Sizes of the vision tower.
     fn tower_sizes(&self) -> TowerSizes;

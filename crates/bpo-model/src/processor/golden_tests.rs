@@ -128,8 +128,8 @@ fn templates_come_from_the_file_that_transformers_takes() {
 #[test]
 fn image_settings_come_from_the_file_that_transformers_takes() {
     for (name, case) in object(&recorded()["images"]) {
-        let found = sources::image_settings(checkpoint(&case["files"]).path()).unwrap();
-        assert_eq!(found[0].2["image_mean"], case["image_mean"], "{name}");
+        let found = image_files::image_settings(checkpoint(&case["files"]).path()).unwrap();
+        assert_eq!(found[0].1["image_mean"], case["image_mean"], "{name}");
     }
 }
 
@@ -260,6 +260,16 @@ fn files_that_disagree_are_both_named() {
         "generation_config.json": r#"{"eos_token_id": 2, "repetition_penalty": 1.05}"#,
     });
     one(&penalty, "generation_config.json has `repetition_penalty` 1.05, which is not applied");
+    let neutral = serde_json::json!({
+        "tokenizer_config.json": r#"{"eos_token": "</s>"}"#,
+        "generation_config.json": r#"{"repetition_penalty": 1, "min_length": 0, "suppress_tokens": [], "bad_words_ids": null}"#,
+    });
+    assert_eq!(warnings(|| drop(TextProcessor::from_dir(checkpoint(&neutral).path()).unwrap())), [""; 0]);
+    let list = serde_json::json!({
+        "tokenizer_config.json": r#"{"eos_token": "</s>"}"#,
+        "generation_config.json": r#"{"suppress_tokens": [1, 2]}"#,
+    });
+    one(&list, "generation_config.json has `suppress_tokens` [1,2], which is not applied");
 
     // the tiny checkpoint has its image settings in both files, and they agree
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llava");

@@ -8,15 +8,15 @@ mod settings;
 mod split;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bpo_distort::resize::{Axis, Filter, for_each_row};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
 use super::ProcessorError;
-use super::sources::{image_settings, warn_of};
-use crate::json::{JsonError, from_value};
+use super::image_files::{ImageFile, first_settings, image_settings};
+use crate::json::from_value;
 use settings::{Config, Exact, Size, Target, base_class, with_defaults};
 
 /// Most pixels of a resized image without a crop (our choice: 800 MB of bytes).
@@ -127,40 +127,21 @@ impl ImageProcessor {
     /// # Errors
     /// Those of [`from_dir`](Self::from_dir).
     pub(crate) fn of_class(dir: &Path, class: &str) -> Result<Self, ProcessorError> {
-        let mut configs = Vec::new();
-        for (path, key, settings) in image_settings(dir)? {
-            configs.push((from_value::<Config>(&with_defaults(settings, class), &path, key)?, path, key));
-        }
-        let mut configs = configs.into_iter();
-        let Some((config, path, key)) = configs.next() else {
-            return Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() });
+        let read = |settings, file: &ImageFile| {
+            from_value::<Config>(&with_defaults(settings, class), &file.path, file.at)
         };
-        for (other, other_path, _) in configs {
-            let keys = config.differences(&other);
-            if !keys.is_empty() {
-                let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
-                warn_of(dir, &format!("`{}`", keys.join("`, `")), &name(&path), &name(&other_path));
-            }
-        }
-        Self::new(config, path, key)
+        let (config, file) = first_settings(dir, read, Config::differences)?;
+        Self::new(config, &file)
     }
 
-    fn new(config: Config, path: PathBuf, at: &str) -> Result<Self, ProcessorError> {
-        let wrong = |key: &str, expected: &str, found: String| {
-            ProcessorError::from(JsonError::Value {
-                path: path.clone(),
-                key: if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") },
-                expected: expected.to_owned(),
-                found,
-            })
-        };
+    fn new(config: Config, file: &ImageFile) -> Result<Self, ProcessorError> {
         let target = Target::from(config.size);
         let crop = match config.crop_size {
             Size::Edge(edge) => (edge, edge),
             Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => (height, width),
             Size::Shortest(size) => {
                 let found = format!("{{\"shortest_edge\":{}}}", size.shortest_edge);
-                return Err(wrong("crop_size", "height and width", found));
+                return Err(file.wrong("crop_size", "height and width", found));
             }
         };
         let resize = config.do_resize.then_some(target);
@@ -173,19 +154,19 @@ impl ImageProcessor {
                 Target::Shortest(edge) => edge.to_string(),
                 Target::Exact { height, width } => format!("a height of {height} and a width of {width}"),
             };
-            return Err(wrong("size", "at least one pixel", found));
+            return Err(file.wrong("size", "at least one pixel", found));
         }
         if let Some((height, width)) = crop
             && (height == 0 || width == 0 || height.saturating_mul(width) > MAX_PIXELS)
         {
-            return Err(wrong(
+            return Err(file.wrong(
                 "crop_size",
                 "at least one pixel and no more than 2^28",
                 format!("a height of {height} and a width of {width}"),
             ));
         }
         if config.do_normalize && config.image_std.contains(&0.0) {
-            return Err(wrong(
+            return Err(file.wrong(
                 "image_std",
                 "numbers other than 0",
                 Value::from(config.image_std.to_vec()).to_string(),
@@ -307,13 +288,12 @@ fn pad_to_square(image: &RgbImage, background: Rgb<u8>) -> Result<RgbImage, Proc
 /// [`ProcessorError::Json`].
 pub(crate) fn check_class(dir: &Path, known: &[&str]) -> Result<(), ProcessorError> {
     const KEY: &str = "image_processor_type";
-    let Some((path, key, settings)) = image_settings(dir)?.into_iter().next() else { return Ok(()) };
+    let Some((file, settings)) = image_settings(dir)?.into_iter().next() else { return Ok(()) };
     let Some(found) = settings.get(KEY).and_then(Value::as_str) else { return Ok(()) };
     if known.contains(&base_class(found)) {
         return Ok(());
     }
-    let key = if key.is_empty() { KEY.to_owned() } else { format!("{key}.{KEY}") };
-    Err(JsonError::Value { path, key, expected: known.join(", "), found: found.to_owned() }.into())
+    Err(file.wrong(KEY, &known.join(", "), found))
 }
 
 /// Refuses a size with too many pixels, given as height and width.

@@ -1,6 +1,7 @@
 //! Tests of [`ImageProcessor`].
 
 use super::*;
+use crate::json::JsonError;
 
 fn processor(json: &str) -> Result<ImageProcessor, ProcessorError> {
     let dir = tempfile::tempdir().unwrap();

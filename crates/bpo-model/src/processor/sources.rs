@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::UntrustedPath;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ProcessorError;
-use crate::json::{JsonError, from_value, optional, read_json, read_plain};
+use crate::json::{JsonError, optional, read_json, read_plain};
 
 /// Settings of the processor.
 pub(crate) const PROCESSOR: &str = "processor_config.json";
@@ -58,28 +58,6 @@ pub(super) fn first<T: PartialEq, S: AsRef<str>>(
         warn_of(dir, setting, counts.as_ref(), other.as_ref());
     }
     Some((counts, value))
-}
-
-/// The settings of the image processor in each file that has some, in the order of precedence. Keys
-/// that are `null` are left out, because some versions write `null` for the default.
-pub(crate) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
-    const KEY: &str = "image_processor";
-    let mut found = Vec::new();
-    let mut add = |path: PathBuf, key, mut settings: Map<String, Value>| {
-        settings.retain(|_, value| !value.is_null());
-        found.push((path, key, settings.into()));
-    };
-    let path = dir.join(PROCESSOR);
-    let nested = optional(read_json::<Map<String, Value>>(&path))?.and_then(|mut all| all.remove(KEY));
-    if let Some(nested) = nested.filter(|nested| !nested.is_null()) {
-        let settings = from_value(&nested, &path, KEY)?;
-        add(path, KEY, settings);
-    }
-    let path = dir.join(IMAGES);
-    if let Some(settings) = optional(read_json(&path))? {
-        add(path, "", settings);
-    }
-    Ok(found)
 }
 
 /// The chat template and its file.

@@ -80,7 +80,7 @@ pub(crate) struct TowerSizes {
 pub(crate) enum TowerTokens {
     /// Of every tile.
     PerTile(usize),
-    /// Of every image token, in towers that take images of any size.
+    /// Of every image token, in towers that take images or tiles of any size.
     PerImageToken(usize),
 }
 

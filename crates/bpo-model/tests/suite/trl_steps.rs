@@ -57,7 +57,7 @@ fn pairs(count: usize) -> Vec<PreferencePair> {
 }
 
 /// The settings of the golden steps.
-fn config(settings: &Value, steps: usize) -> DpoConfig {
+pub fn config(settings: &Value, steps: usize) -> DpoConfig {
     let number = |key: &str| settings[key].as_f64().unwrap();
     assert_eq!(settings["lr_scheduler_type"], "linear");
     DpoConfig::default()
@@ -67,6 +67,26 @@ fn config(settings: &Value, steps: usize) -> DpoConfig {
         .with_schedule(Schedule::Linear)
         .with_warmup_ratio(number("warmup_steps") / steps as f64)
         .with_max_steps(Some(steps))
+}
+
+/// Compares the metrics of steps with the recorded columns.
+pub fn assert_columns(name: &str, found: &[StepMetrics], recorded: impl Fn(&str) -> Vec<f64>) {
+    type Column = fn(&StepMetrics) -> f64;
+    let columns: [(&str, Column, f64); 4] = [
+        ("loss", |step| step.loss, 2e-4),
+        ("margins", |step| step.rewards_margins, 5e-4),
+        ("grad_norm", |step| step.grad_norm, 1e-3),
+        ("learning_rate", |step| step.learning_rate, 1e-9),
+    ];
+    for (key, of, tolerance) in columns {
+        let recorded = recorded(key);
+        assert_eq!(found.len(), recorded.len(), "{name}: {key}");
+        for (step, expected) in found.iter().zip(recorded) {
+            let error = (of(step) - expected).abs();
+            let allowed = tolerance * expected.abs().max(1e-2);
+            assert!(error <= allowed, "{name}, step {}: {key} {} and TRL {expected}", step.step, of(step));
+        }
+    }
 }
 
 fn compare(name: &str, policy: Vlm, reference: Vlm) {
@@ -86,20 +106,7 @@ fn compare(name: &str, policy: Vlm, reference: Vlm) {
     let collate = Fixed { batch, model: model() };
     let trainer = Trainer::new(config(&golden["settings"], steps), policy, collate, None).unwrap();
     trainer.with_reference(Reference::Frozen(reference)).train(pairs, &mut observer).unwrap();
-    type Column = fn(&StepMetrics) -> f64;
-    let columns: [(&str, Column, f64); 4] = [
-        ("loss", |step| step.loss, 2e-4),
-        ("margins", |step| step.rewards_margins, 5e-4),
-        ("grad_norm", |step| step.grad_norm, 1e-3),
-        ("learning_rate", |step| step.learning_rate, 1e-9),
-    ];
-    for (key, of, tolerance) in columns {
-        for (step, expected) in found.iter().zip(column(key)) {
-            let error = (of(step) - expected).abs();
-            let allowed = tolerance * expected.abs().max(1e-2);
-            assert!(error <= allowed, "{name}, step {}: {key} {} and TRL {expected}", step.step, of(step));
-        }
-    }
+    assert_columns(name, &found, column);
     println!("{name}: loss {} after {steps} steps, TRL {}", found[steps - 1].loss, column("loss")[steps - 1]);
 }
 

@@ -59,7 +59,8 @@ impl Hub {
     /// tokenizer, and weights in safetensors files. Pickles and code are never downloaded.
     ///
     /// The small files come first, and a model that is not supported is refused before its weights
-    /// are downloaded. Each file is verified by its size and hash. An interrupted download is
+    /// are downloaded. Each downloaded file is verified by its size and hash. A file that is in
+    /// the cache with the listed size is used without reading it. An interrupted download is
     /// continued. If the hub cannot be reached, and the cache has the whole model, the cache is used
     /// with a warning.
     ///
@@ -169,6 +170,9 @@ impl Cache<'_> {
             return Ok(());
         }
         let remote = client.remote(commit, file)?;
+        if !file.name.ends_with(".safetensors") {
+            select::check_small(&self.model.to_string(), &file.name, remote.size)?;
+        }
         let etag = remote.etag.as_str();
         let lock = self.hub.cache.join(".locks").join(self.model.folder()).join(etag);
         download(client, &remote, &self.root().join("blobs").join(etag), &lock, progress)?;

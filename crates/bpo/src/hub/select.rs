@@ -16,6 +16,8 @@ const INDEX: &str = "model.safetensors.index.json";
 const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 /// Maximum size in bytes of a file that holds no weights: a tokenizer is the largest one.
 const SMALL_FILE_BYTES: u64 = Limits::DEFAULT.tokenizer_bytes;
+/// Maximum number of such files. A checkpoint has about fifteen.
+const MOST_SMALL_FILES: usize = 1000;
 
 #[derive(Deserialize)]
 struct ShardIndex {
@@ -31,13 +33,24 @@ pub(super) fn small(model: &str, files: &[Listed]) -> Result<Vec<Listed>, HubErr
     };
     let chosen: Vec<_> =
         files.iter().filter(|file| is_file_name(&file.name) && is_wanted(&file.name)).cloned().collect();
-    if let Some((file, size)) =
-        chosen.iter().find_map(|file| Some((file, file.size.filter(|size| *size > SMALL_FILE_BYTES)?)))
-    {
-        let (model, file) = (model.to_owned(), file.name.clone());
-        return Err(HubError::TooLarge { model, file, size, limit: SMALL_FILE_BYTES });
+    if chosen.len() > MOST_SMALL_FILES {
+        let reason = format!("it has more than {MOST_SMALL_FILES} files of settings");
+        return Err(HubError::Listing { model: model.to_owned(), reason });
+    }
+    for file in &chosen {
+        check_small(model, &file.name, file.size.unwrap_or(0))?;
     }
     Ok(chosen)
+}
+
+/// Checks the size of a file that holds no weights. It may be known only when the file is requested,
+/// because the list of files may leave it out.
+pub(super) fn check_small(model: &str, file: &str, size: u64) -> Result<(), HubError> {
+    if size <= SMALL_FILE_BYTES {
+        return Ok(());
+    }
+    let (model, file) = (model.to_owned(), file.to_owned());
+    Err(HubError::TooLarge { model, file, size, limit: SMALL_FILE_BYTES })
 }
 
 /// Returns the files of weights: one file, or the shards of the index in `dir`. The single file
@@ -133,6 +146,10 @@ mod tests {
         assert_eq!(names(small("a/b", &listed(&[&wanted[..], &others].concat())).unwrap()), wanted);
         let large = [Listed { name: "tokenizer.json".to_owned(), size: Some(1 << 40) }];
         assert!(matches!(small("a/b", &large), Err(HubError::TooLarge { .. })));
+        let many: Vec<String> = (0..=MOST_SMALL_FILES).map(|number| format!("{number}.json")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(matches!(small("a/b", &listed(&many)), Err(HubError::Listing { .. })));
+        assert_eq!(small("a/b", &listed(&many[1..])).unwrap().len(), MOST_SMALL_FILES);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::support::{Dir, ends, ends_within, fails, inject, score_arguments};
+use super::support::{Dir, ends, ends_with_peak, fails, inject, score_arguments};
 use crate::common::{
     Snapshot, bpo, checkpoint, command, conversation, copy_run, photos, read_lines, run_arguments, snapshot,
     tiny, train_arguments, write_samples, write_three_pairs,
@@ -32,7 +32,9 @@ fn long_conversations_and_answers_take_little_memory() {
     ];
     fs::write(dir.at("data.json"), serde_json::to_vec(&data).unwrap()).unwrap();
     let mut command = command(inject(&dir.at("data.json"), &dir.at("out.jsonl")));
-    ends_within(&mut command, Some(1500)).succeeds();
+    let (outcome, peak) = ends_with_peak(&mut command);
+    outcome.succeeds();
+    assert!(peak <= Some(1500), "{peak:?} MB");
     assert!(read_lines(dir.at("out.jsonl")).iter().any(|line| line["id"] == "good"));
 }
 

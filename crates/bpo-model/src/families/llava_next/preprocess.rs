@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::config::LlavaNextConfig;
 use super::kind::PINPOINTS;
 use crate::input::{ImageInput, ImageLayout};
-use crate::json::{JsonError, from_value, shown};
+use crate::json::{from_value, shown};
 use crate::processor::{
     Aspect, ImageProcessor, Preprocess, ProcessorError, TileGrid, Tiling, check_class, image_settings,
 };
@@ -52,10 +52,9 @@ impl LlavaNextPreprocessor {
 /// Checks that the image processor has the resolutions of the model, because the model computes the
 /// place of each tile from its own.
 fn check_resolutions(dir: &Path, config: &LlavaNextConfig) -> Result<(), ProcessorError> {
-    let Some((path, at, settings)) = image_settings(dir)?.into_iter().next() else { return Ok(()) };
-    let key = if at.is_empty() { PINPOINTS.to_owned() } else { format!("{at}.{PINPOINTS}") };
+    let Some((file, settings)) = image_settings(dir)?.into_iter().next() else { return Ok(()) };
     let found: Vec<[usize; 2]> = match settings.get(PINPOINTS) {
-        Some(value) => from_value(value, &path, &key)?,
+        Some(value) => from_value(value, &file.path, &file.key(PINPOINTS))?,
         None => config.kind.resolutions(),
     };
     if found == config.image_grid_pinpoints {
@@ -63,7 +62,7 @@ fn check_resolutions(dir: &Path, config: &LlavaNextConfig) -> Result<(), Process
     }
     let list = |resolutions: &[[usize; 2]]| shown(&Value::from_iter(resolutions.iter().map(|r| r.to_vec())));
     let expected = format!("the resolutions in config.json, {}", list(&config.image_grid_pinpoints));
-    Err(JsonError::Value { path, key, expected, found: list(&found) }.into())
+    Err(file.wrong(PINPOINTS, &expected, list(&found)))
 }
 
 impl Preprocess for LlavaNextPreprocessor {

@@ -152,8 +152,13 @@ impl QwenVlConfig {
             None if generation == QwenGeneration::Qwen3 => (Map::new(), TEXT),
             None => (all.clone(), ""),
         };
-        let own = Value::Object(own);
-        let mut text = with_defaults(own, generation.text());
+        let mut text = with_defaults(own.clone().into(), generation.text());
+        // null is not the default of these: as many heads as queries have, and no window
+        for key in ["num_key_value_heads", "sliding_window"] {
+            if own.get(key).is_some_and(Value::is_null) {
+                text[key] = Value::Null;
+            }
+        }
         text["model_type"] = generation.decoder().into();
         let text: DecoderConfig = from_value(&text, path, at)?;
         let vision: Map<String, Value> = match present(VISION) {
@@ -298,14 +303,6 @@ impl Family for QwenVlConfig {
 
     fn positions(&self, ids: &[u32], images: &[&ImageLayout]) -> Positions {
         positions(ids, self.image_token_id, images)
-    }
-
-    fn runs(&self, _path: &str) -> bool {
-        true
-    }
-
-    fn is_unused(&self, _path: &str) -> bool {
-        false
     }
 
     fn tower_sizes(&self) -> TowerSizes {

@@ -4,7 +4,7 @@
 //! The results equal those of `Qwen2VLImageProcessorPil` of transformers 5.23
 //! (`qwen2_vl/image_processing_pil_qwen2_vl.py`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bpo_distort::resize::{Filter, resize};
 use image::RgbImage;
@@ -13,8 +13,10 @@ use serde_json::Value;
 
 use super::config::QwenVlConfig;
 use crate::input::{ImageInput, ImageLayout};
-use crate::json::{JsonError, from_value};
-use crate::processor::{Levels, Preprocess, ProcessorError, check_pixels, image_settings, warn_of};
+use crate::json::from_value;
+use crate::processor::{
+    ImageFile, Levels, Preprocess, ProcessorError, check_class, check_pixels, first_settings,
+};
 use crate::vision::TokenGrid;
 
 /// Longest side of an image, in shorter sides.
@@ -74,6 +76,24 @@ impl Settings {
         let size = self.size.unwrap_or(default);
         [self.min_pixels.or(size.shortest_edge), self.max_pixels.or(size.longest_edge)]
     }
+
+    /// The keys whose values differ.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("size", self.pixels() != other.pixels()),
+            ("patch_size", self.patch_size != other.patch_size),
+            ("temporal_patch_size", self.temporal_patch_size != other.temporal_patch_size),
+            ("merge_size", self.merge_size != other.merge_size),
+            ("resample", self.resample != other.resample),
+            ("do_resize", self.do_resize != other.do_resize),
+            ("do_rescale", self.do_rescale != other.do_rescale),
+            ("do_normalize", self.do_normalize != other.do_normalize),
+            ("rescale_factor", self.rescale_factor != other.rescale_factor),
+            ("image_mean", self.image_mean != other.image_mean),
+            ("image_std", self.image_std != other.image_std),
+        ];
+        keys.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key).collect()
+    }
 }
 
 /// Prepares images for a Qwen-VL model.
@@ -96,43 +116,14 @@ impl QwenPreprocessor {
     /// [`ProcessorError::NoImageProcessor`] if neither is there; [`ProcessorError::Json`] if what is
     /// there cannot be used.
     pub(super) fn from_dir(dir: &Path, config: &QwenVlConfig) -> Result<Self, ProcessorError> {
-        let mut found = Vec::new();
-        for (path, key, settings) in image_settings(dir)? {
-            found.push((from_value::<Settings>(&settings, &path, key)?, path, key));
-        }
-        let mut found = found.into_iter();
-        let Some((settings, path, key)) = found.next() else {
-            return Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() });
-        };
-        let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
-        for (other, other_path, _) in found {
-            let same = |settings: &Settings| Settings {
-                size: None,
-                min_pixels: None,
-                max_pixels: None,
-                ..settings.clone()
-            };
-            if settings.pixels() != other.pixels() || same(&settings) != same(&other) {
-                warn_of(dir, "the preparation of images", &name(&path), &name(&other_path));
-            }
-        }
-        Self::new(&settings, config, &path, key)
+        // Qwen3-VL's checkpoints name the class of Qwen2-VL
+        check_class(dir, &["Qwen2VLImageProcessor"])?;
+        let read = |settings: Value, file: &ImageFile| from_value::<Settings>(&settings, &file.path, file.at);
+        let (settings, file) = first_settings(dir, read, Settings::differences)?;
+        Self::new(&settings, config, &file)
     }
 
-    fn new(
-        settings: &Settings,
-        config: &QwenVlConfig,
-        path: &Path,
-        at: &str,
-    ) -> Result<Self, ProcessorError> {
-        let wrong = |key: &str, expected: String, found: Value| {
-            Err(ProcessorError::from(JsonError::Value {
-                path: PathBuf::from(path),
-                key: if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") },
-                expected,
-                found: found.to_string(),
-            }))
-        };
+    fn new(settings: &Settings, config: &QwenVlConfig, file: &ImageFile) -> Result<Self, ProcessorError> {
         let vision = &config.vision_config;
         for (key, found, expected) in [
             ("patch_size", settings.patch_size, vision.patch_size),
@@ -140,19 +131,20 @@ impl QwenPreprocessor {
             ("merge_size", settings.merge_size, vision.spatial_merge_size),
         ] {
             if found != expected {
-                return wrong(key, format!("{expected} as in config.json"), found.into());
+                return Err(file.wrong(key, &format!("{expected} as in config.json"), found));
             }
         }
         if !settings.do_resize {
-            return wrong("do_resize", "true".to_owned(), false.into());
+            return Err(file.wrong("do_resize", "true", false));
         }
         let pixels = settings.pixels();
         let [Some(fewest @ 1..), Some(most @ 1..)] = pixels else {
             let found = Value::from(pixels.map(|pixels| pixels.map_or(Value::Null, Value::from)).to_vec());
-            return wrong("size", "shortest_edge and longest_edge above 0".to_owned(), found);
+            return Err(file.wrong("size", "shortest_edge and longest_edge above 0", found));
         };
         if settings.do_normalize && settings.image_std.contains(&0.0) {
-            return wrong("image_std", "numbers other than 0".to_owned(), settings.image_std.to_vec().into());
+            let found = Value::from(settings.image_std.to_vec());
+            return Err(file.wrong("image_std", "numbers other than 0", found));
         }
         Ok(Self {
             image_token: config.image_token_id,

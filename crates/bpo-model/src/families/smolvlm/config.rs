@@ -199,14 +199,6 @@ impl Family for SmolVlmConfig {
         if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
     }
 
-    fn runs(&self, _path: &str) -> bool {
-        true
-    }
-
-    fn is_unused(&self, _path: &str) -> bool {
-        false
-    }
-
     fn tower_sizes(&self) -> TowerSizes {
         let vision = &self.vision_config;
         TowerSizes {
@@ -214,7 +206,8 @@ impl Family for SmolVlmConfig {
             intermediate: vision.intermediate_size,
             heads: vision.num_attention_heads,
             layers: vision.num_hidden_layers,
-            tokens: TowerTokens::PerTile(vision.vit().patches()),
+            // tiles may have another side than `image_size`
+            tokens: TowerTokens::PerImageToken(self.scale_factor * self.scale_factor),
             features: vision.hidden_size,
         }
     }

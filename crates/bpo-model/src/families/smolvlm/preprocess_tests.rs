@@ -119,6 +119,7 @@ fn sizes_have_three_forms() {
 fn settings_that_cannot_be_used_are_named() {
     for (key, value, named) in [
         ("size", json!({"longest_edge": 0}), "size.longest_edge"),
+        ("size", json!({"longest_edge": u64::MAX}), "size.longest_edge"),
         ("size", json!({"height": 0, "width": 4}), "size"),
         ("size", json!({"shortest_edge": 4}), "size"),
         ("size", json!({"height": 1_000_000, "width": 1_000_000}), "1000000x1000000"),

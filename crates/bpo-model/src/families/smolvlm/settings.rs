@@ -1,7 +1,7 @@
 //! The settings of the image processor in a checkpoint's files, with the defaults of transformers'
 //! `Idefics3ImageProcessorPil` and `Idefics3Processor`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bpo_distort::resize::Filter;
 use bpo_pairs::Limits;
@@ -10,11 +10,12 @@ use serde_json::{Map, Value};
 
 use super::config::SmolVlmConfig;
 use super::splits::{Size, Target};
-use crate::json::{JsonError, from_value, optional, read_json, shown};
-use crate::processor::{Levels, PROCESSOR, ProcessorError, check_pixels, image_settings, warn_of};
+use crate::json::{JsonError, from_value, optional, read_json};
+use crate::processor::{
+    ImageFile, Levels, PROCESSOR, ProcessorError, check_class, check_pixels, first_settings,
+};
 
-/// Names of image processors that work as described here; further text may follow them.
-const KINDS: [&str; 2] = ["Idefics3ImageProcessor", "SmolVLMImageProcessor"];
+const LIMITS: Limits = Limits::DEFAULT;
 
 /// Checked settings.
 #[derive(Debug)]
@@ -36,7 +37,6 @@ pub(super) struct Settings {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default)]
 struct Raw {
-    image_processor_type: String,
     size: SizeSetting,
     max_image_size: LongestEdge,
     resample: Filter,
@@ -73,7 +73,6 @@ struct Exact {
 impl Default for Raw {
     fn default() -> Self {
         Self {
-            image_processor_type: String::new(),
             size: SizeSetting::Longest(LongestEdge { longest_edge: 4 * 364 }),
             max_image_size: LongestEdge { longest_edge: 364 },
             resample: Filter::Lanczos,
@@ -129,34 +128,23 @@ impl Settings {
     /// [`ProcessorError::NoImageProcessor`] if no file has an image processor;
     /// [`ProcessorError::Json`] for a value that cannot be used.
     pub(super) fn from_dir(dir: &Path, config: &SmolVlmConfig) -> Result<Self, ProcessorError> {
-        let mut files = Vec::new();
-        for (path, key, settings) in image_settings(dir)? {
-            files.push((from_value::<Raw>(&settings, &path, key)?, path, key));
-        }
-        let mut files = files.into_iter();
-        let Some((raw, path, key)) = files.next() else {
-            return Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() });
-        };
-        for (other, other_path, _) in files {
-            let keys = raw.differences(&other);
-            if !keys.is_empty() {
-                let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
-                warn_of(dir, &format!("`{}`", keys.join("`, `")), &name(&path), &name(&other_path));
-            }
-        }
-        Self::checked(dir, &raw, &File { path, key }, config)
+        check_class(dir, &["Idefics3ImageProcessor", "SmolVLMImageProcessor"])?;
+        let read = |settings: Value, file: &ImageFile| from_value::<Raw>(&settings, &file.path, file.at);
+        let (raw, file) = first_settings(dir, read, Raw::differences)?;
+        Self::checked(dir, &raw, &file, config)
     }
 
-    fn checked(dir: &Path, raw: &Raw, file: &File, config: &SmolVlmConfig) -> Result<Self, ProcessorError> {
-        let kind = &raw.image_processor_type;
-        if !kind.is_empty() && !KINDS.iter().any(|known| kind.starts_with(known)) {
-            let found = shown(&kind.as_str().into());
-            return Err(file.wrong("image_processor_type", &KINDS.join(" or "), found));
-        }
+    fn checked(
+        dir: &Path,
+        raw: &Raw,
+        file: &ImageFile,
+        config: &SmolVlmConfig,
+    ) -> Result<Self, ProcessorError> {
         let target = raw.do_resize.then(|| raw.size.target());
         match target {
-            Some(Target::LongestEdge(0)) => {
-                return Err(file.wrong("size.longest_edge", "1 or more", "0".into()));
+            Some(Target::LongestEdge(edge)) if !(1..=LIMITS.resized_pixels).contains(&edge) => {
+                let expected = format!("from 1 to {}", LIMITS.resized_pixels);
+                return Err(file.wrong("size.longest_edge", &expected, edge));
             }
             Some(Target::Exact(Size { height, width })) if height == 0 || width == 0 => {
                 let found = format!("a height of {height} and a width of {width}");
@@ -170,15 +158,15 @@ impl Settings {
             return Err(file.wrong("image_std", "numbers other than 0", found));
         }
         let side = raw.max_image_size.longest_edge;
-        let tokens = config.tile_tokens(side).filter(|_| side <= Limits::DEFAULT.image_side);
+        let tokens = config.tile_tokens(side).filter(|_| side <= LIMITS.image_side);
         let Some(tokens) = tokens else {
             let unit = config.vision_config.patch_size.saturating_mul(config.scale_factor);
             let expected = format!(
                 "the side of a tile in pixels: a multiple of {unit} (patch_size times scale_factor), with a remainder below \
                  patch_size, and at most {}",
-                Limits::DEFAULT.image_side
+                LIMITS.image_side
             );
-            return Err(file.wrong("max_image_size.longest_edge", &expected, side.to_string()));
+            return Err(file.wrong("max_image_size.longest_edge", &expected, side));
         };
         check_tokens(dir, tokens)?;
         Ok(Self {
@@ -192,20 +180,6 @@ impl Settings {
             ),
             tokens,
         })
-    }
-}
-
-/// The file of the image processor, and its key there.
-struct File {
-    path: PathBuf,
-    key: &'static str,
-}
-
-impl File {
-    fn wrong(&self, key: &str, expected: &str, found: String) -> ProcessorError {
-        let (at, path, expected) = (self.key, self.path.clone(), expected.to_owned());
-        let key = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
-        JsonError::Value { path, key, expected, found }.into()
     }
 }
 
