@@ -76,7 +76,7 @@ pub use log::JsonlLog;
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
 pub use record::{Completion, CompletionKind, PreferencePair, Record};
-pub use seed::{item_seed, stage_seed};
+pub use seed::{image_seed, item_seed, stage_seed};
 pub use serde_message::MessageTerms;
 pub use sft::{IMAGE_TOKEN, SftSample, Turn};
 pub use skipped::{SkipCause, SkipCounts, SkipError, SkipReason, Skipped, is_zero};

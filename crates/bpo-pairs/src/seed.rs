@@ -22,6 +22,12 @@ pub fn stage_seed(run_seed: u64, stage: &str) -> u64 {
     item_seed(run_seed, format!("stage/{stage}"))
 }
 
+/// Returns the seed of the distortion of one image of a request. `number` counts the images of the
+/// request from 0. The first image has the seed of the request.
+pub fn image_seed(seed: u64, number: usize) -> u64 {
+    if number == 0 { seed } else { item_seed(seed, format!("image {number}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

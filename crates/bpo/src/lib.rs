@@ -10,6 +10,8 @@
 //! - [`generate()`]: answers to questions about images
 //! - [`score()`]: log-probabilities of the answers of pairs
 //! - [`plan()`]: memory and time that a training will take
+//! - [`Gallery`]: an HTML page of pairs
+//! - [`PairStatistics`]: lengths, kinds, near-duplicates and injected words of pairs
 //!
 //! The crate re-exports the crates that it combines: [`distort`] weakens images, [`inject`] injects
 //! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] has the model families
@@ -62,6 +64,7 @@ mod hub;
 mod image_cache;
 mod images;
 mod injector;
+mod inspect;
 mod ledger;
 #[cfg(feature = "model")]
 mod local;
@@ -82,6 +85,7 @@ mod samples;
 mod score;
 mod stage;
 pub mod stages;
+mod statistics;
 mod summary;
 mod usage;
 mod videos;
@@ -122,6 +126,7 @@ pub use hub::{FetchedModel, Hub, HubError};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
+pub use inspect::{Gallery, files_of};
 pub use ledger::{
     AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
     check_answers, manifest_beside,
@@ -143,6 +148,7 @@ pub use samples::Sample;
 #[cfg(feature = "model")]
 pub use score::{Score, score, score_cached};
 pub use stage::Stage;
+pub use statistics::{KindStatistics, LengthBias, Lengths, PairStatistics, WordCount};
 pub use summary::{SkippedLine, StageSummary};
 pub use videos::Videos;
 pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionRequest, Weakening};

@@ -7,6 +7,7 @@ mod eval;
 #[cfg(feature = "model")]
 mod generate;
 mod inject;
+mod inspect;
 #[cfg(feature = "model")]
 mod merge;
 mod pair;
@@ -17,6 +18,7 @@ mod run;
 #[cfg(feature = "model")]
 mod score;
 mod settings;
+mod stats;
 #[cfg(feature = "model")]
 mod train;
 #[cfg(feature = "model")]
@@ -37,6 +39,7 @@ pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsC
 #[cfg(feature = "model")]
 pub use generate::GenerateCommand;
 pub use inject::{Inject, InjectCommand};
+pub use inspect::InspectCommand;
 #[cfg(feature = "model")]
 pub use merge::MergeCommand;
 pub use pair::PairCommand;
@@ -49,6 +52,7 @@ pub use score::ScoreCommand;
 #[cfg(feature = "model")]
 pub use settings::{Checkpoint, Model};
 pub use settings::{Config, Data, Images, PresetArg, SeedArg};
+pub use stats::StatsCommand;
 #[cfg(feature = "model")]
 pub use train::{Train, TrainCommand};
 #[cfg(feature = "model")]
@@ -113,6 +117,10 @@ pub enum Command {
     Inject(InjectCommand),
     /// Build preference pairs from the answers
     Pair(PairCommand),
+    /// Write an HTML page that shows pairs with their images, weakened images and differing words
+    Inspect(InspectCommand),
+    /// Print statistics of pairs as JSON: lengths, kinds, near-duplicates, injected words
+    Stats(StatsCommand),
     /// Train an adapter on preference pairs
     #[cfg(feature = "model")]
     Train(TrainCommand),

@@ -7,6 +7,7 @@ mod eval;
 #[cfg(feature = "model")]
 mod generate;
 mod inject;
+mod inspect;
 #[cfg(feature = "model")]
 mod merge;
 mod pair;
@@ -16,6 +17,7 @@ mod plan;
 mod run;
 #[cfg(feature = "model")]
 mod score;
+mod stats;
 #[cfg(feature = "model")]
 mod train;
 #[cfg(feature = "model")]
@@ -57,6 +59,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Weaken(args) => weaken::weaken(&args),
         Command::Inject(args) => inject::inject(&args),
         Command::Pair(args) => pair::pair(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Stats(args) => stats::stats(&args),
         #[cfg(feature = "model")]
         Command::Train(args) => train::train(&args),
         #[cfg(feature = "model")]

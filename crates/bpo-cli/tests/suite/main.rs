@@ -12,6 +12,7 @@ mod common;
 
 mod cases;
 mod distort;
+mod inspect;
 #[cfg(not(feature = "model"))]
 mod without_model;
 

@@ -32,6 +32,7 @@ pub use shard::{Shard, ShardError};
 #[cfg(feature = "model")]
 pub use train::{Trained, train};
 pub use weaken::weaken;
+pub(crate) use weaken::weakening_seed;
 
 use crate::summary::StageSummary;
 

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use bpo_distort::Distortion;
 use bpo_pairs::{
     CompletionKind, Generated, Provenance, RequestFailure, Sampling, SftSample, SkipReason, Skipped,
-    count_words, item_seed, stage_seed, warn_left_out,
+    count_words, image_seed, item_seed, stage_seed, warn_left_out,
 };
 
 use super::answers::Answers;
@@ -158,7 +158,11 @@ impl<'a> Job<'a> {
     }
 
     fn seed(&self, item: Item<'_>, purpose: &str) -> u64 {
-        item_seed(stage_seed(self.config.seed.0, purpose), seed_name(item))
+        item_seed(stage_seed(self.config.seed.0, purpose), seed_name(&item.sample.id, item.variant))
+    }
+
+    fn image_seed(&self, item: Item<'_>) -> u64 {
+        weakening_seed(self.config.seed.0, &item.sample.id, item.variant, 0)
     }
 
     fn answer_prefix<'s>(&self, sample: &'s SftSample) -> &'s str {
@@ -176,7 +180,7 @@ impl<'a> Job<'a> {
 
     fn request(&self, item: Item<'_>, images: Vec<LazyImage>, other: Option<&OtherImage>) -> VisionRequest {
         let (sample, section) = (item.sample, &self.config.weaken);
-        let mut weakening = Weakening::new(self.distortion(item).clone(), self.seed(item, "weaken/image"));
+        let mut weakening = Weakening::new(self.distortion(item).clone(), self.image_seed(item));
         weakening.other = other.map(|other| other.image.clone());
         weakening.contrast = section.contrast;
         VisionRequest {
@@ -195,7 +199,7 @@ impl<'a> Job<'a> {
 
     fn provenance(&self, item: Item<'_>, other: Option<OtherImage>) -> Provenance {
         let mut provenance = Provenance::default();
-        provenance.distortion = self.distortion(item).drawn(self.seed(item, "weaken/image")).to_string();
+        provenance.distortion = self.distortion(item).drawn(self.image_seed(item)).to_string();
         provenance.other = other.map(|other| other.name);
         provenance.contrast = self.config.weaken.contrast;
         provenance.prefix_words = count_words(self.answer_prefix(item.sample));
@@ -224,13 +228,22 @@ fn write_first(
     }
 }
 
+/// Returns the seed of the distortion of an image that an answer is about.
+///
+/// `run_seed` is the seed of the run, `sample` the id of the sample, `variant` the index of the
+/// answer among the sample's answers about weakened images, and `number` that of the image in the
+/// conversation.
+pub(crate) fn weakening_seed(run_seed: u64, sample: &str, variant: usize, number: usize) -> u64 {
+    image_seed(item_seed(stage_seed(run_seed, "weaken/image"), seed_name(sample, variant)), number)
+}
+
 /// Returns the bytes that the seeds of an item are derived from: the id of its sample and, unless
 /// it is 0, the index of the answer.
-fn seed_name(item: Item<'_>) -> Vec<u8> {
-    let mut name = item.sample.id.clone().into_bytes();
-    if item.variant > 0 {
+fn seed_name(sample: &str, variant: usize) -> Vec<u8> {
+    let mut name = sample.as_bytes().to_vec();
+    if variant > 0 {
         name.push(0);
-        name.extend(item.variant.to_string().bytes());
+        name.extend(variant.to_string().bytes());
     }
     name
 }

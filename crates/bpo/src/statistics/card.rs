@@ -1,0 +1,162 @@
+//! The data card: statistics of pairs as Markdown.
+
+use std::fmt::{self, Display, Write};
+
+use bpo_pairs::Untrusted;
+
+use super::{KindStatistics, LengthBias, Lengths, PairStatistics};
+
+impl PairStatistics {
+    /// Writes a data card: Markdown with the header that the Hugging Face Hub reads from the
+    /// `README.md` of a data set. `name` is its title.
+    pub fn card(&self, name: &str) -> String {
+        let mut text = String::new();
+        // writing to a string cannot fail
+        let _ = self.write(&mut text, name);
+        text
+    }
+
+    fn write(&self, out: &mut String, name: &str) -> fmt::Result {
+        out.push_str(
+            "---\ntags:\n- preference\n- dpo\n- bpo\ntask_categories:\n- image-text-to-text\n---\n\n",
+        );
+        writeln!(out, "# {}\n", Cell(name))?;
+        writeln!(
+            out,
+            "{} preference pairs about {} images, made by Bootstrapped Preference Optimization \
+            ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): the chosen answer is annotated, the \
+            rejected one was bootstrapped.\n",
+            self.pairs, self.images
+        )?;
+        out.push_str("## Kinds of rejected answers\n\n");
+        out.push_str("| kind | pairs | share | words, chosen | words, rejected | rejected longer | rejected shorter |\n");
+        out.push_str("|---|---|---|---|---|---|---|\n");
+        for (kind, statistics) in &self.kinds {
+            let KindStatistics { pairs, chosen, rejected, rejected_longer, rejected_shorter, .. } =
+                statistics;
+            let share = *pairs as f64 / self.pairs as f64;
+            writeln!(
+                out,
+                "| {} | {pairs} | {} | {} | {} | {} | {} |",
+                Cell(kind),
+                Percent(share),
+                Words(chosen),
+                Words(rejected),
+                Percent(*rejected_longer),
+                Percent(*rejected_shorter)
+            )?;
+        }
+        out.push_str("\nWords are the mean, and in brackets the median and the 90th percentile.\n");
+        for (kind, bias) in self.length_biases() {
+            writeln!(out, "\n**Length bias**: the rejected answers of the kind {} are {bias}.", Cell(kind))?;
+        }
+        counts(out, "Sources", "directory of the image", "in the image root, or no image", &self.sources)?;
+        counts(out, "Distortions", "distortion", "none", &self.distortions)?;
+        writeln!(
+            out,
+            "\n## Near-duplicates\n\n{} pairs have nearly the same prompt and answers as an earlier pair.",
+            self.near_duplicates
+        )?;
+        out.push_str("\n## Words that only rejected answers have\n\n| kind | words, with the number of answers |\n|---|---|\n");
+        for (kind, statistics) in &self.kinds {
+            let words = statistics.injected_words.iter();
+            let words: Vec<String> =
+                words.map(|word| format!("{} {}", Cell(&word.word), word.answers)).collect();
+            writeln!(out, "| {} | {} |", Cell(kind), words.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a table of counts, unless it is empty.
+fn counts(
+    out: &mut String,
+    title: &str,
+    column: &str,
+    unnamed: &str,
+    counts: &std::collections::BTreeMap<String, usize>,
+) -> fmt::Result {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    write!(out, "\n## {title}\n\n| {column} | pairs |\n|---|---|\n")?;
+    for (name, pairs) in counts {
+        let name = if name.is_empty() { unnamed } else { name };
+        writeln!(out, "| {} | {pairs} |", Cell(name))?;
+    }
+    Ok(())
+}
+
+/// The words of a length bias: `shorter: training learns to prefer long answers`.
+impl Display for LengthBias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RejectedShorter => "shorter: training can learn to prefer long answers",
+            Self::RejectedLonger => "longer: training can learn to prefer short answers",
+        })
+    }
+}
+
+/// Untrusted text in a cell of a table: characters with a meaning in Markdown are escaped.
+struct Cell<'a>(&'a str);
+
+impl Display for Cell<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in Untrusted(self.0).to_string().chars() {
+            if c.is_ascii_punctuation() && !matches!(c, '-' | '.' | ',' | '/' | ':' | '+' | '=' | '\'') {
+                f.write_char('\\')?;
+            }
+            f.write_char(c)?;
+        }
+        Ok(())
+    }
+}
+
+struct Percent(f64);
+
+impl Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} %", 100.0 * self.0)
+    }
+}
+
+struct Words<'a>(&'a Lengths);
+
+impl Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lengths { mean, median, p90, .. } = self.0;
+        write!(f, "{mean:.1} ({median}, {p90})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::pair;
+    use super::*;
+
+    #[test]
+    fn card_shows_the_statistics() {
+        let pairs: Vec<_> = (0..30).map(|id| pair(id, "a b c d e f", "g h")).collect();
+        let card = PairStatistics::of(&pairs).card("my pairs");
+        assert!(card.starts_with("---\ntags:\n"), "{card}");
+        for line in [
+            "# my pairs",
+            "| llm-hal | 30 | 100.0 % | 6.0 (6, 6) | 2.0 (2, 2) | 0.0 % | 100.0 % |",
+            "**Length bias**: the rejected answers of the kind llm-hal are shorter: training can learn to prefer long answers.",
+            "| coco | 30 |",
+            "29 pairs have nearly the same prompt and answers as an earlier pair.",
+            "| llm-hal | g 30, h 30 |",
+        ] {
+            assert!(card.lines().any(|other| other == line), "{line}\n{card}");
+        }
+        assert!(!card.contains("Distortions"), "{card}");
+    }
+
+    #[test]
+    fn text_of_the_data_is_escaped() {
+        let mut hostile = pair(0, "a", "b");
+        hostile.kind = "x|y\n# title <b>".to_owned().into();
+        let card = PairStatistics::of(&[hostile]).card("a|b");
+        assert!(card.contains(r"# a\|b") && card.contains(r"| x\|y\\n\# title \<b\> | 1 |"), "{card}");
+    }
+}
