@@ -43,8 +43,8 @@ pub use memory::{BatchShape, Footprint};
 #[cfg(feature = "dpo")]
 pub use policy::{ImageError, ImageSource, VlmCollator};
 pub use processor::{
-    Aspect, ChatTemplate, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues, Processor,
-    ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,
+    Aspect, ChatTemplate, GenerationSettings, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues,
+    Processor, ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,
     check_prompt_length,
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};

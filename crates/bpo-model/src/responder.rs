@@ -129,7 +129,7 @@ impl VlmResponder {
             });
             (*place, answer.map_err(E::from))
         };
-        let eos = text.eos_ids();
+        let settings = &self.processor.generation;
         let (mut is_answered, mut flow) = (vec![false; prompts.len()], ControlFlow::Continue(()));
         let mut on_continuation = |index: usize, answer: Continuation| {
             is_answered[index] = true;
@@ -138,13 +138,13 @@ impl VlmResponder {
             flow
         };
         let generated =
-            self.model.generate_each(&prompts, at_a_time, eos, Adapters::On, &mut on_continuation);
+            self.model.generate_each(&prompts, at_a_time, settings, Adapters::On, &mut on_continuation);
         if generated.is_ok() || flow.is_break() {
             return;
         }
         // one by one, so that each of the other questions has its own error
         for index in (0..prompts.len()).filter(|index| !is_answered[*index]) {
-            let answer = self.model.generate(&prompts[index..=index], eos, Adapters::On);
+            let answer = self.model.generate(&prompts[index..=index], settings, Adapters::On);
             let answer = answer.map(|mut answers| answers.swap_remove(0));
             let (place, answer) = finish(index, answer);
             if on_answer(place, answer).is_break() {
@@ -166,6 +166,7 @@ impl VlmResponder {
             ModelError::ContextTooShort { .. }
             | ModelError::ImageTokens { .. }
             | ModelError::Image { .. } => true,
+            | ModelError::NoTokenLeft
             ModelError::Distort(DistortError::Recompress { .. }) => true,
             ModelError::Processor(error) => matches!(
                 error,
