@@ -12,7 +12,7 @@
 
 use std::time::Instant;
 
-use bpo::model::{Adapters, ContrastInput, ModelInput, Prompt, Vlm};
+use bpo::model::{Adapters, ContrastInput, GenerationSettings, ModelInput, Prompt, Vlm};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
 use bpo_benches::device_limits::DeviceLimits;
@@ -115,7 +115,8 @@ impl Task {
         while let Some(name) = &way {
             let prompts = prompts(name);
             let start = Instant::now();
-            let answers = model.generate(&prompts, &[], Adapters::Off).expect("answers");
+            let answers =
+                model.generate(&prompts, &GenerationSettings::default(), Adapters::Off).expect("answers");
             let new = if name == "prefill" { 1 } else { self.new };
             assert!(answers.iter().all(|answer| answer.ids.len() == new));
             way = worker.done(start);

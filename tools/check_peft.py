@@ -1,13 +1,14 @@
-"""Compares `bpo score` with transformers and PEFT.
+"""Compares `bpo score` and `bpo merge` with transformers and PEFT, for a checkpoint of any supported family.
 
     bpo score --model DIR --adapter ADAPTER --pairs FILE --images DIR > scores.jsonl
     python tools/check_peft.py --model DIR --adapter ADAPTER --pairs FILE --images DIR --scores scores.jsonl
 
 Loads the checkpoint with transformers and the adapter with PEFT, computes the summed log-probabilities of every pair's
-answers (end token included) and exits with 1 if any differs by more than --tolerance nats. --merged DIR does the same
-with a directory written by `bpo merge`, without PEFT.
+answers (end token included) and exits with 1 if any differs by more than --tolerance nats. --merged DIR compares a
+directory written by `bpo merge` as well: every weight must have the bits of PEFT's `merge_and_unload`, in the type of the
+checkpoint. Without --scores only the weights are compared.
 
-Needs torch, transformers and peft (tools/requirements.txt).
+Needs torch, transformers and peft (tools/requirements.txt), and num2words for SmolVLM.
 """
 
 import argparse
@@ -15,93 +16,134 @@ import json
 import sys
 from pathlib import Path
 
+import jinja2
 import torch
 from PIL import Image, ImageOps
-from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging
 
 IMAGE = "<image>"
 
 
-def render(tokenizer, template, pair, answer):
-    """Returns the conversation as text: up to the answer, and including it."""
-    messages, image = [], True
-    for turn in pair.get("history", []):
-        messages += [user(turn["prompt"], image), assistant(turn["answer"])]
-        image = False
-    messages.append(user(pair["prompt"], image))
-    prompt = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=False, add_generation_prompt=True
-    )
-    full = tokenizer.apply_chat_template(messages + [assistant(answer)], chat_template=template, tokenize=False)
-    assert full.startswith(prompt), "the template puts something between the prompt and the answer"
-    return prompt, full.rstrip().removesuffix(tokenizer.eos_token) + tokenizer.eos_token
+class Reference:
+    """transformers' processor with the Pillow backend, and a model."""
+
+    def __init__(self, directory, model):
+        self.processor = AutoProcessor.from_pretrained(directory)
+        self.processor.image_processor = AutoImageProcessor.from_pretrained(directory, backend="pil")
+        self.model = model
+        self.strings = False
+
+    def message(self, role, text, images=0):
+        text = text.replace(IMAGE, "").strip()
+        if self.strings:
+            return {"role": role, "content": f"{IMAGE}\n" * images + text}
+        return {"role": role, "content": [{"type": "image"}] * images + [{"type": "text", "text": text}]}
+
+    def render(self, pair, answer=None):
+        messages, images = [], len(names(pair))
+        for turn in pair.get("history", []):
+            messages += [self.message("user", turn["prompt"], images), self.message("assistant", turn["answer"])]
+            images = 0
+        messages.append(self.message("user", pair["prompt"], images))
+        if answer is not None:
+            messages.append(self.message("assistant", answer))
+        holder = self.processor if self.processor.chat_template else self.processor.tokenizer
+        return holder.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+
+    def texts(self, pair, answer):
+        """The conversation as text: up to the answer, and including it."""
+        try:
+            self.strings |= "{'type'" in self.render(pair)
+        except jinja2.TemplateError:
+            self.strings = True
+        prompt, full, end = self.render(pair), self.render(pair, answer), self.processor.tokenizer.eos_token
+        if not full.startswith(prompt):
+            full = prompt + full[full.rindex(answer) - 1 :]
+        return prompt, full.rstrip().removesuffix(end).rstrip() + end
+
+    def inputs(self, text, images):
+        inputs = self.processor(images=[images] if images else None, text=[text], return_tensors="pt")
+        bos = self.processor.tokenizer.bos_token_id
+        # the template and the tokenizer both wrote it
+        if bos is not None and inputs["input_ids"][0, :2].tolist() == [bos, bos]:
+            for key in ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"):
+                if key in inputs:
+                    inputs[key] = inputs[key][:, 1:]
+        return inputs
+
+    @torch.no_grad()
+    def summed_logp(self, pair, answer, root):
+        images = [ImageOps.exif_transpose(Image.open(root / name)).convert("RGB") for name in names(pair)]
+        prompt, full = (self.inputs(text, images) for text in self.texts(pair, answer))
+        ids, start = full["input_ids"][0], prompt["input_ids"].shape[1]
+        assert ids[:start].equal(prompt["input_ids"][0]), "the answer does not continue the tokens of the prompt"
+        logits = self.model(**full, use_cache=False).logits[0, start - 1 : -1].double()
+        return torch.log_softmax(logits, -1).gather(-1, ids[start:, None]).sum().item()
 
 
-def user(text, image):
-    parts = [{"type": "image"}] if image else []
-    return {"role": "user", "content": parts + [{"type": "text", "text": text.replace(IMAGE, "").strip()}]}
+def names(pair):
+    return pair.get("images") or [name for name in [pair.get("image")] if name]
 
 
-def assistant(text):
-    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+def adapted(directory, adapter):
+    """The model in a directory with an adapter of PEFT, in float32."""
+    from peft import PeftModel
+
+    model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32).eval()
+    return PeftModel.from_pretrained(model, adapter).eval() if adapter else model
 
 
-def token_ids(tokenizer, text, image_tokens):
-    ids = tokenizer(text)["input_ids"]
-    bos = tokenizer.bos_token_id
-    if ids[:2] == [bos, bos]:  # the template and the tokenizer both wrote it
-        ids = ids[1:]
-    image = tokenizer.convert_tokens_to_ids(IMAGE)
-    return [i for token in ids for i in ([token] * (image_tokens if token == image else 1))]
+def check_scores(reference, pairs, root, scores, tolerance):
+    """The largest difference in nats, and the number of answers."""
+    scores = {row["id"]: row for row in map(json.loads, scores.read_text().splitlines())}
+    worst, checked = 0.0, 0
+    for pair in map(json.loads, pairs.read_text().splitlines()):
+        # `bpo score` leaves out pairs that do not fit the model
+        if pair["id"] not in scores:
+            continue
+        for side in ("chosen", "rejected"):
+            expected, found = reference.summed_logp(pair, pair[side], root), scores[pair["id"]][f"{side}_logp"]
+            worst, checked = max(worst, abs(expected - found)), checked + 1
+            if abs(expected - found) > tolerance:
+                print(f"{pair['id']} {side}: bpo {found}, transformers {expected}")
+    return worst, checked
 
 
 @torch.no_grad()
-def summed_logp(model, pixels, prompt, full):
-    start = next((i for i, (a, b) in enumerate(zip(prompt, full)) if a != b), min(len(prompt), len(full)))
-    ids = torch.tensor([full_finetune])
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels).logits[0, :-1].double()
-    logps = torch.log_softmax(logits, -1).gather(-1, ids[0, 1:, None])[:, 0]
-    return logps[start - 1 :].sum().item()
+def check_merged(model, merged):
+    """The number of weights that differ from those of `bpo merge`, and of all weights."""
+    expected = model.merge_and_unload().state_dict()
+    found = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32).state_dict()
+    assert expected.keys() == found.keys(), expected.keys() ^ found.keys()
+    different = [name for name in expected if not expected[name].equal(found[name])]
+    for name in different:
+        print(f"{name}: differs by {(expected[name] - found[name]).abs().max().item():.1e}")
+    return len(different), len(expected)
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model", "pairs", "images", "scores"):
-        ap.add_argument(f"--{name}", required=True, type=Path)
-    ap.add_argument("--adapter", type=Path)
-    ap.add_argument("--merged", type=Path)
+    ap.add_argument("--model", required=True, type=Path)
+    for name in ("adapter", "pairs", "images", "scores", "merged"):
+        ap.add_argument(f"--{name}", type=Path)
     ap.add_argument("--tolerance", type=float, default=1e-3)
     args = ap.parse_args()
+    if args.merged and not args.adapter or args.scores and not (args.pairs and args.images):
+        ap.error("--merged needs --adapter, and --scores needs --pairs and --images")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    directory = args.merged or args.model
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    template = (directory / "chat_template.jinja").read_text()
-    images = AutoImageProcessor.from_pretrained(directory, backend="pil")
-    model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
-    if args.adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, args.adapter).eval()
-    scores = {row["id"]: row for row in map(json.loads, args.scores.read_text().splitlines())}
-
-    worst, checked = 0.0, 0
-    for pair in map(json.loads, args.pairs.read_text().splitlines()):
-        image = ImageOps.exif_transpose(Image.open(args.images / pair["image"])).convert("RGB")
-        pixels = images([image], return_tensors="pt")["pixel_values"]
-        for side in ("chosen", "rejected"):
-            prompt, full = (
-                token_ids(tokenizer, text, model.config.image_seq_length)
-                for text in render(tokenizer, template, pair, pair[side])
-            )
-            expected, found = summed_logp(model, pixels, prompt, full), scores[pair["id"]][f"{side}_logp"]
-            worst, checked = max(worst, abs(expected - found)), checked + 1
-            if abs(expected - found) > args.tolerance:
-                print(f"{pair['id']} {side}: bpo {found}, transformers {expected}")
-    print(f"{checked} answers, largest difference {worst:.2e} nats")
-    sys.exit(worst > args.tolerance or checked == 0)
+    reference, failed = Reference(args.model, adapted(args.model, args.adapter)), not (args.scores or args.merged)
+    if args.scores:
+        worst, checked = check_scores(reference, args.pairs, args.images, args.scores, args.tolerance)
+        print(f"{checked} answers, largest difference {worst:.2e} nats")
+        failed |= worst > args.tolerance or checked == 0
+    if args.merged:
+        different, count = check_merged(reference.model, args.merged)
+        print(f"{count} weights, {different} differ from PEFT's")
+        failed |= different > 0
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

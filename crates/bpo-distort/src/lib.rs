@@ -115,7 +115,7 @@ pub use error::DistortError;
 pub use families::*;
 pub use family::{AllowedValues, Family, Parameter};
 pub use fill::Fill;
-pub use frames::{frame_durations, load_frame};
+pub use frames::{frame_durations, load_frames};
 pub use header::check_header;
 pub use input::Input;
 pub use jpeg::encode_jpeg;

@@ -304,6 +304,9 @@ pub enum ModelError {
         /// Number of images of the batch.
         images: usize,
     },
+    /// The settings of generation exclude every token.
+    #[error("the settings in generation_config.json exclude every token that could come next")]
+    NoTokenLeft,
     /// A completion has no tokens of its own.
     #[error("no token of the answer is left after the {prompt} tokens of the prompt")]
     EmptyAnswer {

@@ -32,6 +32,8 @@ pub struct WeakenedImage<'a> {
 pub struct ImageQuestion<'a> {
     /// The images before any distortion: none, one or several.
     pub images: Vec<&'a RgbImage>,
+    /// Whether each image is a frame of a video. Images behind the end of the list are not.
+    pub frames: Vec<bool>,
     /// How the images are weakened. `None` asks about the clean images.
     pub weakened: Option<WeakenedImage<'a>>,
     /// The system text before the conversation. A chat template without a place for one leaves it
@@ -129,7 +131,7 @@ impl VlmResponder {
             });
             (*place, answer.map_err(E::from))
         };
-        let eos = text.eos_ids();
+        let settings = &self.processor.generation;
         let (mut is_answered, mut flow) = (vec![false; prompts.len()], ControlFlow::Continue(()));
         let mut on_continuation = |index: usize, answer: Continuation| {
             is_answered[index] = true;
@@ -138,13 +140,13 @@ impl VlmResponder {
             flow
         };
         let generated =
-            self.model.generate_each(&prompts, at_a_time, eos, Adapters::On, &mut on_continuation);
+            self.model.generate_each(&prompts, at_a_time, settings, Adapters::On, &mut on_continuation);
         if generated.is_ok() || flow.is_break() {
             return;
         }
         // one by one, so that each of the other questions has its own error
         for index in (0..prompts.len()).filter(|index| !is_answered[*index]) {
-            let answer = self.model.generate(&prompts[index..=index], eos, Adapters::On);
+            let answer = self.model.generate(&prompts[index..=index], settings, Adapters::On);
             let answer = answer.map(|mut answers| answers.swap_remove(0));
             let (place, answer) = finish(index, answer);
             if on_answer(place, answer).is_break() {
@@ -164,6 +166,7 @@ impl VlmResponder {
         use ProcessorError as P;
         match error {
             ModelError::ContextTooShort { .. }
+            | ModelError::NoTokenLeft
             | ModelError::ImageTokens { .. }
             | ModelError::Image { .. } => true,
             ModelError::Distort(DistortError::Recompress { .. }) => true,
@@ -205,9 +208,13 @@ impl VlmResponder {
         &self,
         question: &ImageQuestion<'_>,
     ) -> Result<(Images, Option<(Images, Contrast)>), ModelError> {
-        let images = &self.processor.image.of_prompt(question.images.len());
+        let (images, frames) =
+            (self.processor.image.of_prompt(question.images.len()), self.processor.image.of_frames());
+        let of = |number: usize| {
+            if question.frames.get(number).copied().unwrap_or(false) { &frames } else { &images }
+        };
         let clean = || {
-            let clean = question.images.iter().map(|image| images.process(image));
+            let clean = question.images.iter().enumerate().map(|(number, image)| of(number).process(image));
             clean.collect::<Result<Images, _>>().map_err(ModelError::from)
         };
         let Some(WeakenedImage { distortion, seed, other, contrast }) = question.weakened else {
@@ -218,7 +225,7 @@ impl VlmResponder {
             let mut input = Input::new(image);
             input.other = other;
             let seed = image_seed(seed, number);
-            weakened.extend(ImageInput::weakened(images, input, distortion, seed)?);
+            weakened.extend(ImageInput::weakened(of(number), input, distortion, seed)?);
         }
         Ok(match contrast {
             None => (weakened, None),

@@ -12,7 +12,7 @@ use crate::common::{bpo, command, read_lines, run_arguments};
 
 /// Where a process is killed: as soon as the run directory shows this, and a moment later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Moment {
+pub enum Moment {
     /// Before any stage has a file.
     Start,
     /// The file of weakened answers has this many lines.
@@ -68,7 +68,7 @@ impl Random {
 }
 
 /// Starts the program and kills it at a moment; false if it had ended before.
-fn kill_at(moment: Moment, delay: Duration, run: &Path, arguments: &[OsString]) -> bool {
+pub fn kill_at(moment: Moment, delay: Duration, run: &Path, arguments: &[OsString]) -> bool {
     let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !moment.has_come(run) {
         if let Some(status) = child.try_wait().unwrap() {

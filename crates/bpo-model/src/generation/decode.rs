@@ -12,11 +12,13 @@ use rayon::prelude::*;
 
 use super::contrast::ContrastInput;
 use super::rows::Rows;
+use super::rules::Rules;
 use super::sampling::Sampler;
 use crate::error::ModelError;
 use crate::input::ModelInput;
 use crate::lora::Adapters;
 use crate::pool::in_pool;
+use crate::processor::GenerationSettings;
 use crate::vlm::Vlm;
 
 /// A prompt and how its answer is drawn.
@@ -61,8 +63,11 @@ impl Vlm {
     ///
     /// Rows are padded on the right and masked, so the other rows of a batch change an answer by
     /// rounding at most. Keys and values are written in place, and dropped when their answer has
-    /// ended. `eos` are the ids that end an answer. A model in training state generates without
-    /// dropout and without autodiff.
+    /// ended. A model in training state generates without dropout and without autodiff.
+    ///
+    /// `settings` change the logits of each answer before a token is drawn. Those of a prompt with a
+    /// contrast are changed after the contrast, as in VCD's code, and given the tokens of the prompt
+    /// itself. The beginning of an answer that is part of a prompt counts as the prompt's.
     ///
     /// On flex, forward passes run in rayon's global pool and the caller waits. The caller must not
     /// hold a lock that other work in the pool takes.
@@ -70,15 +75,16 @@ impl Vlm {
     /// # Errors
     /// [`ModelError::ContextTooShort`], [`ModelError::TokenOutside`], [`ModelError::ImageSize`] or
     /// [`ModelError::ImageTokens`] for a prompt that does not fit the model;
-    /// [`ModelError::NotFinite`] if the logits are not finite.
+    /// [`ModelError::NotFinite`] if the logits are not finite; [`ModelError::NoTokenLeft`] if
+    /// `settings` exclude every token.
     pub fn generate(
         &self,
         prompts: &[Prompt],
-        eos: &[u32],
+        settings: &GenerationSettings,
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
         let all = NonZeroUsize::new(prompts.len()).unwrap_or(NonZeroUsize::MIN);
-        self.generate_continuous(prompts, all, eos, adapters)
+        self.generate_continuous(prompts, all, settings, adapters)
     }
 
     /// Generates as [`generate`](Self::generate) does, with at most `at_a_time` prompts at the same
@@ -90,11 +96,11 @@ impl Vlm {
         &self,
         prompts: &[Prompt],
         at_a_time: NonZeroUsize,
-        eos: &[u32],
+        settings: &GenerationSettings,
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
         let mut answers = vec![None; prompts.len()];
-        self.generate_each(prompts, at_a_time, eos, adapters, &mut |prompt, answer| {
+        self.generate_each(prompts, at_a_time, settings, adapters, &mut |prompt, answer| {
             answers[prompt] = Some(answer);
             ControlFlow::Continue(())
         })?;
@@ -111,11 +117,11 @@ impl Vlm {
         &self,
         prompts: &[Prompt],
         at_a_time: NonZeroUsize,
-        eos: &[u32],
+        settings: &GenerationSettings,
         adapters: Adapters,
         on_answer: &mut OnContinuation<'_>,
     ) -> Result<(), ModelError> {
-        self.valid().decode(prompts, at_a_time.get(), eos, adapters, on_answer)
+        self.valid().decode(prompts, at_a_time.get(), settings, adapters, on_answer)
     }
 
     /// Generates with a model that is not in training state.
@@ -123,7 +129,7 @@ impl Vlm {
         &self,
         prompts: &[Prompt],
         at_a_time: usize,
-        eos: &[u32],
+        settings: &GenerationSettings,
         adapters: Adapters,
         on_answer: &mut OnContinuation<'_>,
     ) -> Result<(), ModelError> {
@@ -162,7 +168,7 @@ impl Vlm {
             if refills || 2 * running <= seats.taken.len() {
                 let kept = seats.keep(|prompt| !answers[prompt].done());
                 let new: Vec<_> = waiting.drain(..free.min(waiting.len())).collect();
-                new.iter().for_each(|prompt| seats.add(*prompt, &prompts[*prompt]));
+                new.iter().for_each(|prompt| seats.add(*prompt, &prompts[*prompt], settings));
                 let inputs: Vec<_> = new.iter().flat_map(|prompt| prompts[*prompt].rows()).collect();
                 let room = seats.taken.iter().map(|seat| answers[seat.prompt].left()).max().unwrap_or(0);
                 let first = in_pool(&device, || decoder.arrange(&kept, &inputs, room))?;
@@ -171,11 +177,12 @@ impl Vlm {
 
             let mut next = vec![0; logits.len()];
             let going_on = seats.taken.par_iter_mut().filter(|seat| !answers[seat.prompt].done());
-            let drawn: Vec<_> = going_on.map(|seat| (seat.draw(prompts, &logits), &*seat)).collect();
+            let drawn = going_on.map(|seat| Ok((seat.draw(prompts, &logits)?, &*seat)));
+            let drawn: Vec<_> = drawn.collect::<Result<_, ModelError>>()?;
             let mut ended = Vec::new();
             for (token, Seat { prompt, rows, .. }) in drawn {
                 next[rows.clone()].fill(token);
-                answers[*prompt].push(token, eos);
+                answers[*prompt].push(token, &settings.stop);
                 if answers[*prompt].done() {
                     ended.push(*prompt);
                 }
@@ -210,45 +217,52 @@ impl Prompt {
 
 /// The prompts that are being answered, in the order of their rows in the decoder.
 #[derive(Default)]
-struct Seats {
-    taken: Vec<Seat>,
+struct Seats<'a> {
+    taken: Vec<Seat<'a>>,
     rows: usize,
 }
 
-struct Seat {
+struct Seat<'a> {
     prompt: usize,
     /// Rows in the decoder: the prompt's, then the contrast's.
     rows: Range<usize>,
     sampler: Sampler,
+    rules: Rules<'a>,
 }
 
-impl Seat {
+impl Seat<'_> {
     /// Draws the next token.
-    fn draw(&mut self, prompts: &[Prompt], logits: &[Vec<f32>]) -> u32 {
-        self.sampler.draw(&prompts[self.prompt].logits(&logits[self.rows.clone()]))
+    fn draw(&mut self, prompts: &[Prompt], logits: &[Vec<f32>]) -> Result<u32, ModelError> {
+        let logits = self.rules.apply(prompts[self.prompt].logits(&logits[self.rows.clone()]))?;
+        let token = self.sampler.draw(&logits);
+        self.rules.push(token);
+        Ok(token)
     }
 }
 
-impl Seats {
+impl<'a> Seats<'a> {
     /// Keeps the seats of prompts for which `stays` holds. Returns the old numbers of the rows that
     /// stay; they are renumbered from 0.
     fn keep(&mut self, stays: impl Fn(usize) -> bool) -> Vec<usize> {
         let before = std::mem::take(self);
         let mut kept = Vec::new();
-        for Seat { prompt, rows, sampler } in before.taken.into_iter().filter(|seat| stays(seat.prompt)) {
-            kept.extend(rows.clone());
-            self.take(prompt, rows.len(), sampler);
+        for seat in before.taken.into_iter().filter(|seat| stays(seat.prompt)) {
+            kept.extend(seat.rows.clone());
+            self.take(seat);
         }
         kept
     }
 
-    fn add(&mut self, number: usize, prompt: &Prompt) {
-        self.take(number, prompt.rows().count(), Sampler::new(&prompt.sampling));
+    fn add(&mut self, number: usize, prompt: &Prompt, settings: &'a GenerationSettings) {
+        let (sampler, rules) = (Sampler::new(&prompt.sampling), Rules::new(settings, &prompt.input.ids));
+        self.take(Seat { prompt: number, rows: 0..prompt.rows().count(), sampler, rules });
     }
 
-    fn take(&mut self, prompt: usize, rows: usize, sampler: Sampler) {
-        self.taken.push(Seat { prompt, rows: self.rows..self.rows + rows, sampler });
-        self.rows += rows;
+    /// Appends a seat, whose rows come after those of the others.
+    fn take(&mut self, seat: Seat<'a>) {
+        let rows = self.rows..self.rows + seat.rows.len();
+        self.rows = rows.end;
+        self.taken.push(Seat { rows, ..seat });
     }
 }
 

@@ -3,6 +3,7 @@
 mod contrast;
 mod decode;
 mod rows;
+mod rules;
 mod sampling;
 
 pub use contrast::ContrastInput;

@@ -132,6 +132,20 @@ fn check(
     }
 }
 
+/// Computes `B A`, `[d_out, d_in]`, from `[d_out, r]` and `[r, d_in]`, with the bits of PEFT: PyTorch
+/// adds each product to the sum of those before without rounding it. The CPU backend does so from
+/// three products on, so smaller ranks are padded with zeros, which change no sum.
+fn product(b: Tensor<2>, a: Tensor<2>) -> Tensor<2> {
+    const FUSED: usize = 3;
+    let ([d_out, rank], [_, d_in]) = (b.dims(), a.dims());
+    if rank >= FUSED {
+        return b.matmul(a);
+    }
+    let zeros = |shape: [usize; 2]| Tensor::zeros(shape, (&b.device(), b.dtype()));
+    let (columns, rows) = (zeros([d_out, FUSED - rank]), zeros([FUSED - rank, d_in]));
+    Tensor::cat(vec![b, columns], 1).matmul(Tensor::cat(vec![a, rows], 0))
+}
+
 /// Computes the weights of the merged checkpoint.
 struct Merge<'a> {
     base: &'a WeightIndex,
@@ -159,7 +173,7 @@ impl Merge<'_> {
             let (a, b) = (factor(Factor::A)?, factor(Factor::B)?);
             let of_adapter = self.of_adapter(&AdapterTensor::Base(module.to_owned()));
             let weight: Tensor<2> = of_adapter.or_else(|| self.tensor(self.base, entry))?;
-            return Some((weight + b.matmul(a).mul_scalar(*scale)).into_data());
+            return Some((weight + product(b, a).mul_scalar(*scale)).into_data());
         }
         let saved = AdapterTensor::Saved(name.to_owned()).name(self.adapter.spec);
         self.adapter.index.data(self.adapter.index.entries().get(&saved)?)

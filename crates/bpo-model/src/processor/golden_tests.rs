@@ -169,8 +169,8 @@ fn answers_end_as_the_template_has_it() {
         assert_eq!(serde_json::json!(answered.answer()), case["answer_ids"], "{name}");
         let end = &processor.text.special().end;
         assert_eq!(end.text, text(&case["end"]), "{name}");
-        assert_eq!(processor.text.eos_ids()[0], end.id, "{name}");
-        assert!(processor.text.eos_ids().contains(&2), "{name}");
+        assert_eq!(processor.text.special().stop[0], end.id, "{name}");
+        assert!(processor.text.special().stop.contains(&2), "{name}");
         let prefix = processor.encode_answer_prefix(None, &history, "Where?", "A room.", &[]).unwrap();
         assert_eq!(prefix.ids[..], answered.ids[..prefix.ids.len()], "{name}");
         assert_eq!(processor.text.decode(prefix.answer(), true).unwrap(), "A room.", "{name}");
@@ -254,23 +254,7 @@ fn files_that_disagree_are_both_named() {
         "generation_config.json and config.json disagree about `eos_token_id`; generation_config.json counts, as in transformers",
     );
     let text = TextProcessor::from_dir(checkpoint(&generation).path()).unwrap();
-    assert_eq!(text.eos_ids(), [2, 9]);
-    let penalty = serde_json::json!({
-        "tokenizer_config.json": r#"{"eos_token": "</s>"}"#,
-        "generation_config.json": r#"{"eos_token_id": 2, "repetition_penalty": 1.05}"#,
-    });
-    one(&penalty, "generation_config.json has `repetition_penalty` 1.05, which is not applied");
-    let neutral = serde_json::json!({
-        "tokenizer_config.json": r#"{"eos_token": "</s>"}"#,
-        "generation_config.json": r#"{"repetition_penalty": 1, "min_length": 0, "suppress_tokens": [], "bad_words_ids": null}"#,
-    });
-    assert_eq!(warnings(|| drop(TextProcessor::from_dir(checkpoint(&neutral).path()).unwrap())), [""; 0]);
-    let list = serde_json::json!({
-        "tokenizer_config.json": r#"{"eos_token": "</s>"}"#,
-        "generation_config.json": r#"{"suppress_tokens": [1, 2]}"#,
-    });
-    one(&list, "generation_config.json has `suppress_tokens` [1,2], which is not applied");
-
+    assert_eq!(text.special().stop, [2, 9]);
     // the tiny checkpoint has its image settings in both files, and they agree
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llava");
     assert_eq!(warnings(|| drop(Processor::from_dir(tiny, &config()).unwrap())), [""; 0]);
@@ -342,4 +326,46 @@ fn settings_of_another_form_are_named_in_jsons_words() {
         let error = TextProcessor::from_dir(dir.path()).unwrap_err().to_string();
         assert!(error.contains(file) && error.ends_with(expected), "{error}");
     }
+}
+
+#[test]
+fn settings_of_generation_are_read() {
+    let read = |content: &str| {
+        let dir = checkpoint(&serde_json::json!({ "generation_config.json": content }));
+        let mut settings = None;
+        let said = warnings(|| settings = Some(GenerationSettings::from_dir(dir.path(), &[7])));
+        (settings.unwrap(), said)
+    };
+    let neutral = r#"{"repetition_penalty": 1, "min_length": 0, "suppress_tokens": [], "bad_words_ids": null,
+        "num_beams": 1, "guidance_scale": 1.0, "sequence_bias": null, "temperature": 0.1, "top_k": 1}"#;
+    let (settings, said) = read(neutral);
+    assert_eq!((settings.unwrap(), said), (GenerationSettings::ending_at([7]), Vec::new()));
+    let (settings, said) = read(
+        r#"{"repetition_penalty": 1.05, "no_repeat_ngram_size": 3, "min_new_tokens": 2, "min_length": 4,
+        "suppress_tokens": [1, 2], "begin_suppress_tokens": [3], "bad_words_ids": [[4, 5]]}"#,
+    );
+    let expected = GenerationSettings {
+        stop: vec![7],
+        repetition_penalty: 1.05,
+        no_repeat_ngram_size: 3,
+        min_length: 4,
+        min_new_tokens: 2,
+        suppress_tokens: vec![1, 2],
+        begin_suppress_tokens: vec![3],
+        bad_words_ids: vec![vec![4, 5]],
+    };
+    assert_eq!((settings.unwrap(), said), (expected, Vec::new()));
+    let (_, said) = read(r#"{"num_beams": 4, "sequence_bias": [[[1], 2.0]]}"#);
+    assert_eq!(said.len(), 2);
+    assert!(said[0].ends_with("generation_config.json has `num_beams` 4, which is not applied"), "{said:?}");
+    for (content, expected) in [
+        (r#"{"repetition_penalty": 0}"#, "`repetition_penalty`: expected a number above 0, found 0"),
+        (r#"{"min_length": -1}"#, "`min_length`: expected a whole number, at least 0, found -1"),
+        (r#"{"bad_words_ids": [[1], []]}"#, "`bad_words_ids[1]`: expected at least one id, found []"),
+    ] {
+        let error = read(content).0.unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+    let many = format!(r#"{{"suppress_tokens": {:?}}}"#, vec![1; 10_001]);
+    assert!(read(&many).0.unwrap_err().to_string().contains("at most 10000 ids"));
 }

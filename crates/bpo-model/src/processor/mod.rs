@@ -7,12 +7,14 @@
 //!   `additional_chat_templates/default.jinja`, `tokenizer_config.json`
 //! - [`TextProcessor`]: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
 //!   `added_tokens.json`, `generation_config.json`, `config.json`
+//! - [`GenerationSettings`]: `generation_config.json`
 //!
 //! Where several files have a setting, the order of transformers decides, and a warning names files
 //! that differ.
 
 mod chat;
 mod error;
+mod generation;
 mod image;
 mod image_files;
 mod jinja;
@@ -23,6 +25,7 @@ mod special;
 mod text;
 mod tiles;
 mod tokens;
+mod video;
 
 use std::path::Path;
 
@@ -32,6 +35,7 @@ use crate::input::ImageLayout;
 use bpo_pairs::Turn;
 pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
+pub use generation::GenerationSettings;
 pub use image::{Aspect, ImageProcessor, PixelValues};
 pub(crate) use image::{Levels, check_class, check_pixels};
 pub(crate) use image_files::{ImageFile, first_settings, image_settings};
@@ -42,11 +46,14 @@ pub(crate) use sources::PROCESSOR;
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
 pub(crate) use tiles::{TileGrid, Tiling, fitted};
+pub(crate) use video::FEW_FRAMES;
+pub use video::VideoSettings;
 
 /// The placeholder of an image in a text.
 pub const IMAGE_TOKEN: &str = "<image>";
 
-/// The image processor, chat template and tokenizer of a checkpoint.
+/// The image processor, chat template and tokenizer of a checkpoint, and how its answers are
+/// generated.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Processor {
@@ -56,6 +63,8 @@ pub struct Processor {
     pub chat: ChatTemplate,
     /// From text to token ids.
     pub text: TextProcessor,
+    /// Which tokens end an answer, and which the model may not draw.
+    pub generation: GenerationSettings,
 }
 
 impl Processor {
@@ -63,7 +72,7 @@ impl Processor {
     ///
     /// # Errors
     /// Those of [`ImagePreprocessor::from_dir`], [`ChatTemplate::from_dir`] and
-    /// [`TextProcessor::from_dir`].
+    /// [`TextProcessor::from_dir`]; [`ProcessorError::Json`] for `generation_config.json`.
     pub fn from_dir(dir: impl AsRef<Path>, config: &VlmConfig) -> Result<Self, ProcessorError> {
         let dir = dir.as_ref();
         let text = TextProcessor::from_dir(dir)?;
@@ -72,7 +81,8 @@ impl Processor {
             Some(end) => text.with_end(end),
             None => text,
         };
-        Ok(Self { image: ImagePreprocessor::from_dir(dir, config, &text)?, chat, text })
+        let generation = GenerationSettings::from_dir(dir, &text.special().stop)?;
+        Ok(Self { image: ImagePreprocessor::from_dir(dir, config, &text)?, chat, text, generation })
     }
 
     /// Returns the ids of a conversation up to where the next answer begins.

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use super::ProcessorError;
 use super::sources::{GENERATION, MODEL, warn_of};
 use super::tokens::TokenSettings;
-use crate::json::{JsonError, optional, read_json, shown};
-use bpo_pairs::{Limits, UntrustedPath};
+use crate::json::{JsonError, optional, read_json};
+use bpo_pairs::Limits;
 
 /// A special token, which no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,37 +71,6 @@ impl TokenIds {
     }
 }
 
-/// Keys of `generation_config.json` that change greedy answers in transformers and are not applied
-/// here, with the number that changes nothing.
-const NOT_APPLIED: [(&str, f64); 5] = [
-    ("repetition_penalty", 1.0),
-    ("encoder_repetition_penalty", 1.0),
-    ("no_repeat_ngram_size", 0.0),
-    ("min_length", 0.0),
-    ("min_new_tokens", 0.0),
-];
-
-/// Such keys whose values are lists. None, or an empty list, changes nothing.
-const LISTS_NOT_APPLIED: [&str; 4] =
-    ["bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"];
-
-/// Warns of settings of generation that change answers and are not applied.
-fn warn_of_generation(dir: &Path) -> Result<(), ProcessorError> {
-    let generation: Map<String, Value> = optional(read_json(&dir.join(GENERATION)))?.unwrap_or_default();
-    let some = |key: &str| generation.get(key).filter(|value| !value.is_null());
-    let numbers = NOT_APPLIED
-        .iter()
-        .filter(|(key, neutral)| some(key).is_some_and(|value| value.as_f64() != Some(*neutral)));
-    let lists = LISTS_NOT_APPLIED
-        .iter()
-        .filter(|key| some(key).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty())));
-    for key in numbers.map(|(key, _)| key).chain(lists) {
-        let (dir, value) = (UntrustedPath(dir), shown(&generation[*key]));
-        tracing::warn!("{dir}: {GENERATION} has `{key}` {value}, which is not applied");
-    }
-    Ok(())
-}
-
 impl SpecialTokens {
     /// Finds BOS and EOS by the text in `settings`, then by their id in `generation_config.json`
     /// and `config.json`; the image token by its id in `config.json`, then as `<image>`.
@@ -112,7 +80,6 @@ impl SpecialTokens {
         settings: TokenSettings,
     ) -> Result<Self, ProcessorError> {
         let generation: TokenIds = optional(read_json(&dir.join(GENERATION)))?.unwrap_or_default();
-        warn_of_generation(dir)?;
         let config: TokenIds = optional(read_json(&dir.join(MODEL)))?.unwrap_or_default();
         let inner = config.text_config.as_deref();
         for (ids, file, key) in [

@@ -175,12 +175,6 @@ impl TextProcessor {
         self.tokenizer.get_vocab(true) == other.tokenizer.get_vocab(true)
     }
 
-    /// The ids that end generation.
-    #[must_use]
-    pub fn eos_ids(&self) -> &[u32] {
-        &self.special.stop
-    }
-
     /// Refuses a text that contains the spelling of a special token. This is for texts from data,
     /// before a template puts its own special tokens around them. Image tokens are counted
     /// elsewhere, and end tokens at the end of an answer are removed by the caller.

@@ -186,7 +186,7 @@ fn special_tokens_are_found_in_every_place() {
         assert_eq!((special.bos.as_ref().unwrap().id, special.eos.id, special.image.id), (1, 2, 3), "{name}");
         assert_eq!(special.eos.text, "</s>");
         let stop: &[u32] = if name == "generation_config.json" { &[2, 9] } else { &[2] };
-        assert_eq!(text.eos_ids(), stop, "{name}");
+        assert_eq!(text.special().stop, stop, "{name}");
     }
     let none = files(&[]);
     let error = TextProcessor::from_dir(none.path()).unwrap_err();

@@ -4,6 +4,8 @@
 //! directory of cases, so that other seeds can be checked.
 
 mod case;
+mod frames;
+mod generation;
 mod training;
 mod trl;
 mod weakened;
@@ -131,7 +133,7 @@ fn greedy_answers_are_those_of_transformers() {
     each_checkpoint(|checkpoint| {
         let loaded = Loaded::of(checkpoint);
         let cases = cases(checkpoint);
-        let stop = loaded.processor.text.eos_ids();
+        let settings = &loaded.processor.generation;
         let prompts: Vec<_> = cases
             .iter()
             .map(|case| {
@@ -141,9 +143,10 @@ fn greedy_answers_are_those_of_transformers() {
             .collect();
         for at_a_time in [1, 3, cases.len()] {
             let at_a_time = NonZeroUsize::new(at_a_time).unwrap();
-            let answers = loaded.model.generate_continuous(&prompts, at_a_time, stop, Adapters::On).unwrap();
+            let answers =
+                loaded.model.generate_continuous(&prompts, at_a_time, settings, Adapters::On).unwrap();
             for (case, answer) in cases.iter().zip(answers) {
-                let end = case.greedy_ids.iter().position(|id| stop.contains(id));
+                let end = case.greedy_ids.iter().position(|id| settings.stop.contains(id));
                 let expected = &case.greedy_ids[..end.unwrap_or(case.greedy_ids.len())];
                 assert_eq!(answer.ids, expected, "{}: {}", checkpoint.name, case.prompt);
                 let text = loaded.processor.text.decode(&answer.ids, true).unwrap();

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 use crate::support::{Golden, close, device, floats, input};
 use bpo_distort::diffusion;
 use bpo_model::{
-    Adapters, ContrastInput, ImageInput, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
-    TokenizedCompletion, Vlm,
+    Adapters, ContrastInput, GenerationSettings, ImageInput, LoadOptions, ModelInput, PixelValues, Prompt,
+    ScoreBatch, TokenizedCompletion, Vlm,
 };
 use bpo_pairs::{FinishReason, Sampling};
 use burn::tensor::FloatDType;
@@ -134,11 +134,13 @@ fn greedy_tokens_batched_and_alone() {
             })
             .collect();
         // the golden run ignores the end token
-        let together = model.generate(&prompts, &[], Adapters::On).unwrap();
+        let together = model.generate(&prompts, &GenerationSettings::default(), Adapters::On).unwrap();
         for (i, prompt) in prompts.iter().enumerate() {
             let expected = golden.ids(&format!("{condition}.p{i}.greedy_ids"));
             assert_eq!(together[i].ids, expected, "{condition} p{i} batched");
-            let alone = model.generate(std::slice::from_ref(prompt), &[], Adapters::On).unwrap();
+            let alone = model
+                .generate(std::slice::from_ref(prompt), &GenerationSettings::default(), Adapters::On)
+                .unwrap();
             assert_eq!(alone[0].ids, expected, "{condition} p{i} alone");
         }
     }
@@ -167,7 +169,9 @@ fn greedy_tokens_continuous() {
         .collect();
     for at_a_time in [1, 2, 4, 9, 20] {
         let at_a_time = NonZeroUsize::new(at_a_time).unwrap();
-        let answers = model.generate_continuous(&prompts, at_a_time, &[eos], Adapters::On).unwrap();
+        let answers = model
+            .generate_continuous(&prompts, at_a_time, &GenerationSettings::ending_at([eos]), Adapters::On)
+            .unwrap();
         for (place, (prompt, answer)) in prompts.iter().zip(answers).enumerate() {
             let all = expected(place % golden.prompts());
             let whole = &all[..prompt.sampling.max_new_tokens];
@@ -191,14 +195,16 @@ fn answers_are_passed_on_when_they_end() {
     };
     let prompts = [5, 2, 0, 3].map(prompt);
     let two = NonZeroUsize::new(2).unwrap();
-    let all = model.generate_continuous(&prompts, two, &[], Adapters::On).unwrap();
+    let all = model.generate_continuous(&prompts, two, &GenerationSettings::default(), Adapters::On).unwrap();
     let answers = |most: usize| {
         let mut answers = Vec::new();
         let mut receive = |prompt, answer| {
             answers.push((prompt, answer));
             if answers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        model.generate_each(&prompts, two, &[], Adapters::On, &mut receive).unwrap();
+        model
+            .generate_each(&prompts, two, &GenerationSettings::default(), Adapters::On, &mut receive)
+            .unwrap();
         answers
     };
     let expected = [2, 1, 0, 3].map(|prompt| (prompt, all[prompt].clone()));
@@ -224,7 +230,8 @@ fn draws_are_those_of_a_prompt_alone() {
         .collect();
     let at_a_time = |count| {
         let count = NonZeroUsize::new(count).unwrap();
-        let answers = model.generate_continuous(&prompts, count, &[], Adapters::On).unwrap();
+        let answers =
+            model.generate_continuous(&prompts, count, &GenerationSettings::default(), Adapters::On).unwrap();
         answers.into_iter().map(|answer| answer.ids).collect::<Vec<_>>()
     };
     let at_a_time = &at_a_time;

@@ -28,6 +28,7 @@ impl Question {
         let weakened = |distortion| WeakenedImage { distortion, seed, other: None, contrast };
         ImageQuestion {
             images: vec![&*self.image],
+            frames: Vec::new(),
             weakened: self.distortion.as_ref().map(weakened),
             system: None,
             history: &[],
@@ -92,7 +93,7 @@ impl Asked {
         combine: impl Fn(&[Vec<f32>]) -> Vec<f32>,
     ) -> Vec<u32> {
         let mut said = Vec::new();
-        let eos = self.processor.text.eos_ids();
+        let eos = &self.processor.generation.stop;
         while said.len() < TOKENS {
             let last = |(ids, image): &(Vec<u32>, Option<ImageInput>)| {
                 let ids = [ids.as_slice(), &said].concat();
@@ -236,7 +237,7 @@ fn a_prefix_of_the_answer_is_continued() {
             .encode_completion(None, &[], "What is in the picture?", prefix, &layouts)
             .unwrap();
         let (end, ids) = answered.ids.split_last().unwrap();
-        assert!(asked.processor.text.eos_ids().contains(end));
+        assert!(asked.processor.generation.stop.contains(end));
         let more = asked.greedy(&[(ids.to_vec(), image)], |logits| logits[0].clone());
         let all = [&ids[answered.answer_start..], &more].concat();
         assert_eq!(answer.text, asked.text(&all));

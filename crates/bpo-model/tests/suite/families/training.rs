@@ -9,10 +9,11 @@ use bpo_model::{
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
 
-use super::case::{Loaded, cases, each_checkpoint, load};
+use super::case::{Layout, Loaded, cases, each_checkpoint, load};
 use super::{NATS, batch, sums};
-use crate::support::{device, floats, gradients, waved};
+use crate::support::{device, floats, gradients, read_json, waved};
 
 /// Tolerance for sums in another order, relative to the largest value.
 const RELATIVE: f32 = 1e-4;
@@ -169,5 +170,39 @@ fn adapters_of_peft_compute_what_they_do_there() {
         }
         merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
         check(&load(&merged), "merged");
+    });
+}
+
+/// The SHA-256 hash of each tensor of a checkpoint, in lower-case hexadecimal digits.
+fn hashes(file: &Path) -> BTreeMap<String, String> {
+    let bytes = std::fs::read(file).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let hash = |data: &[u8]| Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
+    file.iter().map(|(name, view)| (name.to_owned(), hash(view.data()))).collect()
+}
+
+/// Merged weights have the bits of PEFT's `merge_and_unload` in f32, and all others are unchanged.
+#[test]
+fn merged_weights_are_those_of_peft() {
+    each_checkpoint(|checkpoint| {
+        if checkpoint.layout == Layout::V5 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let merged = dir.path().join("merged");
+        let adapter = checkpoint.case.join("adapter");
+        merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
+        let mut expected = hashes(&checkpoint.path().join("model.safetensors"));
+        let changed = read_json(&checkpoint.case.join("merged.json"));
+        for (name, hash) in changed.as_object().unwrap() {
+            let before = expected.insert(name.clone(), hash.as_str().unwrap().to_owned());
+            assert!(before.is_some_and(|before| before != *hash), "{}: {name}", checkpoint.name);
+        }
+        assert!(!changed.as_object().unwrap().is_empty());
+        let found = hashes(&merged.join("model.safetensors"));
+        let different: Vec<_> =
+            expected.iter().filter(|(name, hash)| found.get(*name) != Some(hash)).collect();
+        assert!(different.is_empty(), "{}: {different:?}", checkpoint.name);
+        assert_eq!(found.len(), expected.len(), "{}", checkpoint.name);
     });
 }

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use super::image;
 use crate::support::{Golden, device, floats, processor, read_json, root};
 use bpo_model::{
-    Adapters, ImageInput, ImageLayout, LoadOptions, ModelInput, Prompt, ScoreBatch, TokenizedCompletion, Vlm,
+    Adapters, GenerationSettings, ImageInput, ImageLayout, LoadOptions, ModelInput, Prompt, ScoreBatch,
+    TokenizedCompletion, Vlm,
 };
 use bpo_pairs::Sampling;
 use burn::tensor::activation::log_softmax;
@@ -108,7 +109,10 @@ fn greedy_tokens_are_those_of_transformers() {
     let prompts: Vec<_> = cases.iter().map(prompt).collect();
     for at_a_time in [1, 2, 4] {
         let at_a_time = NonZeroUsize::new(at_a_time).unwrap();
-        let answers = fixture.model.generate_continuous(&prompts, at_a_time, &[], Adapters::On).unwrap();
+        let answers = fixture
+            .model
+            .generate_continuous(&prompts, at_a_time, &GenerationSettings::default(), Adapters::On)
+            .unwrap();
         for (case, answer) in cases.iter().zip(answers) {
             assert_eq!(answer.ids, case.greedy, "{}, {at_a_time} at a time", case.text);
         }
@@ -127,7 +131,7 @@ fn only_the_weakened_image_is_weakened() {
             Prompt::new(ModelInput::new(case.prompt.clone(), images.clone()), sampling)
         };
         let prompts: Vec<_> = (0..8).map(prompt).collect();
-        fixture.model.generate(&prompts, &[], Adapters::On).unwrap()
+        fixture.model.generate(&prompts, &GenerationSettings::default(), Adapters::On).unwrap()
     };
     let hidden = |which: usize, images: [usize; 2]| {
         let mut images = images.map(|image| fixture.images[image].clone()).to_vec();
