@@ -74,21 +74,34 @@ pub(crate) fn decode_error(error: JpegError, path: &Path, bytes: usize) -> Disto
     }
 }
 
-/// Encodes an image with Pillow's settings (libjpeg's tables for the quality, 4:2:0) and decodes it
-/// again.
-pub(crate) fn recompress(image: &RgbImage, quality: u8) -> Result<RgbImage, DistortError> {
+/// Encodes an image as JPEG with Pillow's settings: libjpeg's tables for the `quality` from 1 to
+/// 100, and 4:2:0.
+///
+/// # Errors
+///
+/// Returns [`DistortError::Recompress`] if the image is too large for JPEG or has no pixels.
+pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, DistortError> {
     let (width, height) = image.dimensions();
-    let fail = |error| {
-        let format = ImageFormatHint::Exact(ImageFormat::Jpeg);
-        let source = ImageError::Decoding(DecodingError::new(format, error));
-        DistortError::Recompress { width, height, source }
-    };
-    let stored = Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb)
+    Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb)
         .quality(quality)
         .subsampling(Subsampling::S420)
         .force_baseline(true)
         .encode()
-        .map_err(fail)?;
+        .map_err(|error| recompress_error(image, error))
+}
+
+fn recompress_error(image: &RgbImage, error: JpegError) -> DistortError {
+    let (width, height) = image.dimensions();
+    let format = ImageFormatHint::Exact(ImageFormat::Jpeg);
+    let source = ImageError::Decoding(DecodingError::new(format, error));
+    DistortError::Recompress { width, height, source }
+}
+
+/// Encodes an image with [`encode_jpeg`] and decodes it again.
+pub(crate) fn recompress(image: &RgbImage, quality: u8) -> Result<RgbImage, DistortError> {
+    let (width, height) = image.dimensions();
+    let fail = |error| recompress_error(image, error);
+    let stored = encode_jpeg(image, quality)?;
     let mut decoder = Decoder::new(&stored).map_err(fail)?;
     decoder.set_output_format(PixelFormat::Rgb);
     let levels = decoder.decode_image().map_err(fail)?.into_vec();

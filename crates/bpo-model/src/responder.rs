@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use bpo_distort::{DistortError, Distortion, Input};
-use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn, item_seed};
+use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn, image_seed};
 use image::RgbImage;
 
 use crate::error::ModelError;
@@ -217,8 +217,7 @@ impl VlmResponder {
         for (number, image) in question.images.iter().enumerate() {
             let mut input = Input::new(image);
             input.other = other;
-            let seed = if number == 0 { seed } else { item_seed(seed, format!("image {number}")) };
-            weakened.extend(ImageInput::weakened(images, input, distortion, seed)?);
+            weakened.extend(ImageInput::weakened(images, input, distortion, image_seed(seed, number))?);
         }
         Ok(match contrast {
             None => (weakened, None),

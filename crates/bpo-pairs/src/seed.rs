@@ -22,6 +22,12 @@ pub fn stage_seed(run_seed: u64, stage: &str) -> u64 {
     item_seed(run_seed, format!("stage/{stage}"))
 }
 
+/// Returns the seed of the distortion of an image of an item, from the seed of its first image and
+/// the number of the image, counted from 0.
+pub fn image_seed(first: u64, number: usize) -> u64 {
+    if number == 0 { first } else { item_seed(first, format!("image {number}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +38,6 @@ mod tests {
         assert_eq!(item_seed(0, "cat-0"), 0xf56d_dc31_fedc_ae7b);
         assert_ne!(item_seed(1, "cat-0"), item_seed(0, "cat-0"));
         assert_ne!(stage_seed(0, "weaken"), stage_seed(0, "inject"));
+        assert_eq!((image_seed(5, 0), image_seed(5, 2)), (5, item_seed(5, "image 2")));
     }
 }
