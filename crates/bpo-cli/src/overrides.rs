@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "model")]
-use bpo::Distortions;
 #[cfg(feature = "server")]
 use bpo::server::OpenAiConfig;
-use bpo::{BpoError, Missing, Paths, Preset, RunConfig, Settings};
+use bpo::{BpoError, Distortions, Missing, Paths, Preset, RunConfig, Settings};
 
 #[cfg(feature = "model")]
-use crate::args::{Checkpoint, Model, RunArgs, Train, Weaken};
-use crate::args::{Config, Data, Images, Inject, SeedArg};
+use crate::args::{Checkpoint, Model, RunArgs, Train};
+use crate::args::{Config, Data, Images, Inject, SeedArg, Weaken};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -27,7 +25,6 @@ pub trait Overrides {
 }
 
 /// Replaces a setting by a flag that was given.
-#[cfg(any(feature = "model", feature = "server"))]
 fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
     if let Some(value) = flag {
         place.clone_from(value);
@@ -81,35 +78,74 @@ impl Overrides for Images {
     }
 }
 
-#[cfg(feature = "model")]
 impl Overrides for Weaken {
     fn apply(&self, config: &mut RunConfig) {
         let given = self.distortion.iter().chain(&self.noise_step).cloned().collect();
         set(&mut config.weaken.distortion, &Distortions::new(given));
         set(&mut config.weaken.samples, &self.samples);
         set(&mut config.weaken.max_new_tokens, &self.max_new_tokens);
-    }
-}
-
-#[cfg(feature = "server")]
-impl Overrides for Inject {
-    fn apply(&self, config: &mut RunConfig) {
-        if let Some(url) = &self.server {
-            let server = config.inject.server.get_or_insert_with(|| OpenAiConfig::new(url, "default"));
-            server.base_url.clone_from(url);
-        }
-        if let Some(server) = &mut config.inject.server {
-            set(&mut server.model, &self.server_model);
-        }
+        self.server().apply(&mut config.weaken.server);
     }
 
     fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
-        match (&self.server_model, &config.inject.server) {
-            (Some(_), None) => Err(BpoError::Setting {
-                key: "--server-model".into(),
-                expected: "given with --server, or with [inject.server] in the settings file",
-                found: "alone".to_owned(),
-            }),
+        self.server().check(config.weaken.server.is_some())
+    }
+}
+
+impl Weaken {
+    fn server(&self) -> ServerFlags<'_> {
+        ServerFlags {
+            url: (&self.vlm_server, "--vlm-server"),
+            model: (&self.vlm_model, "--vlm-model"),
+            alone: "given with --vlm-server, or with [weaken.server] in the settings file",
+        }
+    }
+}
+
+impl Overrides for Inject {
+    fn apply(&self, config: &mut RunConfig) {
+        self.flags().apply(&mut config.inject.server);
+    }
+
+    fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
+        self.flags().check(config.inject.server.is_some())
+    }
+}
+
+impl Inject {
+    fn flags(&self) -> ServerFlags<'_> {
+        ServerFlags {
+            url: (&self.server, "--server"),
+            model: (&self.server_model, "--server-model"),
+            alone: "given with --server, or with [inject.server] in the settings file",
+        }
+    }
+}
+
+/// The flags of a server, with their names.
+struct ServerFlags<'a> {
+    url: (&'a Option<String>, &'static str),
+    model: (&'a Option<String>, &'static str),
+    /// What the flag of the model needs.
+    alone: &'static str,
+}
+
+#[cfg(feature = "server")]
+impl ServerFlags<'_> {
+    fn apply(&self, server: &mut Option<OpenAiConfig>) {
+        if let Some(url) = self.url.0 {
+            server.get_or_insert_with(|| OpenAiConfig::new(url, "default")).base_url.clone_from(url);
+        }
+        if let Some(server) = server {
+            set(&mut server.model, self.model.0);
+        }
+    }
+
+    fn check(&self, has_server: bool) -> Result<(), BpoError> {
+        match self.model {
+            (Some(_), flag) if !has_server => {
+                Err(BpoError::Setting { key: flag.into(), expected: self.alone, found: "alone".to_owned() })
+            }
             _ => Ok(()),
         }
     }
@@ -117,13 +153,14 @@ impl Overrides for Inject {
 
 /// A build without the client of a server refuses the flags.
 #[cfg(not(feature = "server"))]
-impl Overrides for Inject {
-    fn apply(&self, _: &mut RunConfig) {}
+impl ServerFlags<'_> {
+    fn apply<T>(&self, _: &mut Option<T>) {}
 
-    fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
-        match (&self.server, &self.server_model) {
-            (None, None) => Ok(()),
-            _ => Err(BpoError::NotBuilt { what: "--server", feature: "server" }),
+    fn check(&self, _: bool) -> Result<(), BpoError> {
+        let _ = self.alone;
+        match [self.url, self.model].into_iter().find(|(value, _)| value.is_some()) {
+            Some((_, what)) => Err(BpoError::NotBuilt { what, feature: "server" }),
+            None => Ok(()),
         }
     }
 }

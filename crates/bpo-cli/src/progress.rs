@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "model")]
 use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
-use bpo::pairs::TerminalText;
+use bpo::pairs::{RequestUsage, TerminalText};
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
@@ -14,6 +14,9 @@ use crate::terminal::print_line;
 
 /// Minimum time between two progress lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Minimum time between two lines about the requests of a stage.
+const USAGE_EVERY: Duration = Duration::from_secs(30);
 
 /// A progress bar if standard error is a terminal, otherwise progress lines.
 pub fn new() -> Box<dyn Progress> {
@@ -51,6 +54,30 @@ fn print_done_before(stage: Stage, done: usize, total: usize) {
     if done > 0 && stage != Stage::Data {
         print_line(&format!("{stage}: {done} of {total} already done"));
     }
+}
+
+/// Numbers of tokens, cost and failures: `1,200 prompt and 300 answer tokens, cost 0.12 (about 0.88
+/// more for the rest), failed attempts: 3 (status 429: 3)`.
+fn describe_usage(usage: &RequestUsage, done: usize, left: usize) -> String {
+    let tokens = [usage.prompt_tokens, usage.completion_tokens].map(HumanCount);
+    let mut text = format!("{} prompt and {} answer tokens", tokens[0], tokens[1]);
+    if let Some(cost) = usage.cost() {
+        text += &format!(", cost {cost:.2}");
+        if let Some(rest) = usage.cost_of(left, done).filter(|_| left > 0) {
+            text += &format!(" (about {rest:.2} more for the rest)");
+        }
+    }
+    let failed: usize = usage.failures.values().sum();
+    if failed > 0 {
+        text += &format!(", failed attempts: {} ({})", HumanCount(failed as u64), usage.failures_text());
+    }
+    text
+}
+
+/// The line about the requests of a finished stage.
+fn describe_requests(stage: Stage, usage: &RequestUsage) -> String {
+    let answers = count(usage.answers, "response", "responses");
+    format!("{stage}: {answers} of the server, {}", describe_usage(usage, 0, 0))
 }
 
 #[cfg(feature = "model")]
@@ -185,6 +212,7 @@ fn describe_download(file: &str, done: u64, total: u64) -> String {
 #[derive(Default)]
 struct Bars {
     bar: Option<ProgressBar>,
+    usage: Option<RequestUsage>,
 }
 
 impl Progress for Bars {
@@ -205,6 +233,12 @@ impl Progress for Bars {
 
     fn advanced(&mut self, _: Stage, done: usize) {
         self.bar.iter().for_each(|bar| bar.set_position(done as u64));
+    }
+
+    fn requested(&mut self, _: Stage, usage: &RequestUsage, done: usize, left: usize) {
+        let text = format!("{} at a time, {}", usage.concurrency, describe_usage(usage, done, left));
+        self.bar.iter().for_each(|bar| bar.set_message(text.clone()));
+        self.usage = Some(usage.clone());
     }
 
     #[cfg(feature = "model")]
@@ -236,6 +270,9 @@ impl Progress for Bars {
             bar.finish_and_clear();
         }
         print_line(&describe(stage, summary));
+        if let Some(usage) = self.usage.take() {
+            print_line(&describe_requests(stage, &usage));
+        }
     }
 }
 
@@ -243,6 +280,8 @@ impl Progress for Bars {
 struct Lines {
     total: usize,
     last_line: Option<Instant>,
+    last_usage: Option<Instant>,
+    usage: Option<RequestUsage>,
     #[cfg(feature = "model")]
     first_step: bool,
 }
@@ -270,6 +309,8 @@ impl Progress for Lines {
         *self = Self {
             total,
             last_line: Some(Instant::now()),
+            last_usage: Some(Instant::now()),
+            usage: None,
             #[cfg(feature = "model")]
             first_step: true,
         };
@@ -279,6 +320,15 @@ impl Progress for Lines {
         if stage != Stage::Train && done < self.total && self.is_due() {
             print_line(&format!("{stage}: {done}/{}", self.total));
         }
+    }
+
+    fn requested(&mut self, stage: Stage, usage: &RequestUsage, done: usize, left: usize) {
+        if left > 0 && self.last_usage.is_none_or(|last| last.elapsed() >= USAGE_EVERY) {
+            self.last_usage = Some(Instant::now());
+            let usage_text = describe_usage(usage, done, left);
+            print_line(&format!("{stage}: {left} left, {} at a time, {usage_text}", usage.concurrency));
+        }
+        self.usage = Some(usage.clone());
     }
 
     #[cfg(feature = "model")]
@@ -308,12 +358,29 @@ impl Progress for Lines {
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {
         print_line(&describe(stage, summary));
+        if let Some(usage) = self.usage.take() {
+            print_line(&describe_requests(stage, &usage));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_has_tokens_cost_and_failures() {
+        let mut usage = RequestUsage::default();
+        (usage.answers, usage.prompt_tokens, usage.completion_tokens) = (1, 1_200, 300);
+        assert_eq!(describe_usage(&usage, 1, 9), "1,200 prompt and 300 answer tokens");
+        usage.prices = Some(bpo::pairs::TokenPrices { prompt: 100.0, completion: 1000.0 });
+        usage.failures.insert(bpo::pairs::AttemptFailure::Status(429), 3);
+        let text = "1,200 prompt and 300 answer tokens, cost 0.42 (about 3.78 more for the rest), \
+            failed attempts: 3 (status 429: 3)";
+        assert_eq!(describe_usage(&usage, 1, 9), text);
+        let line = describe_requests(Stage::Weaken, &usage);
+        assert!(line.starts_with("weaken: 1 response of the server, 1,200 prompt"), "{line}");
+    }
 
     #[test]
     fn counts_have_the_right_plural() {

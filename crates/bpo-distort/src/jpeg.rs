@@ -74,11 +74,12 @@ pub(crate) fn decode_error(error: JpegError, path: &Path, bytes: usize) -> Disto
     }
 }
 
-/// Encodes an image as JPEG with Pillow's settings: libjpeg's tables for the quality, from 1 to 100,
-/// and half the colour resolution.
+/// Encodes an image as JPEG with Pillow's settings: libjpeg's tables for the `quality` from 1 to
+/// 100, and 4:2:0.
 ///
 /// # Errors
-/// Returns [`DistortError::Recompress`] for images too large for JPEG.
+///
+/// Returns [`DistortError::Recompress`] if the image is too large for JPEG or has no pixels.
 pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, DistortError> {
     let (width, height) = image.dimensions();
     Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb)

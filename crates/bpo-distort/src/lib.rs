@@ -71,8 +71,8 @@
 //! - [`load_rgb`] and [`decode_rgb`] load image files as RGB, equal to Pillow, within
 //!   [`ImageLimits`].
 //! - [`resize`] is an image resize equal to Pillow's in every level.
-//! - [`encode_png`] writes PNG data with a text chunk, and [`read_png_text`] reads the text back.
-//! - [`encode_jpeg`] writes JPEG data.
+//! - [`encode_jpeg`] writes JPEG data, equal to Pillow's.
+//! - [`encode_png`] writes PNG data, on request with a text chunk, and [`read_png_text`] reads the text back.
 //! - [`features`] computes the noise and masks that a model applies to its features.
 //! - [`diffusion`] has the noise schedule and the noise as functions; [`gaussian_blur`] is the blur
 //!   as a function.

@@ -12,10 +12,11 @@ pub use png::Compression as PngCompression;
 /// The first bytes of a PNG file.
 const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Encodes an RGB image as PNG with a text chunk, for example to record how the image was made.
+/// Encodes an RGB image as PNG, on request with a text chunk, for example to record how the image
+/// was made.
 ///
-/// [`read_png_text`] reads the text back. `keyword` has 1 to 79 Latin-1 characters, `text` is
-/// Latin-1.
+/// [`read_png_text`] reads the text back. `text` is a keyword of 1 to 79 Latin-1 characters and a
+/// text in Latin-1.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -23,7 +24,7 @@ const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 /// use bpo_distort::{PngCompression, PngText, encode_png, read_png_text};
 /// use image::RgbImage;
 ///
-/// let png = encode_png(&RgbImage::new(3, 2), "made-by", "blur:sigma=2", PngCompression::Fast)?;
+/// let png = encode_png(&RgbImage::new(3, 2), Some(("made-by", "blur:sigma=2")), PngCompression::Fast)?;
 /// let text = read_png_text(Cursor::new(&png), "made-by")?;
 /// assert_eq!(text, PngText::Found("blur:sigma=2".to_owned()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -34,8 +35,7 @@ const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 /// Returns [`DistortError::Encode`] if the image has no pixels, or keyword or text is invalid.
 pub fn encode_png(
     image: &RgbImage,
-    keyword: &str,
-    text: &str,
+    text: Option<(&str, &str)>,
     compression: PngCompression,
 ) -> Result<Vec<u8>, DistortError> {
     let (width, height) = image.dimensions();
@@ -46,7 +46,9 @@ pub fn encode_png(
         encoder.set_depth(BitDepth::Eight);
         encoder.set_compression(compression);
         encoder.set_filter(Filter::Adaptive);
-        encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
+        if let Some((keyword, text)) = text {
+            encoder.add_text_chunk(keyword.to_owned(), text.to_owned())?;
+        }
         let mut writer = encoder.write_header()?;
         writer.write_image_data(image.as_raw())?;
         writer.finish()
@@ -109,7 +111,7 @@ mod tests {
     fn encoded() -> Vec<u8> {
         let image =
             RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y) as u8]));
-        encode_png(&image, "key", "v1 test", PngCompression::Fast).unwrap()
+        encode_png(&image, Some(("key", "v1 test")), PngCompression::Fast).unwrap()
     }
 
     fn read(bytes: &[u8]) -> PngText {
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn images_without_pixels_are_an_error() {
-        let error = encode_png(&RgbImage::new(0, 2), "key", "text", PngCompression::Fast).unwrap_err();
+        let error = encode_png(&RgbImage::new(0, 2), None, PngCompression::Fast).unwrap_err();
         assert!(matches!(error, DistortError::Encode { width: 0, height: 2, .. }), "{error}");
     }
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use counts::{Counts, Cut, CutCounts, Rejection, RejectionCounts};
 use cut::{Cleaned, clean};
+pub use markers::without_reasoning;
 pub use words::same_text;
 use words::{telling_words, words};
 

@@ -1,8 +1,8 @@
 //! The interface of text models for error injection.
 
-use std::ops::ControlFlow;
+use std::num::NonZeroUsize;
 
-use bpo_pairs::{Generated, RequestFailure, Sampling};
+use bpo_pairs::{Generated, RequestFailure, RequestQueue, Sampling, UsageMeter, answer_in_batches};
 
 /// One instruction for a text model.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,10 +15,8 @@ pub struct TextRequest {
     pub sampling: Sampling,
 }
 
-/// Callback for the result of one request, which it identifies by its index. [`ControlFlow::Break`]
-/// asks the generator to start no further requests. Results of started requests may still be passed
-/// on.
-pub type OnText<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
+/// The requests for a text model, one after another, and the receiver of their results.
+pub type TextQueue<'a, E> = dyn RequestQueue<TextRequest, Result<Generated, RequestFailure<E>>> + 'a;
 
 /// A text model.
 pub trait TextGenerator {
@@ -28,16 +26,23 @@ pub trait TextGenerator {
     /// Returns one result per request, in order. A failed request does not affect the others.
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, Self::Error>>;
 
-    /// Passes the result of each request to `on_answer` once, as soon as it is available, in any
-    /// order. The default calls [`generate`](Self::generate) with all requests first.
-    fn generate_each(&mut self, requests: &[TextRequest], on_answer: &mut OnText<'_, Self::Error>) {
-        for (place, answer) in self.generate(requests).into_iter().enumerate() {
-            let answer = answer.map_err(|error| {
+    /// Takes requests from `queue` and passes it each result as soon as it is available, in any
+    /// order. The default calls [`generate`](Self::generate) with `at_a_time` requests, again and
+    /// again.
+    fn generate_queue(&mut self, queue: &mut TextQueue<'_, Self::Error>, at_a_time: NonZeroUsize) {
+        answer_in_batches(queue, at_a_time.get(), |requests| {
+            let results = self.generate(requests);
+            let failed = |error| {
                 let is_request_error = self.is_request_error(&error);
                 RequestFailure { error, is_request_error }
-            });
-            let _ = on_answer(place, answer);
-        }
+            };
+            results.into_iter().map(|result| result.map_err(failed)).collect()
+        });
+    }
+
+    /// Returns the counts of the requests, if the generator counts them.
+    fn usage(&self) -> Option<UsageMeter> {
+        None
     }
 
     /// Returns whether an error is caused by the request itself, so that a repetition would also

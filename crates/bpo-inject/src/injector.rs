@@ -1,7 +1,9 @@
 //! The interface of error injection, which rewrites right answers into plausible wrong ones.
 
 use std::error::Error;
-use std::ops::ControlFlow;
+use std::num::NonZeroUsize;
+
+use bpo_pairs::{RequestQueue, UsageMeter, answer_in_batches};
 
 use crate::{Cut, Rejection};
 
@@ -92,22 +94,23 @@ impl InjectionFailure {
     }
 }
 
-/// Callback for the result of one request, which it identifies by its index. [`ControlFlow::Break`]
-/// asks the injector to start no further requests. Results of started requests may still be passed
-/// on.
-pub type OnInjection<'a> = dyn FnMut(usize, Result<Injection, InjectionFailure>) -> ControlFlow<()> + 'a;
+/// The requests for an injector, one after another, and the receiver of their results.
+pub type InjectionQueue<'a> = dyn RequestQueue<InjectionRequest, Result<Injection, InjectionFailure>> + 'a;
 
 /// Rewrites right answers into wrong ones.
 pub trait ErrorInjector {
     /// Returns one result per request, in order. A failed request does not affect the others.
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
 
-    /// Passes the result of each request to `on_result` once, as soon as it is available, in any
-    /// order. The default calls [`inject`](Self::inject) with all requests first.
-    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
-        for (place, result) in self.inject(requests).into_iter().enumerate() {
-            let _ = on_result(place, result);
-        }
+    /// Takes requests from `queue` and passes it each result as soon as it is available, in any
+    /// order. The default calls [`inject`](Self::inject) with `at_a_time` requests, again and again.
+    fn inject_queue(&mut self, queue: &mut InjectionQueue<'_>, at_a_time: NonZeroUsize) {
+        answer_in_batches(queue, at_a_time.get(), |requests| self.inject(requests));
+    }
+
+    /// Returns the counts of the requests to a server, if the injector uses one.
+    fn usage(&self) -> Option<UsageMeter> {
+        None
     }
 }
 
@@ -116,8 +119,12 @@ impl<I: ErrorInjector + ?Sized> ErrorInjector for &mut I {
         (**self).inject(requests)
     }
 
-    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
-        (**self).inject_each(requests, on_result);
+    fn inject_queue(&mut self, queue: &mut InjectionQueue<'_>, at_a_time: NonZeroUsize) {
+        (**self).inject_queue(queue, at_a_time);
+    }
+
+    fn usage(&self) -> Option<UsageMeter> {
+        (**self).usage()
     }
 }
 
@@ -126,7 +133,11 @@ impl<I: ErrorInjector + ?Sized> ErrorInjector for Box<I> {
         (**self).inject(requests)
     }
 
-    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
-        (**self).inject_each(requests, on_result);
+    fn inject_queue(&mut self, queue: &mut InjectionQueue<'_>, at_a_time: NonZeroUsize) {
+        (**self).inject_queue(queue, at_a_time);
+    }
+
+    fn usage(&self) -> Option<UsageMeter> {
+        (**self).usage()
     }
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod cooccurrence;
+mod drafts;
 mod error;
 mod generator;
 mod injector;
@@ -11,11 +12,11 @@ mod template;
 
 pub use accept::{
     AcceptanceRules, Accepted, Counts, Cut, CutCounts, DraftContext, REMOVED_KEY, Rejection, RejectionCounts,
-    same_text,
+    same_text, without_reasoning,
 };
 pub use cooccurrence::CoOccurrence;
 pub use error::InjectError;
-pub use generator::{OnText, TextGenerator, TextRequest};
-pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, OnInjection};
+pub use generator::{TextGenerator, TextQueue, TextRequest};
+pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionQueue, InjectionRequest};
 pub use llm::{LlmInjector, LlmInjectorConfig};
 pub use template::{PromptForm, TemplateConfig, Templates};

@@ -1,14 +1,14 @@
 //! Error injection by a text model. Rejected drafts are generated again with another seed.
 
-use std::ops::ControlFlow;
+use std::num::NonZeroUsize;
 
-use bpo_pairs::{Generated, RequestFailure, Sampling};
+use bpo_pairs::{RequestSlice, UsageMeter};
 use serde::{Deserialize, Serialize};
 
+use crate::drafts::{DraftFilter, Drafts};
 use crate::{
-    AcceptanceRules, Accepted, CutCounts, DraftContext, ErrorInjector, InjectError, Injection,
-    InjectionFailure, InjectionRequest, OnInjection, Rejection, RejectionCounts, TemplateConfig, Templates,
-    TextGenerator, TextRequest,
+    AcceptanceRules, CutCounts, ErrorInjector, InjectError, Injection, InjectionFailure, InjectionQueue,
+    InjectionRequest, RejectionCounts, TemplateConfig, Templates, TextGenerator,
 };
 
 /// Settings of error injection by a text model.
@@ -88,12 +88,6 @@ pub struct LlmInjector<G> {
     cuts: CutCounts,
 }
 
-/// A pending request.
-struct Pending {
-    index: usize,
-    prompt: String,
-}
-
 impl<G: TextGenerator> LlmInjector<G> {
     /// Creates an injector that uses `generator`.
     ///
@@ -118,129 +112,33 @@ impl<G: TextGenerator> LlmInjector<G> {
     }
 }
 
-impl LlmInjectorConfig {
-    fn text_request(&self, prompt: &str, seed: u64) -> TextRequest {
-        let sampling = Sampling::greedy(self.max_new_tokens)
-            .with_temperature(self.temperature)
-            .with_top_p(self.top_p)
-            .with_seed(seed);
-        TextRequest { system: self.system.clone(), prompt: prompt.to_owned(), sampling }
-    }
-}
-
-/// Applies the acceptance rules to drafts, and counts rejections and removed parts.
-struct DraftFilter<'a> {
-    rules: &'a AcceptanceRules,
-    rejections: &'a mut RejectionCounts,
-    cuts: &'a mut CutCounts,
-}
-
-impl DraftFilter<'_> {
-    fn accept(
-        &mut self,
-        draft: &Generated,
-        prompt: &str,
-        request: &InjectionRequest,
-    ) -> Result<Accepted, Rejection> {
-        let context = DraftContext { prompt, question: &request.question, answer: &request.answer };
-        let verdict = self.rules.accept(draft, context);
-        match &verdict {
-            Ok(accepted) => accepted.cuts.iter().for_each(|&cut| self.cuts.add(cut)),
-            Err(reason) => {
-                self.rejections.add(*reason);
-                tracing::debug!(%reason, draft = draft.text, "draft rejected");
-            }
-        }
-        verdict
-    }
-}
-
 impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let mut results: Vec<Option<Result<Injection, InjectionFailure>>> =
-            requests.iter().map(|_| None).collect();
-        self.inject_each(requests, &mut |place, result| {
-            results[place] = Some(result);
-            ControlFlow::Continue(())
-        });
-        results.into_iter().flatten().collect()
+        let mut queue = RequestSlice::new(requests);
+        self.inject_queue(&mut queue, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN));
+        queue.into_answers()
     }
 
-    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
-        let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
+    /// A rejected draft is asked for again before the next request.
+    fn inject_queue(&mut self, queue: &mut InjectionQueue<'_>, at_a_time: NonZeroUsize) {
         let Self { generator, config, templates, rejections, cuts } = self;
-        let mut filter = DraftFilter { rules: &config.acceptance, rejections, cuts };
-        let mut pending = Vec::with_capacity(requests.len());
-        for (index, request) in requests.iter().enumerate() {
-            match templates.render(&request.question, &request.answer) {
-                Ok(prompt) => pending.push(Pending { index, prompt }),
-                Err(error) => {
-                    let _ = on_result(index, Err(InjectionFailure::failed(error)));
-                }
-            }
-        }
-
-        for attempt in 1..=config.attempts {
-            if pending.is_empty() {
-                break;
-            }
-            let calls: Vec<TextRequest> = pending
-                .iter()
-                .map(|item| config.text_request(&item.prompt, draft_seed(requests[item.index].seed, attempt)))
-                .collect();
-            let mut answered = vec![false; pending.len()];
-            let mut is_rejected = vec![false; pending.len()];
-            let mut has_stopped = false;
-            generator.generate_each(&calls, &mut |place, draft| {
-                let Some(Pending { index, prompt }) = pending.get(place) else {
-                    return ControlFlow::Continue(());
-                };
-                answered[place] = true;
-                let result = match draft {
-                    Err(RequestFailure { error, is_request_error: true }) => {
-                        Err(InjectionFailure::Refused { source: Box::new(error) })
-                    }
-                    Err(RequestFailure { error, .. }) => Err(InjectionFailure::failed(error)),
-                    Ok(draft) => match filter.accept(&draft, prompt, &requests[*index]) {
-                        Ok(Accepted { text, cuts }) => Ok(Injection::new(text, attempt).with_cuts(cuts)),
-                        Err(reason) if attempt == config.attempts => {
-                            Err(InjectionFailure::Skipped { reason, attempts: attempt })
-                        }
-                        Err(_) => {
-                            is_rejected[place] = true;
-                            return ControlFlow::Continue(());
-                        }
-                    },
-                };
-                let flow = on_result(*index, result);
-                has_stopped |= flow.is_break();
-                flow
-            });
-            if has_stopped {
-                return;
-            }
-            let (expected, found) = (calls.len(), answered.iter().filter(|answered| **answered).count());
-            for (item, _) in pending.iter().zip(&answered).filter(|(_, answered)| !**answered) {
-                let missing = InjectError::MissingResult { expected, found };
-                let _ = on_result(item.index, Err(InjectionFailure::failed(missing)));
-            }
-            let mut is_rejected = is_rejected.into_iter();
-            pending.retain(|_| is_rejected.next().unwrap_or(false));
-        }
+        let filter = DraftFilter { rules: &config.acceptance, rejections, cuts };
+        let mut drafts = Drafts::new(queue, config, templates, filter);
+        generator.generate_queue(&mut drafts, at_a_time);
+        drafts.finish();
     }
-}
 
-/// Returns the seed of one draft. The first seed is that of the request. Later seeds are far from
-/// it, so that requests with adjacent seeds do not have the same drafts.
-fn draft_seed(seed: u64, attempt: u32) -> u64 {
-    // 2^64 / golden ratio, odd: its first 2^64 multiples are distinct.
-    seed.wrapping_add(u64::from(attempt - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    fn usage(&self) -> Option<UsageMeter> {
+        self.generator.usage()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bpo_pairs::FinishReason;
+    use bpo_pairs::{FinishReason, Generated};
+
+    use crate::{Rejection, TextRequest};
 
     /// Answers from a list, one entry per call, and keeps what it was asked.
     #[derive(Debug)]

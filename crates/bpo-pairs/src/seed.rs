@@ -22,10 +22,10 @@ pub fn stage_seed(run_seed: u64, stage: &str) -> u64 {
     item_seed(run_seed, format!("stage/{stage}"))
 }
 
-/// Returns the seed of the distortion of one image of a request. `number` counts the images of the
-/// request from 0. The first image has the seed of the request.
-pub fn image_seed(seed: u64, number: usize) -> u64 {
-    if number == 0 { seed } else { item_seed(seed, format!("image {number}")) }
+/// Returns the seed of the distortion of an image of an item, from the seed of its first image and
+/// the number of the image, counted from 0.
+pub fn image_seed(first: u64, number: usize) -> u64 {
+    if number == 0 { first } else { item_seed(first, format!("image {number}")) }
 }
 
 #[cfg(test)]
@@ -38,5 +38,6 @@ mod tests {
         assert_eq!(item_seed(0, "cat-0"), 0xf56d_dc31_fedc_ae7b);
         assert_ne!(item_seed(1, "cat-0"), item_seed(0, "cat-0"));
         assert_ne!(stage_seed(0, "weaken"), stage_seed(0, "inject"));
+        assert_eq!((image_seed(5, 0), image_seed(5, 2)), (5, item_seed(5, "image 2")));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bpo_pairs::Limits;
+use bpo_pairs::{Limits, TokenPrices};
 use serde::{Deserialize, Serialize, Serializer};
 use ureq::ProxyProtocol;
 use ureq::http::Uri;
@@ -42,11 +42,14 @@ pub struct OpenAiConfig {
     /// Time limit of one attempt, in seconds. Default: 120.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: f64,
-    /// Maximum number of concurrent requests, at least 1. Default: 8.
+    /// Maximum number of concurrent requests, at least 1. Default: 64. Their number starts at 8,
+    /// grows while the server answers quickly, and is halved if more than 10 % of the requests are
+    /// refused for load, fail or time out.
     #[serde(default = "default_max_concurrency")]
     pub max_concurrency: usize,
     /// Maximum number of retries after status 408, 429 or 5xx, a lost connection or a time-out.
-    /// Default: 5.
+    /// Default: 8. Responses that are not chat completions, such as redirects, are repeated only if the
+    /// server has answered another request.
     #[serde(default = "default_max_retries")]
     pub max_retries: u32,
     /// Wait before the first retry, in milliseconds. It doubles with each retry, and a random part
@@ -61,6 +64,13 @@ pub struct OpenAiConfig {
     /// without a retry. Default: 300.
     #[serde(default = "default_max_retry_after_s")]
     pub max_retry_after_s: u64,
+    /// Price of one million tokens of prompts, in any currency. Default: none. With both prices,
+    /// the cost of the answers is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_price: Option<f64>,
+    /// Price of one million tokens of answers. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_price: Option<f64>,
 }
 
 /// Returns the name of an environment variable as it may be shown. A name with other characters
@@ -80,7 +90,7 @@ fn serialize_variable<S: Serializer>(name: &Option<String>, serializer: S) -> Re
 impl OpenAiConfig {
     /// Names of the settings that do not affect the answers: the address and the settings of its
     /// connections.
-    pub const TRANSPORT_KEYS: [&'static str; 9] = [
+    pub const TRANSPORT_KEYS: [&'static str; 11] = [
         "base_url",
         "api_key_env",
         "proxy",
@@ -90,6 +100,8 @@ impl OpenAiConfig {
         "backoff_initial_ms",
         "backoff_max_ms",
         "max_retry_after_s",
+        "prompt_price",
+        "completion_price",
     ];
 }
 
@@ -106,6 +118,8 @@ impl fmt::Debug for OpenAiConfig {
             .field("backoff_initial_ms", &self.backoff_initial_ms)
             .field("backoff_max_ms", &self.backoff_max_ms)
             .field("max_retry_after_s", &self.max_retry_after_s)
+            .field("prompt_price", &self.prompt_price)
+            .field("completion_price", &self.completion_price)
             .finish()
     }
 }
@@ -115,11 +129,11 @@ fn default_timeout_s() -> f64 {
 }
 
 fn default_max_concurrency() -> usize {
-    8
+    64
 }
 
 fn default_max_retries() -> u32 {
-    5
+    8
 }
 
 fn default_backoff_initial_ms() -> u64 {
@@ -148,6 +162,8 @@ impl OpenAiConfig {
             backoff_initial_ms: default_backoff_initial_ms(),
             backoff_max_ms: default_backoff_max_ms(),
             max_retry_after_s: default_max_retry_after_s(),
+            prompt_price: None,
+            completion_price: None,
         }
     }
 
@@ -235,7 +251,22 @@ impl OpenAiConfig {
         }
         let seconds = self.max_retry_after_s;
         let expected = "at most 604800 (7 days)";
-        check("max_retry_after_s", seconds <= limits.timeout.as_secs(), expected, seconds.to_string())
+        check("max_retry_after_s", seconds <= limits.timeout.as_secs(), expected, seconds.to_string())?;
+        for (key, price, other) in [
+            ("prompt_price", self.prompt_price, self.completion_price),
+            ("completion_price", self.completion_price, self.prompt_price),
+        ] {
+            let price = price.map_or_else(|| if other.is_some() { f64::NAN } else { 0.0 }, |price| price);
+            let expected = "a number, at least 0, that is set together with the other price";
+            let found = if price.is_nan() { "not set".to_owned() } else { price.to_string() };
+            check(key, price >= 0.0 && price.is_finite(), expected, found)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the prices of tokens, if they are set.
+    pub(crate) fn prices(&self) -> Option<TokenPrices> {
+        Some(TokenPrices { prompt: self.prompt_price?, completion: self.completion_price? })
     }
 
     pub(crate) fn proxy(&self) -> Result<Option<ureq::Proxy>, ServerError> {
@@ -366,6 +397,10 @@ mod tests {
         refused("backoff_initial_ms", |config| config.backoff_initial_ms = u64::MAX);
         refused("backoff_max_ms", |config| config.backoff_max_ms = u64::MAX);
         refused("max_retry_after_s", |config| config.max_retry_after_s = u64::MAX);
+        refused("prompt_price", |config| config.completion_price = Some(1.0));
+        refused("completion_price", |config| {
+            (config.prompt_price, config.completion_price) = (Some(1.0), Some(-1.0));
+        });
     }
 
     #[test]

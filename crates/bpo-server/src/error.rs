@@ -44,7 +44,7 @@ pub enum ServerError {
     },
     /// The server does not list the model, and refuses a request to it.
     #[error(
-        "{} has no model {:?} (status {status}: {}); it lists {}: set `model` (--server-model) to one of them",
+        "{} has no model {:?} (status {status}: {}); it lists {}: set `model` to one of them",
         Untrusted(url),
         Untrusted(model),
         Untrusted(excerpt),
@@ -72,6 +72,12 @@ pub enum ServerError {
         /// Error of the JSON parser.
         source: serde_json::Error,
     },
+    /// A request cannot be written as JSON.
+    #[error("the request cannot be written as JSON")]
+    Encode {
+        /// The cause.
+        source: serde_json::Error,
+    },
     /// The chat completion has no choice.
     #[error("{} answered without any choice: {}", Untrusted(url), Untrusted(excerpt))]
     NoChoice {
@@ -80,6 +86,14 @@ pub enum ServerError {
         /// Start of the body.
         excerpt: String,
     },
+}
+
+impl ServerError {
+    /// Returns whether the server refuses the request itself, so that a repetition would also fail:
+    /// status 400 (bad request), 413 (content too large) or 422 (unprocessable content).
+    pub fn is_of_request(&self) -> bool {
+        matches!(self, Self::Status { status: 400 | 413 | 422, .. })
+    }
 }
 
 /// Maximum number of models in a message.

@@ -1,13 +1,14 @@
 //! Requests and responses of the chat-completions protocol.
 
-use bpo_inject::TextRequest;
 use bpo_pairs::{FinishReason, Generated};
 use serde::{Deserialize, Serialize};
+
+use crate::chat::{Chat, ChatMessage};
 
 #[derive(Serialize)]
 pub(crate) struct ChatRequest<'a> {
     model: &'a str,
-    messages: Vec<Message<'a>>,
+    messages: &'a [ChatMessage],
     temperature: f64,
     top_p: f64,
     // An extension of llama.cpp and vLLM, which OpenAI refuses: sent only where it is set.
@@ -18,20 +19,12 @@ pub(crate) struct ChatRequest<'a> {
     stream: bool,
 }
 
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-}
-
 impl<'a> ChatRequest<'a> {
-    pub fn new(model: &'a str, request: &'a TextRequest) -> Self {
-        let system = request.system.as_deref().map(|content| Message { role: "system", content });
-        let user = Message { role: "user", content: &request.prompt };
-        let sampling = &request.sampling;
+    pub fn new(model: &'a str, chat: &'a Chat) -> Self {
+        let sampling = &chat.sampling;
         Self {
             model,
-            messages: system.into_iter().chain([user]).collect(),
+            messages: &chat.messages,
             temperature: sampling.temperature,
             top_p: sampling.top_p,
             top_k: (sampling.top_k > 0).then_some(sampling.top_k),
@@ -64,23 +57,43 @@ struct Choice {
 struct Answer {
     // `null` if the model only calls tools. The acceptance rules reject the empty text.
     content: Option<String>,
+    // The reasoning, which vLLM, SGLang and llama.cpp separate from the answer.
+    reasoning_content: Option<String>,
+    reasoning: Option<serde_json::Value>,
 }
 
-#[derive(Deserialize)]
-struct Usage {
-    completion_tokens: Option<usize>,
+/// The numbers of tokens of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Usage {
+    pub prompt_tokens: Option<usize>,
+    pub completion_tokens: Option<usize>,
+}
+
+impl Answer {
+    /// Returns the answer. Reasoning without an answer is returned with an opening mark, so that it
+    /// is not taken for one.
+    fn into_text(self) -> String {
+        let text = self.content.unwrap_or_default();
+        let reasoning = self.reasoning_content.or_else(|| Some(self.reasoning?.as_str()?.to_owned()));
+        match reasoning.filter(|reasoning| text.trim().is_empty() && !reasoning.trim().is_empty()) {
+            Some(reasoning) => format!("<think>{reasoning}"),
+            None => text,
+        }
+    }
 }
 
 impl ChatResponse {
-    /// Returns the first choice.
-    pub fn into_generated(self) -> Option<Generated> {
+    /// Returns the first choice, and the numbers of tokens.
+    pub fn into_generated(self) -> Option<(Generated, Usage)> {
+        let usage = self.usage.unwrap_or_default();
         let choice = self.choices.into_iter().next()?;
         let is_cut = choice.finish_reason.as_deref() == Some("length");
-        Some(Generated {
-            text: choice.message.content.unwrap_or_default(),
+        let generated = Generated {
+            text: choice.message.into_text(),
             finish: if is_cut { FinishReason::Length } else { FinishReason::Stop },
-            tokens: self.usage.and_then(|usage| usage.completion_tokens),
-        })
+            tokens: usage.completion_tokens,
+        };
+        Some((generated, usage))
     }
 }
 
@@ -104,14 +117,16 @@ impl ModelList {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bpo_inject::TextRequest;
     use bpo_pairs::Sampling;
+
+    use super::*;
 
     #[test]
     fn request_has_messages_and_sampling() {
         let sampling = Sampling::greedy(7).with_temperature(0.5).with_top_p(0.9).with_seed(1 << 32 | 2);
         let request = TextRequest { system: Some("s".into()), prompt: "p".into(), sampling };
-        let json = serde_json::to_string(&ChatRequest::new("m", &request)).unwrap();
+        let json = serde_json::to_string(&ChatRequest::new("m", &Chat::from(&request))).unwrap();
         let expected =
             r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"p"}],"#
                 .to_owned()
@@ -129,9 +144,24 @@ mod tests {
     #[test]
     fn answers_without_text_or_usage_are_read() {
         let parse = |json: &str| serde_json::from_str::<ChatResponse>(json).unwrap().into_generated();
-        let null =
+        let (null, usage) =
             parse(r#"{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}"#).unwrap();
         assert_eq!(null, Generated { text: String::new(), finish: FinishReason::Length, tokens: None });
+        assert_eq!(usage, Usage::default());
         assert_eq!(parse(r#"{"choices": []}"#), None);
+    }
+
+    #[test]
+    fn reasoning_is_no_answer() {
+        for (message, expected) in [
+            (r#"{"content": "A cat.", "reasoning_content": "I see"}"#, "A cat."),
+            (r#"{"content": null, "reasoning_content": "I see"}"#, "<think>I see"),
+            (r#"{"content": "", "reasoning": "I see"}"#, "<think>I see"),
+            (r#"{"content": "A cat.", "reasoning": {"x": 1}, "reasoning_content": null}"#, "A cat."),
+        ] {
+            let json = format!(r#"{{"choices": [{{"message": {message}}}]}}"#);
+            let response: ChatResponse = serde_json::from_str(&json).unwrap();
+            assert_eq!(response.into_generated().unwrap().0.text, expected, "{message}");
+        }
     }
 }

@@ -42,7 +42,7 @@
 //!
 //! - `model` (default): models, training and scoring on burn. Without it the crate makes preference
 //!   pairs for any trainer and does not depend on burn.
-//! - `server` (default): error injection by a language model behind an OpenAI-compatible server
+//! - `server` (default): answers and error injection by models behind OpenAI-compatible servers
 //! - `hub` (default): models of the Hugging Face Hub by name
 //! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends of burn
 //! - `curves` (default): plots of the training metrics
@@ -83,6 +83,8 @@ mod run_dir;
 mod samples;
 #[cfg(feature = "model")]
 mod score;
+#[cfg(feature = "server")]
+mod server_vlm;
 mod stage;
 pub mod stages;
 mod statistics;
@@ -90,6 +92,8 @@ mod summary;
 mod usage;
 mod videos;
 mod vision;
+#[cfg(feature = "model")]
+mod weaken_model;
 
 pub use bpo_distort as distort;
 pub use bpo_distort::ImageLimits;
@@ -110,8 +114,8 @@ pub use burn;
 pub use checkpoint::{Checkpoint, check_adapter, check_base};
 pub use config::{
     Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
-    InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, Settings,
-    VideoSection, WeakenSection,
+    InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, SentFormat,
+    SentImages, Settings, VideoSection, WeakenSection,
 };
 pub use device::{DeviceSpec, Dtype};
 #[cfg(feature = "sheet")]
@@ -147,8 +151,12 @@ pub use run_dir::RunDir;
 pub use samples::Sample;
 #[cfg(feature = "model")]
 pub use score::{Score, score, score_cached};
+#[cfg(feature = "server")]
+pub use server_vlm::{ServerVlm, ServerVlmError, open_vlm};
 pub use stage::Stage;
 pub use statistics::{KindStatistics, LengthBias, Lengths, PairStatistics, WordCount};
 pub use summary::{SkippedLine, StageSummary};
 pub use videos::Videos;
-pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionRequest, Weakening};
+pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionQueue, VisionRequest, Weakening};
+#[cfg(feature = "model")]
+pub use weaken_model::{WeakenModel, WeakenModelError};

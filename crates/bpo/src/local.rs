@@ -26,9 +26,12 @@ use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
 use crate::run_dir::RunDir;
 use crate::samples::sampler;
+#[cfg(feature = "server")]
+use crate::server_vlm::{ServerVlm, check as check_vlm, open_unchecked, open_vlm};
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 use crate::videos::Videos;
+use crate::weaken_model::WeakenModel;
 
 /// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
@@ -42,6 +45,11 @@ pub struct LocalBackend {
     /// The client that `check` has created. The injector takes it, so that its warnings are logged
     /// once.
     server: Option<Server>,
+    #[cfg(feature = "server")]
+    vlm_key: Option<String>,
+    /// The model behind `weaken.server`, which `check` has created.
+    #[cfg(feature = "server")]
+    vlm: Option<ServerVlm>,
     injector: Option<Box<MakeInjector>>,
 }
 
@@ -56,7 +64,26 @@ impl LocalBackend {
     /// Creates a backend for the checkpoint of the settings on a device. `api_key` is the key of
     /// `inject.server`, if it is set.
     pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
-        Self { config, device, api_key, checkpoint: None, server: None, injector: None }
+        Self {
+            config,
+            device,
+            api_key,
+            checkpoint: None,
+            server: None,
+            #[cfg(feature = "server")]
+            vlm_key: None,
+            #[cfg(feature = "server")]
+            vlm: None,
+            injector: None,
+        }
+    }
+
+    /// Sets the key of `weaken.server`, if it is set.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub fn with_vlm_key(mut self, api_key: Option<String>) -> Self {
+        self.vlm_key = api_key;
+        self
     }
 
     /// Replaces the error injector of the settings. The run directory does not record the injector,
@@ -82,6 +109,27 @@ impl LocalBackend {
         Ok(self.checkpoint.insert(checkpoint).clone())
     }
 
+    /// Checks the server of `weaken.server`, if it is set, and keeps its client.
+    #[cfg(feature = "server")]
+    fn check_vlm(&mut self) -> Result<(), BpoError> {
+        if self.config.weaken.server.is_none() {
+            return Ok(());
+        }
+        if self.vlm.is_none() {
+            self.vlm = Some(open_unchecked(&self.config, self.vlm_key.clone())?);
+        }
+        self.vlm.as_ref().map_or(Ok(()), check_vlm)
+    }
+
+    /// Checks that no server is set, because this build has no client.
+    #[cfg(not(feature = "server"))]
+    fn check_vlm(&mut self) -> Result<(), BpoError> {
+        match self.config.weaken.server {
+            None => Ok(()),
+            Some(_) => Err(BpoError::NotBuilt { what: "`weaken.server`", feature: "server" }),
+        }
+    }
+
     /// Checks the server of the settings, if they have one, and keeps its client.
     fn check_server(&mut self) -> Result<(), BpoError> {
         if self.server.is_none() {
@@ -92,11 +140,14 @@ impl LocalBackend {
 }
 
 impl PipelineBackend for LocalBackend {
-    type Model = VlmResponder;
+    type Model = WeakenModel;
     type Injector = Box<dyn ErrorInjector>;
 
     fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
         let mut problems = Vec::new();
+        if left.contains(&Stage::Weaken) {
+            problems.extend(self.check_vlm().err());
+        }
         if left.contains(&Stage::Inject) && self.injector.is_none() {
             problems.extend(self.check_server().err());
         }
@@ -109,14 +160,23 @@ impl PipelineBackend for LocalBackend {
         BpoError::all(problems)
     }
 
-    fn model(&mut self) -> Result<VlmResponder, BpoError> {
+    fn model(&mut self) -> Result<WeakenModel, BpoError> {
+        #[cfg(feature = "server")]
+        if self.config.weaken.server.is_some() {
+            return Ok(WeakenModel::Server(match self.vlm.take() {
+                Some(vlm) => vlm,
+                None => open_vlm(&self.config, self.vlm_key.clone())?,
+            }));
+        }
+        #[cfg(not(feature = "server"))]
+        self.check_vlm()?;
         let Checkpoint { model, processor, adapter } = self.checkpoint()?;
         if adapter.is_none() {
-            return Ok(VlmResponder::new(model, processor));
+            return Ok(WeakenModel::Local(Box::new(VlmResponder::new(model, processor))));
         }
         // generation is faster with a merged adapter; training needs it unmerged and loads it again
         self.checkpoint = None;
-        Ok(VlmResponder::new(model.merged(), processor))
+        Ok(WeakenModel::Local(Box::new(VlmResponder::new(model.merged(), processor))))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {

@@ -3,6 +3,8 @@
 #[cfg(feature = "model")]
 use bpo_dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 
+use bpo_pairs::RequestUsage;
+
 use crate::stage::Stage;
 use crate::summary::StageSummary;
 
@@ -23,6 +25,12 @@ pub trait Progress {
     /// Called when `done` items of the stage are done.
     fn advanced(&mut self, stage: Stage, done: usize) {
         let _ = (stage, done);
+    }
+
+    /// Called from time to time, and at the end, while a stage sends requests to a server. `done`
+    /// items are done by this process, and `left` items are left.
+    fn requested(&mut self, stage: Stage, usage: &RequestUsage, done: usize, left: usize) {
+        let _ = (stage, usage, done, left);
     }
 
     /// Called after each training step. [`Control::Stop`] stops the run after a checkpoint.

@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use bpo_distort::Distortion;
-use bpo_pairs::{Contrast, Generated, History, RequestFailure, Sampling};
+use bpo_pairs::{
+    Contrast, Generated, History, RequestFailure, RequestQueue, Sampling, UsageMeter, answer_in_batches,
+};
 
 use crate::image_cache::LazyImage;
 
@@ -61,6 +63,9 @@ pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// [`ControlFlow::Break`] asks the model to start no further requests. Answers that exist already
 /// may still be passed on.
 pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
+
+/// The requests for a model, one after another, and the receiver of their answers.
+pub type VisionQueue<'a, E> = dyn RequestQueue<VisionRequest, Result<Generated, RequestFailure<E>>> + 'a;
 
 /// A model that answers questions about images.
 ///
@@ -140,6 +145,34 @@ pub trait VisionLanguageModel {
         }
     }
 
+    /// Takes requests from `queue` and passes each answer on as soon as it exists, in any order.
+    ///
+    /// The weaken stage calls it for [batch-invariant](Self::is_batch_invariant) models. The default
+    /// implementation calls [`respond`](Self::respond) with `at_a_time` requests, again and again.
+    fn respond_queue(&mut self, queue: &mut VisionQueue<'_, Self::Error>, at_a_time: NonZeroUsize) {
+        answer_in_batches(queue, at_a_time.get(), |requests| {
+            let answers = self.respond(requests);
+            let failed = |error| {
+                let is_request_error = self.is_request_error(&error);
+                RequestFailure { error, is_request_error }
+            };
+            answers.into_iter().map(|answer| answer.map_err(failed)).collect()
+        });
+    }
+
+    /// Returns whether an answer does not depend on the other requests of its batch, not even in the
+    /// last digits of a logit. Such a model is asked only for missing answers, as many at a time as
+    /// it takes. The default implementation returns false: a batch that was interrupted is answered
+    /// again as a whole.
+    fn is_batch_invariant(&self) -> bool {
+        false
+    }
+
+    /// Returns the counts of the requests to a server, if the model is behind one.
+    fn usage(&self) -> Option<UsageMeter> {
+        None
+    }
+
     /// Returns whether an error lies in its request, so that repeating the request is useless, for
     /// example because the prompt is longer than the context.
     ///
@@ -179,6 +212,18 @@ impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
         on_answer: &mut OnAnswer<'_, Self::Error>,
     ) {
         (**self).respond_each(requests, at_a_time, on_answer);
+    }
+
+    fn respond_queue(&mut self, queue: &mut VisionQueue<'_, Self::Error>, at_a_time: NonZeroUsize) {
+        (**self).respond_queue(queue, at_a_time);
+    }
+
+    fn is_batch_invariant(&self) -> bool {
+        (**self).is_batch_invariant()
+    }
+
+    fn usage(&self) -> Option<UsageMeter> {
+        (**self).usage()
     }
 
     fn is_request_error(&self, error: &Self::Error) -> bool {

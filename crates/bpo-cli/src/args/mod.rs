@@ -21,7 +21,6 @@ mod settings;
 mod stats;
 #[cfg(feature = "model")]
 mod train;
-#[cfg(feature = "model")]
 mod weaken;
 
 #[cfg(not(feature = "model"))]
@@ -55,7 +54,6 @@ pub use settings::{Config, Data, Images, PresetArg, SeedArg};
 pub use stats::StatsCommand;
 #[cfg(feature = "model")]
 pub use train::{Train, TrainCommand};
-#[cfg(feature = "model")]
 pub use weaken::{Weaken, WeakenCommand};
 
 /// Bootstrapped Preference Optimization (BPO) of vision-language models.
@@ -70,8 +68,8 @@ pub use weaken::{Weaken, WeakenCommand};
 #[cfg_attr(
     not(feature = "model"),
     command(
-        about = "Bootstrapped Preference Optimization (BPO), without models: makes preference pairs for any trainer, from \
-        annotated answers"
+        about = "Bootstrapped Preference Optimization (BPO), without local models: makes preference pairs for any trainer, \
+        with models behind servers"
     )
 )]
 #[command(name = "bpo", version, propagate_version = true, args_override_self = true, max_term_width = 100)]
@@ -111,7 +109,6 @@ pub enum Command {
     #[cfg(feature = "model")]
     Run(RunArgs),
     /// Generate answers about weakened images
-    #[cfg(feature = "model")]
     Weaken(WeakenCommand),
     /// Inject errors into the annotated answers
     Inject(InjectCommand),
@@ -150,8 +147,8 @@ pub enum Command {
 /// The error for a command that this build does not have.
 #[cfg(not(feature = "model"))]
 fn not_built(words: &[OsString]) -> clap::Error {
-    const COMMANDS: [&str; 8] =
-        ["quickstart", "run", "weaken", "train", "score", "generate", "merge", "convert-checkpoint"];
+    const COMMANDS: [&str; 7] =
+        ["quickstart", "run", "train", "score", "generate", "merge", "convert-checkpoint"];
     let name = words.first().map(|name| name.to_string_lossy()).unwrap_or_default();
     let message = if COMMANDS.contains(&&*name) {
         format!("`bpo {name}` needs a program built with `--features model`")

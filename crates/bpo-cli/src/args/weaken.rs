@@ -6,7 +6,9 @@ use bpo::distort::Distortion;
 use bpo::stages::Shard;
 use clap::Args;
 
-use super::{Config, Data, Images, Model, PresetArg, SeedArg, whole};
+#[cfg(feature = "model")]
+use super::Model;
+use super::{Config, Data, Images, PresetArg, SeedArg, whole};
 
 /// Flags of image weakening.
 #[derive(Debug, Args)]
@@ -25,6 +27,13 @@ pub struct Weaken {
     /// Maximum length of an answer about a weakened image, in tokens [default: 1024]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub max_new_tokens: Option<usize>,
+    /// OpenAI-compatible server with a vision-language model, which answers about the weakened
+    /// images in place of a local model
+    #[arg(long, value_name = "URL")]
+    pub vlm_server: Option<String>,
+    /// Model name on that server [default: the one in the settings file, else "default"]
+    #[arg(long, value_name = "NAME")]
+    pub vlm_model: Option<String>,
 }
 
 fn noise(step: &str) -> Result<Distortion, bpo::distort::DistortError> {
@@ -40,6 +49,7 @@ pub struct WeakenCommand {
     pub preset: PresetArg,
     #[command(flatten)]
     pub seed: SeedArg,
+    #[cfg(feature = "model")]
     #[command(flatten)]
     pub model: Model,
     #[command(flatten)]

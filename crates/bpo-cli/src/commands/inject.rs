@@ -3,7 +3,7 @@
 use bpo::stages::without_answers;
 use bpo::{AnnotatedData, Inputs, Required, Stage, StageLedger};
 
-use super::{api_key, outputs_of_stage, read_answers, read_data};
+use super::{injector_key, outputs_of_stage, read_answers, read_data};
 use crate::args::InjectCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -26,7 +26,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
         paths.input("--weakened", file);
     }
     outputs_of_stage(&mut paths, out).check()?;
-    let key = api_key(&config)?;
+    let key = injector_key(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
     let weakened = read_answers(&args.weakened, &fingerprint, args.allow_mismatch)?;

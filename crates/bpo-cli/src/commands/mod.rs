@@ -20,18 +20,21 @@ mod score;
 mod stats;
 #[cfg(feature = "model")]
 mod train;
-#[cfg(feature = "model")]
 mod weaken;
 
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
+use bpo::Checkpoint;
+#[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
 use bpo::pairs::Fingerprint;
+#[cfg(feature = "server")]
+use bpo::server::OpenAiConfig;
 use bpo::stages::StageAnswers;
-use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, Videos, check_answers, manifest_beside};
-#[cfg(feature = "model")]
-use bpo::{Checkpoint, ImageRoot};
+use bpo::{
+    AnnotatedData, BpoError, ImageRoot, Paths, Progress, RunConfig, Videos, check_answers, manifest_beside,
+};
 #[cfg(feature = "hub")]
 use bpo::{Hub, HubModel};
 
@@ -55,7 +58,6 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Quickstart(args) => quickstart(&args),
         #[cfg(feature = "model")]
         Command::Run(args) => run::run(&args),
-        #[cfg(feature = "model")]
         Command::Weaken(args) => weaken::weaken(&args),
         Command::Inject(args) => inject::inject(&args),
         Command::Pair(args) => pair::pair(&args),
@@ -126,23 +128,20 @@ fn fetch_models(config: RunConfig, _: bool, _: &[&Path]) -> Result<RunConfig, Bp
 }
 
 /// Opens the image root of the settings.
-#[cfg(feature = "model")]
 fn open_images(config: &RunConfig) -> Result<ImageRoot, BpoError> {
     let images = ImageRoot::new(config.images_path()?)?;
     Ok(images.with_limits(config.data.limits))
 }
 
-/// Reads the server's API key from the environment variable that the settings name. Errors show
-/// neither the key nor a name that may be a key.
+/// Reads the API key of a server from the environment variable that its settings name. `key` is the
+/// key of that setting. Errors show neither the API key nor a name that may be one.
 #[cfg(feature = "server")]
-fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
-    let Some(name) = config.inject.server.as_ref().and_then(|server| server.api_key_env.as_deref()) else {
-        return Ok(None);
-    };
+fn api_key(server: Option<&OpenAiConfig>, key: &'static str) -> Result<Option<String>, BpoError> {
+    let Some(name) = server.and_then(|server| server.api_key_env.as_deref()) else { return Ok(None) };
     let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     let shown = if name.chars().all(is_name) { format!("`{name}`") } else { "a name (not shown)".to_owned() };
     std::env::var(name).map(Some).map_err(|error| BpoError::Setting {
-        key: "inject.server.api_key_env".into(),
+        key: key.into(),
         expected: "the name of an environment variable that holds the key",
         found: match error {
             std::env::VarError::NotPresent => format!("{shown}, which is not set"),
@@ -151,10 +150,21 @@ fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
     })
 }
 
-/// A build without the client of a server needs no API key.
-#[cfg(not(feature = "server"))]
-fn api_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
-    Ok(None)
+/// Returns the API key of the server that injects errors.
+fn injector_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
+    #[cfg(feature = "server")]
+    return api_key(config.inject.server.as_ref(), "inject.server.api_key_env");
+    #[cfg(not(feature = "server"))]
+    {
+        let _ = config;
+        Ok(None)
+    }
+}
+
+/// Returns the API key of the server with a vision-language model.
+#[cfg(feature = "server")]
+fn vlm_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
+    api_key(config.weaken.server.as_ref(), "weaken.server.api_key_env")
 }
 
 /// Loads the checkpoint of the settings with its adapter.

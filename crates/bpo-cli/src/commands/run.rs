@@ -2,7 +2,9 @@
 
 use bpo::{LocalBackend, Required, RunStatus};
 
-use super::{api_key, fetch_models, open_device};
+#[cfg(feature = "server")]
+use super::vlm_key;
+use super::{fetch_models, injector_key, open_device};
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -21,7 +23,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let out = required("--out", &args.out)?;
     let config = fetch_models(config, true, &[])?.with_absolute_paths()?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
-    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, api_key(&config)?);
+    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, injector_key(&config)?);
+    #[cfg(feature = "server")]
+    {
+        backend = backend.with_vlm_key(vlm_key(&config)?);
+    }
     let report = bpo::run(&config, out, &mut backend, &mut Interruptible::new(progress::new()))?;
     let dir = out.display();
     if report.was_finished {

@@ -1,8 +1,14 @@
 //! `bpo weaken`
 
-use bpo::{AnnotatedData, Inputs, LocalBackend, PipelineBackend, Required, Stage, StageLedger};
+use std::path::Path;
 
-use super::{fetch_models, open_device, open_images, outputs_of_stage, read_data};
+use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger, VisionLanguageModel};
+
+#[cfg(feature = "server")]
+use super::vlm_key;
+#[cfg(feature = "model")]
+use super::{fetch_models, open_device};
+use super::{open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
@@ -14,25 +20,75 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
-    let flags: [&dyn Overrides; 5] = [&args.seed, &args.model, &args.data, &args.images, &args.weaken];
+    let flags: Vec<&dyn Overrides> = vec![
+        &args.seed,
+        #[cfg(feature = "model")]
+        &args.model,
+        &args.data,
+        &args.images,
+        &args.weaken,
+    ];
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     config.weaken.shard = args.shard.or(config.weaken.shard);
-    let settings = [Required::Model, Required::Data, Required::Images];
+    let is_local = cfg!(feature = "model") && config.weaken.server.is_none();
+    let model = if is_local { Required::Model } else { Required::VlmServer };
+    let settings = [model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
-    let config = fetch_models(config, false, &[])?;
+    #[cfg(feature = "model")]
+    if is_local {
+        config = fetch_models(config, false, &[])?;
+    }
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
-    let images = open_images(&config)?;
-    let mut progress = progress::new();
-    let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let names = samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
-    let inputs = Inputs::read(&[Stage::Weaken], &config, Some(&fingerprint))?;
-    let inputs = inputs.with_images(images.fingerprint(names));
-    let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, &config, &inputs, out)?;
-    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
-    let model = || backend.model();
-    let outcome = bpo::stages::weaken(&config, &samples, &images, model, &mut file, &mut *progress)?;
-    ledger.finish(Stage::Weaken, &outcome.summary)?;
-    print_skipped(&outcome.skipped, Some(out));
-    Ok(())
+    let work = Work { config: &config, out };
+    #[cfg(feature = "server")]
+    if !is_local {
+        let key = vlm_key(&config)?;
+        return work.run(|| bpo::open_vlm(&config, key));
+    }
+    #[cfg(not(feature = "server"))]
+    if !is_local {
+        return Err(BpoError::NotBuilt { what: "`weaken.server`", feature: "server" }.into());
+    }
+    local(&work)
+}
+
+/// Answers with the model on this machine.
+#[cfg(feature = "model")]
+fn local(work: &Work<'_>) -> Result<(), Failure> {
+    use bpo::{LocalBackend, PipelineBackend};
+
+    work.run(|| LocalBackend::new(work.config.clone(), open_device(work.config)?, None).model())
+}
+
+/// A build without models answers with a server.
+#[cfg(not(feature = "model"))]
+fn local(_: &Work<'_>) -> Result<(), Failure> {
+    Err(BpoError::NotBuilt { what: "a local model", feature: "model" }.into())
+}
+
+/// The stage, with any model.
+struct Work<'a> {
+    config: &'a RunConfig,
+    out: &'a Path,
+}
+
+impl Work<'_> {
+    fn run<M: VisionLanguageModel>(
+        &self,
+        model: impl FnOnce() -> Result<M, BpoError>,
+    ) -> Result<(), Failure> {
+        let Self { config, out } = *self;
+        let images = open_images(config)?;
+        let mut progress = progress::new();
+        let AnnotatedData { samples, fingerprint, .. } = read_data(config, &mut *progress)?;
+        let names = samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
+        let inputs = Inputs::read(&[Stage::Weaken], config, Some(&fingerprint))?;
+        let inputs = inputs.with_images(images.fingerprint(names));
+        let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, config, &inputs, out)?;
+        let outcome = bpo::stages::weaken(config, &samples, &images, model, &mut file, &mut *progress)?;
+        ledger.finish(Stage::Weaken, &outcome.summary)?;
+        print_skipped(&outcome.skipped, Some(out));
+        Ok(())
+    }
 }

@@ -54,3 +54,7 @@ mod settings;
 mod stages;
 #[cfg(feature = "flex")]
 mod videos;
+#[cfg(feature = "server")]
+mod vlm;
+#[cfg(all(feature = "flex", feature = "server"))]
+mod vlm_local;

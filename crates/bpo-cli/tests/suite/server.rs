@@ -41,7 +41,8 @@ fn unavailable_server_stops_the_stage_and_recovered_server_resumes_it() {
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
-        warnings[0].contains("trying again") && warnings[1].contains("(retries: 2, requests: 8)"),
+        warnings[0].contains("trying again")
+            && warnings[1].contains("(retries: 2, requests: 8, failures: status 500: 2)"),
         "{warnings:?}"
     );
     let lines = read_lines(dir.path().join("injected.jsonl"));

@@ -79,6 +79,15 @@ pub(super) fn after_reasoning(text: &str, answer: &str) -> Option<Rest> {
     (!rest.is_empty()).then(|| Rest::of(rest))
 }
 
+/// Returns an answer without the reasoning before it, or `None` if the answer is inside reasoning
+/// that does not end, or no text follows it.
+pub fn without_reasoning(text: &str) -> Option<String> {
+    match after_reasoning(text, "") {
+        Some(rest) => Some(rest.text),
+        None => (!has_reasoning(text)).then(|| text.to_owned()),
+    }
+}
+
 fn bare_channels(lower: &str) -> Option<usize> {
     let (open, close) = BARE_CHANNELS;
     lower.starts_with(open).then(|| lower.rfind(close)).flatten().map(|at| at + close.len())

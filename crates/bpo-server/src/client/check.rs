@@ -6,7 +6,9 @@ use bpo_inject::TextRequest;
 use bpo_pairs::Sampling;
 use ureq::RequestBuilder;
 
-use super::{OpenAiClient, read_body};
+use super::OpenAiClient;
+use super::attempt::read_body;
+use crate::chat::Chat;
 use crate::error::ServerError;
 use crate::wire::{ChatRequest, ModelList};
 
@@ -74,9 +76,9 @@ impl OpenAiClient {
     /// Requests one token of the model, which the server does not list among `models`.
     fn try_model(&self, models: Vec<String>) -> Result<(), ServerError> {
         let sampling = Sampling::greedy(1);
-        let request = TextRequest { system: None, prompt: "Hello".to_owned(), sampling };
+        let chat = Chat::from(&TextRequest { system: None, prompt: "Hello".to_owned(), sampling });
         let answer = self.answered(self.agent.post(&self.request_url), |call| {
-            let mut response = call.send_json(ChatRequest::new(&self.config.model, &request))?;
+            let mut response = call.send_json(ChatRequest::new(&self.config.model, &chat))?;
             Ok((response.status().as_u16(), read_body(&mut response).unwrap_or_default()))
         })?;
         match answer {

@@ -21,6 +21,7 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
     let (table, key) = match section {
         "model" => (ModelSection::AFFECTS, rest),
         "data" => (DataSection::AFFECTS, rest),
+        "weaken" if is_transport_key(rest) => return Some(&[]),
         "weaken" => (WeakenSection::AFFECTS, rest),
         "inject" if is_transport_key(rest) => return Some(&[]),
         "inject" => (InjectSection::AFFECTS, rest),

@@ -45,8 +45,57 @@ pub struct WeakenSection {
     pub max_new_tokens: usize,
     /// Number of answers generated at the same time. Default: 8 (ours).
     ///
-    /// The stage passes four times as many requests to the model in one call.
+    /// The stage passes four times as many requests to the model in one call. The number of
+    /// concurrent requests to a server is adapted to the server instead.
     pub batch_size: usize,
+    /// OpenAI-compatible server with a vision-language model, which answers in place of `[model]`.
+    /// Default: none.
+    #[cfg(feature = "server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<OpenAiConfig>,
+    /// OpenAI-compatible server. A build without the feature `server` keeps the table unchanged and
+    /// cannot use the server.
+    #[cfg(not(feature = "server"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<toml::Table>,
+    /// How images are sent to the server.
+    pub server_images: SentImages,
+}
+
+/// `[weaken.server_images]`: how images are sent to a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SentImages {
+    /// File format. Default: PNG, which has all levels of the distorted image. Noise makes PNG files
+    /// large.
+    pub format: SentFormat,
+    /// Quality of JPEG files, from 1 to 100. Default: 95 (ours).
+    pub jpeg_quality: u8,
+    /// Maximum length of the longer side in pixels. Larger images are reduced with a bicubic filter
+    /// before the distortion. Default: none.
+    ///
+    /// A server reduces images to the size that its model takes, which averages noise on larger
+    /// images. With about the model's size here, noise is as strong as in a local model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_side: Option<u32>,
+}
+
+impl Default for SentImages {
+    fn default() -> Self {
+        Self { format: SentFormat::Png, jpeg_quality: 95, max_side: None }
+    }
+}
+
+/// File format of images that are sent to a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SentFormat {
+    /// PNG, without loss.
+    #[default]
+    Png,
+    /// JPEG with 4:2:0.
+    Jpeg,
 }
 
 impl WeakenSection {
@@ -61,6 +110,8 @@ impl WeakenSection {
         ("top_p", &[Stage::Weaken]),
         ("max_new_tokens", &[Stage::Weaken]),
         ("batch_size", &[Stage::Weaken]),
+        ("server", &[Stage::Weaken]),
+        ("server_images", &[Stage::Weaken]),
     ];
 }
 
@@ -76,6 +127,8 @@ impl Default for WeakenSection {
             top_p: 1.0,
             max_new_tokens: 1024,
             batch_size: 8,
+            server: None,
+            server_images: SentImages::default(),
         }
     }
 }

@@ -53,6 +53,13 @@ impl fmt::Display for Change {
 pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     let mut settings = flatten(config)?;
     settings.retain(|key, _| affects(key, stage));
+    if stage == Stage::Weaken {
+        // a server has its own model, and without one no image is sent
+        match config.weaken.server {
+            Some(_) => settings.retain(|key, _| key != "model.dtype"),
+            None => settings.retain(|key, _| !key.starts_with("weaken.server_images.")),
+        }
+    }
     // without a choice by evaluations, their interval affects only `eval.jsonl`
     #[cfg(feature = "model")]
     if !config.train.needs_evaluations() {

@@ -1,7 +1,7 @@
 //! The settings of a run, as one TOML file.
 //!
 //! These keys have no default: `model.path`, `data.path`, `data.images`, `base_url` and `model` of
-//! `[inject.server]`, and `path` of an entry of `train.lr_groups`. Every other key has one.
+//! `[weaken.server]` and `[inject.server]`, and `path` of an entry of `train.lr_groups`. Every other key has one.
 //! Defaults follow the recipe of the BPO authors (Pi et al., ECCV 2024, arXiv 2403.08730) where it
 //! gives a value. Defaults marked "ours" are not from the authors.
 
@@ -31,7 +31,7 @@ use bpo_pairs::PairFilter;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use affects::may_change_until_finished;
-pub use answers::{InjectSection, WeakenSection};
+pub use answers::{InjectSection, SentFormat, SentImages, WeakenSection};
 pub use changes::Change;
 pub(crate) use changes::stage_settings;
 pub use distortions::Distortions;

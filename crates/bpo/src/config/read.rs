@@ -203,6 +203,7 @@ fn elsewhere(key: &str) -> Option<String> {
         table.iter().find_map(within)
     }
     let mut full = RunConfig::default();
+    full.weaken.server = example_server();
     full.inject.server = example_server();
     find(&toml::Table::try_from(full).ok()?, key, "")
 }

@@ -14,6 +14,8 @@ pub enum Required {
     Data,
     /// `data.images`
     Images,
+    /// `base_url` of `[weaken.server]`
+    VlmServer,
 }
 
 impl Required {
@@ -23,6 +25,15 @@ impl Required {
             Self::Model => config.model.path.as_deref(),
             Self::Data => config.data.path.as_deref(),
             Self::Images => config.data.images.as_deref(),
+            // a server has no path
+            Self::VlmServer => None,
+        }
+    }
+
+    fn is_set(self, config: &RunConfig) -> bool {
+        match self {
+            Self::VlmServer => config.weaken.server.is_some(),
+            setting => setting.of(config).is_some(),
         }
     }
 
@@ -31,6 +42,7 @@ impl Required {
             Self::Model => ("model.path", "--model"),
             Self::Data => ("data.path", "--data"),
             Self::Images => ("data.images", "--images"),
+            Self::VlmServer => ("weaken.server", "--vlm-server"),
         };
         Missing { key: Some(key), flag }
     }
@@ -69,7 +81,7 @@ impl RunConfig {
     /// # Errors
     /// Returns [`BpoError::NotSet`] with everything that is missing.
     pub fn require(&self, required: &[Required], flags: &[(&'static str, bool)]) -> Result<(), BpoError> {
-        let settings = required.iter().filter(|setting| setting.of(self).is_none());
+        let settings = required.iter().filter(|setting| !setting.is_set(self));
         let flags = flags.iter().filter(|(_, given)| !given);
         let missing: Vec<Missing> = settings
             .map(|setting| setting.missing())

@@ -1,8 +1,9 @@
 //! Validation of settings.
 
+use bpo_distort::Distortion;
 use bpo_pairs::{Contrast, Limits};
 
-use super::RunConfig;
+use super::{RunConfig, SentImages};
 use crate::error::BpoError;
 
 /// Returns a [`BpoError::Setting`] unless the condition holds.
@@ -98,11 +99,58 @@ impl RunConfig {
         check_top_p("weaken.top_p", self.weaken.top_p)?;
         check_top_p("inject.llm.top_p", self.inject.llm.top_p)?;
         #[cfg(feature = "server")]
-        if let Some(server) = &self.inject.server {
-            server.validate().map_err(|source| BpoError::Server { source })?;
+        for (section, server) in
+            [("weaken.server", &self.weaken.server), ("inject.server", &self.inject.server)]
+        {
+            if let Some(server) = server {
+                server.validate().map_err(|source| BpoError::Server { section, source })?;
+            }
         }
+        self.validate_vlm_server()?;
         #[cfg(feature = "model")]
         self.train.validate()?;
+        Ok(())
+    }
+}
+
+impl RunConfig {
+    /// Checks that a server can do what `[weaken]` asks for, if one is set.
+    fn validate_vlm_server(&self) -> Result<(), BpoError> {
+        let section = &self.weaken;
+        let SentImages { jpeg_quality, max_side, .. } = &section.server_images;
+        let key = "weaken.server_images.jpeg_quality";
+        check(key, (1..=100).contains(jpeg_quality), "from 1 to 100", jpeg_quality.to_string())?;
+        if let Some(side) = max_side {
+            let key = "weaken.server_images.max_side";
+            check(key, (16..=65_535).contains(side), "from 16 to 65535", side.to_string())?;
+        }
+        if section.server.is_none() {
+            return Ok(());
+        }
+        let refused = |key: &'static str, reason| {
+            Err(BpoError::Conflict { key: key.into(), with: "`weaken.server`".to_owned(), reason })
+        };
+        if section.contrast.is_some() {
+            return refused(
+                "weaken.contrast",
+                "contrastive decoding needs the logits of the model, and a server gives texts",
+            );
+        }
+        if section.prefix_fraction > 0.0 {
+            return refused(
+                "weaken.prefix_fraction",
+                "chat completions have no standard way to continue an answer",
+            );
+        }
+        // without the image, there is nothing to apply: the question is sent alone
+        let is_of_features =
+            |stage: &Distortion| stage.needs_model() && !matches!(stage, Distortion::NoImage(_));
+        if section.distortion.iter().flat_map(Distortion::stages).any(is_of_features) {
+            return refused(
+                "weaken.distortion",
+                "feature-noise and mask-tokens change the features inside the model, and a server takes images",
+            );
+        }
         Ok(())
     }
 }
@@ -110,6 +158,39 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "server")]
+    fn what_a_server_cannot_do_is_refused() {
+        type Set = fn(&mut RunConfig);
+        let refused: [(&str, Set); 4] = [
+            ("weaken.contrast", |config| {
+                config.weaken.contrast = Some(Contrast::new(bpo_pairs::ContrastMode::Vcd));
+            }),
+            ("weaken.prefix_fraction", |config| config.weaken.prefix_fraction = 0.5),
+            ("weaken.distortion", |config| {
+                let of_features: Distortion = "blur:sigma=2+mask-tokens:share=0.5".parse().unwrap();
+                config.weaken.distortion = of_features.into();
+            }),
+            ("weaken.distortion", |config| {
+                config.weaken.distortion = "feature-noise:sigma=1".parse::<Distortion>().unwrap().into();
+            }),
+        ];
+        for (key, set) in refused {
+            let mut config = RunConfig::default();
+            set(&mut config);
+            config.validate().unwrap();
+            config.weaken.server = Some(bpo_server::OpenAiConfig::new("http://h", "m"));
+            let error = config.validate().unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(&format!("`{key}`")), "{error}");
+        }
+        for distortion in ["diffusion-noise:step=900", "no-image", "swap", "blur:sigma=2+no-image"] {
+            let mut config = RunConfig::default();
+            config.weaken.server = Some(bpo_server::OpenAiConfig::new("http://h", "m"));
+            config.weaken.distortion = distortion.parse::<Distortion>().unwrap().into();
+            config.validate().unwrap();
+        }
+    }
 
     #[test]
     fn settings_that_cannot_work_are_named() {

@@ -57,7 +57,7 @@ pub(super) fn write(
     text: &str,
     compression: PngCompression,
 ) -> Result<(), DistortFilesError> {
-    let bytes = encode_png(image, KEYWORD, text, compression)?;
+    let bytes = encode_png(image, Some((KEYWORD, text)), compression)?;
     create_parents(out)?;
     Ok(write_bytes(out, &bytes)?)
 }

@@ -174,10 +174,14 @@ pub enum BpoError {
         /// The errors. There are at least two.
         problems: Vec<BpoError>,
     },
-    /// The server of `inject.server` cannot be reached, refuses the API key, or has no such model.
+    /// A server cannot be reached, refuses the API key, or has no such model.
     #[cfg(feature = "server")]
-    #[error("the server of `inject.server` (--server) cannot be used")]
+    #[error("the server of `{section}` ({flag}) cannot be used")]
     ServerUnusable {
+        /// The section of the settings.
+        section: &'static str,
+        /// The flag that names the server.
+        flag: &'static str,
         /// The cause, which names the address.
         source: bpo_server::ServerError,
     },
@@ -515,8 +519,10 @@ pub enum BpoError {
     Hub(#[from] crate::hub::HubError),
     /// A setting of the server is invalid.
     #[cfg(feature = "server")]
-    #[error("[inject.server]")]
+    #[error("[{section}]")]
     Server {
+        /// The section of the settings.
+        section: &'static str,
         /// The cause, which names the setting.
         source: bpo_server::ServerError,
     },

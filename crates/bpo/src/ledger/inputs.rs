@@ -54,10 +54,12 @@ impl Inputs {
             }
         };
         let of_adapter = |path: &Path| check_is_adapter(path).and_then(|()| fingerprint_checkpoint(path));
-        let of_model = [Stage::Weaken, Stage::Train];
-        add("model", &of_model, &|| fingerprint_checkpoint(config.model_path()?));
+        // with a server, only training uses the model
+        let readers = [Stage::Weaken, Stage::Train];
+        let of_model = if config.weaken.server.is_some() { &readers[1..] } else { &readers };
+        add("model", of_model, &|| fingerprint_checkpoint(config.model_path()?));
         if let Some(adapter) = &config.model.adapter {
-            add("adapter", &of_model, &|| of_adapter(adapter));
+            add("adapter", of_model, &|| of_adapter(adapter));
         }
         if let Some(model) = &config.reference.path {
             add("reference", &[Stage::Train], &|| fingerprint_checkpoint(model));

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use bpo_inject::CutCounts;
-use bpo_pairs::{RecordKey, SftSample, Skipped};
+use bpo_pairs::{RecordKey, SftSample, Skipped, UsageMeter};
 
 use super::StageOutcome;
 use super::file::StageFile;
+use super::missing::Missing;
 use super::record::StageRecord;
 use super::shard::Shard;
 use crate::error::BpoError;
@@ -59,9 +60,9 @@ impl Batch<'_, '_> {
 
 /// The items that have a record, and the counts of the records.
 #[derive(Default)]
-struct Done {
-    is_done: Vec<bool>,
-    count: usize,
+pub(super) struct Done {
+    pub(super) is_done: Vec<bool>,
+    pub(super) count: usize,
     answered: usize,
     cuts: CutCounts,
     /// Skipped items with their index.
@@ -69,7 +70,7 @@ struct Done {
 }
 
 impl Done {
-    fn count(&mut self, item: usize, record: &StageRecord) {
+    pub(super) fn count(&mut self, item: usize, record: &StageRecord) {
         self.is_done[item] = true;
         self.count += 1;
         match record {
@@ -175,6 +176,27 @@ impl<'a> Batches<'a> {
             answered?;
         }
         Ok(())
+    }
+
+    /// Calls `answer` with the items that have no record, unless there are none. `usage` counts the
+    /// requests to a server.
+    ///
+    /// # Errors
+    /// Returns [`BpoError::AnswerCount`] if an item was not answered exactly once, the error that
+    /// [`Missing::receive`] got, or an error if the file cannot be written. Records that were written
+    /// are kept.
+    pub(super) fn stream(
+        &mut self,
+        progress: &mut dyn Progress,
+        usage: Option<UsageMeter>,
+        answer: impl FnOnce(&mut Missing<'a, '_>),
+    ) -> Result<(), BpoError> {
+        self.report(progress);
+        let total = self.total();
+        let Self { stage, items, is_wanted, file, done, .. } = self;
+        let mut missing = Missing::new(*stage, items, is_wanted, file, done, total, usage, progress);
+        answer(&mut missing);
+        missing.finish()
     }
 
     /// Removes all records of the file.

@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
-use bpo_pairs::{CompletionKind, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_tokens};
+use bpo_pairs::{
+    CompletionKind, RequestQueue, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_tokens,
+};
 
-use super::answers::Answers;
-use super::batches::{Batch, Batches};
+use super::batches::Batches;
 use super::file::StageFile;
+use super::missing::Missing;
 use super::weaken::at_least_one;
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -46,7 +49,10 @@ pub fn inject<I: ErrorInjector>(
         batches.report(progress);
     } else {
         let mut injector = injector()?;
-        batches.run(progress, |batch| answer(batch, &mut injector, dropped, config))?;
+        let usage = injector.usage();
+        batches.stream(progress, usage, |missing| {
+            injector.inject_queue(&mut Requests { missing, config }, size);
+        })?;
     }
     let outcome = batches.outcome();
     if let Some(error) = nothing_answered(&outcome) {
@@ -78,25 +84,22 @@ fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
     })
 }
 
-/// Requests the missing answers of a batch. An answer depends only on its own item.
-fn answer<I: ErrorInjector>(
-    batch: &mut Batch<'_, '_>,
-    injector: &mut I,
-    dropped: &HashSet<String>,
-    config: &RunConfig,
-) -> Result<(), BpoError> {
-    let items = batch.items;
-    let is_asked = |&place: &usize| !batch.is_done(place) && !dropped.contains(&items[place].sample.id);
-    let places: Vec<usize> = (0..items.len()).filter(is_asked).collect();
-    let requests: Vec<_> = places.iter().map(|&place| request(items[place].sample, config)).collect();
-    let mut answers = Answers::new(Stage::Inject, requests.len());
-    injector.inject_each(&requests, &mut |index, answer| {
-        answers.receive(index, || {
-            let place = places[index];
-            batch.write(place, record(items[place].sample, answer)?)
-        })
-    });
-    answers.finish()
+/// The requests for the items without a record. An answer depends only on its own item.
+struct Requests<'a, 'b, 'c> {
+    missing: &'c mut Missing<'a, 'b>,
+    config: &'c RunConfig,
+}
+
+impl RequestQueue<InjectionRequest, Result<Injection, InjectionFailure>> for Requests<'_, '_, '_> {
+    fn next_request(&mut self) -> Option<InjectionRequest> {
+        let (place, item) = self.missing.next_item()?;
+        self.missing.request(place);
+        Some(request(item.sample, self.config))
+    }
+
+    fn receive(&mut self, number: usize, answer: Result<Injection, InjectionFailure>) -> ControlFlow<()> {
+        self.missing.receive(number, |_, item| record(item.sample, answer))
+    }
 }
 
 fn request(sample: &SftSample, config: &RunConfig) -> InjectionRequest {

@@ -13,6 +13,7 @@ mod assemble;
 mod batches;
 mod file;
 mod inject;
+mod missing;
 mod pair;
 mod record;
 mod sample_images;

@@ -1,5 +1,7 @@
 //! Image weakening: `weakened.jsonl`, the model's answers about weakened images.
 
+mod requests;
+
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
@@ -21,6 +23,7 @@ use crate::images::ImageRoot;
 use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
+use requests::Requests;
 
 /// Asks a model the question of each sample about its weakened image, once or several times, and
 /// appends the answers to `file`.
@@ -57,7 +60,14 @@ pub fn weaken<M: VisionLanguageModel>(
         if !model.takes_system() {
             warn_left_out("samples", samples.iter().map(|sample| &sample.system));
         }
-        batches.run(progress, |batch| job.answer(batch, &mut model))?;
+        if model.is_batch_invariant() {
+            let (usage, at_a_time) = (model.usage(), job.at_a_time);
+            batches.stream(progress, usage, |missing| {
+                model.respond_queue(&mut Requests::new(&job, missing), at_a_time);
+            })?;
+        } else {
+            batches.run(progress, |batch| job.answer(batch, &mut model))?;
+        }
     }
     let outcome = batches.outcome();
     if let Some(error) = without_images(&outcome, samples, images) {
@@ -113,7 +123,7 @@ impl<'a> Job<'a> {
         let mut requests = Vec::with_capacity(items.len());
         // index in the batch and provenance of each request
         let mut asked = Vec::with_capacity(items.len());
-        let mut skipped = VecDeque::new();
+        let mut skipped_items = VecDeque::new();
         for (place, &item) in items.iter().enumerate() {
             // the sample's own images first: if they cannot be used, no other image is needed
             match sample_images::check(&self.cache, item.sample)? {
@@ -127,9 +137,7 @@ impl<'a> Job<'a> {
                     asked.push((place, self.provenance(item, other)));
                 }
                 Err(cause) => {
-                    let (kind, skipped_item) =
-                        (CompletionKind::ImageWeakened, cause.with_variant(item.variant));
-                    skipped.push_back((place, StageRecord::Skipped { kind, skipped: skipped_item }));
+                    skipped_items.push_back((place, skipped(item, cause)));
                 }
             }
         }
@@ -138,15 +146,15 @@ impl<'a> Job<'a> {
             answers.receive(index, || {
                 let (place, provenance) = &asked[index];
                 // keeps the order of the samples if the model answers in order
-                while skipped.front().is_some_and(|(before, _)| before < place) {
-                    write_first(batch, &mut skipped)?;
+                while skipped_items.front().is_some_and(|(before, _)| before < place) {
+                    write_first(batch, &mut skipped_items)?;
                 }
                 batch.write(*place, record(items[*place], provenance.clone(), answer)?)
             })
         });
         answers.finish()?;
-        while !skipped.is_empty() {
-            write_first(batch, &mut skipped)?;
+        while !skipped_items.is_empty() {
+            write_first(batch, &mut skipped_items)?;
         }
         Ok(())
     }
@@ -206,6 +214,12 @@ impl<'a> Job<'a> {
         provenance.variant = item.variant;
         provenance
     }
+}
+
+/// Returns the record of an item whose images cannot be used.
+fn skipped(item: Item<'_>, cause: Skipped) -> StageRecord {
+    let kind = CompletionKind::ImageWeakened;
+    StageRecord::Skipped { kind, skipped: cause.with_variant(item.variant) }
 }
 
 /// Returns the first words of an answer: `fraction` of its words, rounded down.

@@ -10,7 +10,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, OnInjection, Rejection};
+use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionQueue, InjectionRequest, Rejection};
 use bpo::pairs::format::llava;
 use bpo::pairs::{
     Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, RecordKey, RequestFailure,
@@ -21,7 +21,8 @@ use bpo::stages::{
     without_answers,
 };
 use bpo::{
-    BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionRequest,
+    BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionQueue,
+    VisionRequest,
 };
 use image::RgbImage;
 

@@ -57,25 +57,91 @@ impl VisionLanguageModel for Unordered {
     }
 }
 
+/// A batch-invariant model, which is asked only for missing answers. It takes up to five requests
+/// ahead and answers them in random order.
+struct Streaming {
+    order: Unordered,
+    asked: Vec<(String, u64)>,
+}
+
+impl Streaming {
+    fn new(seed: u64) -> Self {
+        Self { order: Unordered::new(seed), asked: Vec::new() }
+    }
+}
+
+impl VisionLanguageModel for Streaming {
+    type Error = ModelError;
+
+    fn respond(&mut self, _: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
+        panic!("the stage takes each answer when it is there")
+    }
+
+    fn respond_queue(&mut self, queue: &mut VisionQueue<'_, ModelError>, _: NonZeroUsize) {
+        let (mut open, mut taken) = (Vec::new(), 0);
+        loop {
+            while open.len() < 5
+                && let Some(request) = queue.next_request()
+            {
+                open.push((taken, request));
+                taken += 1;
+            }
+            if open.is_empty() {
+                return;
+            }
+            let place = self.order.order(open.len())[0];
+            let (number, request) = open.swap_remove(place);
+            let mut answers = Model::new(usize::MAX).respond(std::slice::from_ref(&request));
+            let failed =
+                |error| RequestFailure { is_request_error: matches!(error, ModelError::TooLong), error };
+            let has_images = request.images.iter().all(|image| image.load().is_ok());
+            let answer = match () {
+                () if self.order.is_down() => Err(ModelError::Down),
+                () if !has_images => Err(ModelError::TooLong),
+                () => answers.remove(0),
+            };
+            if !matches!(answer, Err(ModelError::Down)) {
+                self.asked.push((request.prompt.clone(), request.sampling.seed));
+            }
+            if queue.receive(number, answer.map_err(failed)).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn is_batch_invariant(&self) -> bool {
+        true
+    }
+}
+
 impl ErrorInjector for Unordered {
     fn inject(&mut self, _: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         panic!("the stage takes each answer when it is there")
     }
 
-    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
-        for place in self.order(requests.len()) {
-            let request = &requests[place];
-            self.asked.push(request.answer.clone());
-            let result = if self.is_down() {
-                Err(InjectionFailure::failed(ModelError::Down))
-            } else if request.answer.len().is_multiple_of(5) {
-                Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 1 })
-            } else {
-                Ok(Injection::new(format!("{} {}", request.answer, request.seed), 1))
-            };
-            if on_result(place, result).is_break() {
+    fn inject_queue(&mut self, queue: &mut InjectionQueue<'_>, at_a_time: NonZeroUsize) {
+        let mut first = 0;
+        loop {
+            let requests: Vec<_> =
+                std::iter::from_fn(|| queue.next_request()).take(at_a_time.get()).collect();
+            if requests.is_empty() {
                 return;
             }
+            for place in self.order(requests.len()) {
+                let request = &requests[place];
+                self.asked.push(request.answer.clone());
+                let result = if self.is_down() {
+                    Err(InjectionFailure::failed(ModelError::Down))
+                } else if request.answer.len().is_multiple_of(5) {
+                    Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 1 })
+                } else {
+                    Ok(Injection::new(format!("{} {}", request.answer, request.seed), 1))
+                };
+                if queue.receive(first + place, result).is_break() {
+                    return;
+                }
+            }
+            first += requests.len();
         }
     }
 }
@@ -157,6 +223,56 @@ fn random_orders_and_truncation_at_every_byte_give_the_same_pairs() {
             assert_eq!(stages.inject(&injected, &mut Unordered::new(seed)).unwrap(), expected_injected);
             assert_eq!(stages.pair(&[&weakened, &injected]), expected, "cut at {cut}");
         }
+    }
+}
+
+/// A batch-invariant model gives the records of a batched one, is asked for each answer once, and
+/// is not asked again for answers that are in the file.
+#[test]
+fn answers_of_a_stream_are_those_of_batches() {
+    let mut stages = Stages::new();
+    let (batched, streamed) = (stages.at("batched.jsonl"), stages.at("streamed.jsonl"));
+    let sorted = |file: &Path| {
+        // the model adds the size of the batch
+        let without_size = |line: &str| match line.split_once(" of ") {
+            Some((start, end)) => format!("{start}{}", end.trim_start_matches(|c: char| c.is_ascii_digit())),
+            None => line.to_owned(),
+        };
+        let mut lines: Vec<String> = fs::read_to_string(file).unwrap().lines().map(without_size).collect();
+        lines.sort();
+        lines
+    };
+    let run = |stages: &Stages, file: &Path, model: &mut Streaming| {
+        let mut file = StageFile::open(file)?;
+        weaken(&stages.config, &samples(), &stages.images, || Ok(model), &mut file, &mut ())
+    };
+    for distortion in ["blur:sigma=1", "swap"] {
+        stages.config.weaken.distortion = distortion.parse::<bpo::distort::Distortion>().unwrap().into();
+        let expected = stages.weaken(&batched, &mut Unordered::new(0)).unwrap();
+        let mut whole = Streaming::new(1);
+        assert_eq!(run(&stages, &streamed, &mut whole).unwrap(), expected);
+        assert_eq!(sorted(&streamed), sorted(&batched));
+        let mut asked = Vec::new();
+        fs::remove_file(&streamed).unwrap();
+        for round in 0.. {
+            let mut model = Streaming::new(round);
+            model.order.left = 2;
+            let outcome = run(&stages, &streamed, &mut model);
+            asked.extend(model.asked);
+            match outcome {
+                Ok(outcome) => {
+                    assert_eq!(outcome, expected);
+                    break;
+                }
+                Err(error) => assert!(matches!(error, BpoError::StageStopped { .. }), "{error}"),
+            }
+        }
+        assert_eq!(sorted(&streamed), sorted(&batched));
+        asked.sort();
+        whole.asked.sort();
+        assert_eq!(asked, whole.asked);
+        fs::remove_file(&streamed).unwrap();
+        fs::remove_file(&batched).unwrap();
     }
 }
 

@@ -8,6 +8,8 @@ macro_rules! arguments {
 pub mod checkpoint;
 mod files;
 pub mod server;
+#[cfg(feature = "server")]
+pub mod vlm_server;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

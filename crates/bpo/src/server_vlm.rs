@@ -1,0 +1,228 @@
+//! A vision-language model behind an OpenAI-compatible server, as the model of the weaken stage.
+
+mod messages;
+mod sent_image;
+
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+
+use bpo_distort::{DistortError, Distortion};
+use bpo_inject::{REMOVED_KEY, without_reasoning};
+use bpo_pairs::{Generated, RequestFailure, RequestQueue, RequestSlice, UsageMeter};
+use bpo_server::{Chat, OpenAiClient, ServerError};
+
+use crate::config::{RunConfig, SentImages};
+use crate::error::BpoError;
+use crate::images::ImageError;
+use crate::vision::{VisionLanguageModel, VisionQueue, VisionRequest};
+
+/// Errors of a [`ServerVlm`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerVlmError {
+    /// An image of a request cannot be loaded.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// An image cannot be distorted or encoded.
+    #[error(transparent)]
+    Distort(#[from] DistortError),
+    /// The server did not answer.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The request needs what a server cannot do.
+    #[error("a server cannot do {what}")]
+    Unsupported {
+        /// The part of the request.
+        what: &'static str,
+    },
+    /// The response has no text that can be an answer.
+    #[error("the response is no answer: {what}")]
+    NoAnswer {
+        /// What the response is.
+        what: &'static str,
+    },
+}
+
+impl ServerVlmError {
+    /// Returns whether the error lies in its request.
+    fn is_of_request(&self) -> bool {
+        match self {
+            Self::Image(error) => error.reason().is_some(),
+            Self::Distort(error) => matches!(error, DistortError::Recompress { .. }),
+            Self::Server(error) => error.is_of_request(),
+            Self::NoAnswer { .. } => true,
+            Self::Unsupported { .. } => false,
+        }
+    }
+}
+
+/// A vision-language model behind an OpenAI-compatible server.
+///
+/// Distortions are applied to the pixels of the images that are sent; diffusion noise too, with
+/// levels scaled to -1..1. An answer is text: contrastive decoding, distortions of features and the
+/// continuation of an answer are errors. The start of an answer that is reasoning
+/// (`<think>...</think>`) is removed.
+#[derive(Debug)]
+pub struct ServerVlm {
+    client: OpenAiClient,
+    images: SentImages,
+}
+
+impl ServerVlm {
+    /// Creates a model from the client of its server.
+    pub fn new(client: OpenAiClient, images: SentImages) -> Self {
+        Self { client, images }
+    }
+
+    /// Makes the conversation of a request: loads, distorts and encodes its images.
+    fn chat(&self, request: &VisionRequest) -> Result<Chat, ServerVlmError> {
+        let weakening = request.weakening.as_ref();
+        if weakening.is_some_and(|weakening| weakening.contrast.is_some()) {
+            return Err(ServerVlmError::Unsupported { what: "contrastive decoding" });
+        }
+        if !request.answer_prefix.is_empty() {
+            return Err(ServerVlmError::Unsupported { what: "the continuation of an answer" });
+        }
+        let has_image = weakening
+            .is_none_or(|w| !w.distortion.stages().any(|stage| matches!(stage, Distortion::NoImage(_))));
+        let mut parts = Vec::with_capacity(request.images.len());
+        for (number, image) in request.images.iter().enumerate().filter(|_| has_image) {
+            parts.push(sent_image::part(&*image.load()?, number, weakening, &self.images)?);
+        }
+        Ok(Chat { messages: messages::of(request, parts), sampling: request.sampling.clone() })
+    }
+}
+
+impl VisionLanguageModel for ServerVlm {
+    type Error = ServerVlmError;
+
+    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ServerVlmError>> {
+        let mut queue = RequestSlice::new(requests);
+        self.respond_queue(&mut queue, NonZeroUsize::MIN);
+        queue.into_answers().into_iter().map(|answer| answer.map_err(|failure| failure.error)).collect()
+    }
+
+    /// Sends as many requests at a time as a batch has, or more.
+    fn respond_continuous(
+        &mut self,
+        requests: &[VisionRequest],
+        _: NonZeroUsize,
+    ) -> Vec<Result<Generated, ServerVlmError>> {
+        self.respond(requests)
+    }
+
+    /// The number of concurrent requests follows the server, not `at_a_time`.
+    fn respond_queue(&mut self, queue: &mut VisionQueue<'_, ServerVlmError>, _: NonZeroUsize) {
+        self.client.answer_queue(&mut Answers(queue), &|request| self.chat(request).map_err(failure));
+    }
+
+    fn is_batch_invariant(&self) -> bool {
+        true
+    }
+
+    fn usage(&self) -> Option<UsageMeter> {
+        Some(self.client.usage())
+    }
+
+    fn is_request_error(&self, error: &ServerVlmError) -> bool {
+        error.is_of_request()
+    }
+}
+
+fn failure(error: ServerVlmError) -> RequestFailure<ServerVlmError> {
+    let is_request_error = error.is_of_request();
+    RequestFailure { error, is_request_error }
+}
+
+/// Passes on the answers without their reasoning.
+struct Answers<'a, 'q>(&'a mut VisionQueue<'q, ServerVlmError>);
+
+impl RequestQueue<VisionRequest, Result<Generated, RequestFailure<ServerVlmError>>> for Answers<'_, '_> {
+    fn next_request(&mut self) -> Option<VisionRequest> {
+        self.0.next_request()
+    }
+
+    fn receive(
+        &mut self,
+        number: usize,
+        answer: Result<Generated, RequestFailure<ServerVlmError>>,
+    ) -> ControlFlow<()> {
+        self.0.receive(number, answer.and_then(|generated| answer_of(generated).map_err(failure)))
+    }
+}
+
+/// Returns the answer of a response.
+fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
+    if generated.text.contains(REMOVED_KEY) {
+        return Err(ServerVlmError::NoAnswer { what: "it contains the API key" });
+    }
+    let what = "reasoning without an answer after it; a larger `max_new_tokens` leaves room for one";
+    let text = without_reasoning(&generated.text).ok_or(ServerVlmError::NoAnswer { what })?;
+    Ok(Generated { text, ..generated })
+}
+
+/// Creates the model behind the server of `[weaken.server]`. `api_key` is the key of the server.
+///
+/// The server is checked first. If it cannot be reached, the model is created nevertheless, because
+/// its requests are tried again.
+///
+/// # Errors
+/// Returns [`BpoError::NotSet`] if no server is set, [`BpoError::Server`] if a setting is invalid, or
+/// [`BpoError::ServerUnusable`] if the server refuses the key or has no such model.
+pub fn open_vlm(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
+    let model = open_unchecked(config, api_key)?;
+    match check(&model) {
+        Err(BpoError::ServerUnusable { source: ServerError::Connection { .. }, .. }) => Ok(model),
+        checked => checked.map(|()| model),
+    }
+}
+
+/// Creates the model without a call of the server.
+///
+/// # Errors
+/// Returns the errors of [`open_vlm`], except those of the server.
+pub(crate) fn open_unchecked(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
+    config.require(&[crate::config::Required::VlmServer], &[])?;
+    let Some(server) = &config.weaken.server else { return Err(BpoError::NotSet { missing: Vec::new() }) };
+    let client = OpenAiClient::new(server.clone(), api_key)
+        .map_err(|source| BpoError::Server { section: "weaken.server", source })?;
+    if config.weaken.distortion.iter().any(|distortion| {
+        distortion.stages().last().is_some_and(|last| matches!(last, Distortion::DiffusionNoise(_)))
+    }) {
+        tracing::info!("diffusion noise is added to the pixels of the images that are sent");
+    }
+    Ok(ServerVlm::new(client, config.weaken.server_images.clone()))
+}
+
+/// Checks that the server can be reached, accepts the API key and has the model.
+///
+/// # Errors
+/// Returns [`BpoError::ServerUnusable`].
+pub(crate) fn check(model: &ServerVlm) -> Result<(), BpoError> {
+    let (section, flag) = ("weaken.server", "--vlm-server");
+    model.client.check().map_err(|source| BpoError::ServerUnusable { section, flag, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use bpo_pairs::FinishReason;
+
+    use super::*;
+
+    fn answer(text: &str) -> Result<String, String> {
+        let generated = Generated { text: text.into(), finish: FinishReason::Stop, tokens: None };
+        answer_of(generated).map(|generated| generated.text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reasoning_is_removed_and_never_an_answer() {
+        assert_eq!(answer("A cat. ").unwrap(), "A cat. ");
+        assert_eq!(answer("<think>I see a cat.</think>\n\nA cat.").unwrap(), "A cat.");
+        assert_eq!(answer("I see a cat.</think>A cat.").unwrap(), "A cat.");
+        assert_eq!(answer("").unwrap(), "");
+        for text in ["<think>I see", "<think>I see</think>", "<think>I see</think>  "] {
+            assert!(answer(text).unwrap_err().contains("max_new_tokens"), "{text}");
+        }
+        assert!(answer("[API key removed]").unwrap_err().contains("API key"));
+    }
+}

@@ -1,0 +1,83 @@
+//! The requests of the weaken stage for a batch-invariant model, one after another.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use bpo_pairs::{Generated, Provenance, RequestFailure, RequestQueue};
+
+use super::super::missing::Missing;
+use super::super::sample_images;
+use super::{Job, record, skipped};
+use crate::error::BpoError;
+use crate::vision::VisionRequest;
+
+/// The requests for the items without a record, for a model whose answers do not depend on their
+/// batch. Images are checked only if their request fails, because the model may load them in
+/// several threads.
+pub(super) struct Requests<'a, 'b, 'c> {
+    job: &'c Job<'a>,
+    missing: &'c mut Missing<'a, 'b>,
+    /// The provenance of each answer that is awaited, by the number of its request.
+    asked: HashMap<usize, Provenance>,
+    number: usize,
+}
+
+impl<'a, 'b, 'c> Requests<'a, 'b, 'c> {
+    pub(super) fn new(job: &'c Job<'a>, missing: &'c mut Missing<'a, 'b>) -> Self {
+        Self { job, missing, asked: HashMap::new(), number: 0 }
+    }
+
+    /// Returns the request of the next item that has images.
+    fn next(&mut self) -> Result<Option<VisionRequest>, BpoError> {
+        while let Some((place, item)) = self.missing.next_item() {
+            if item.sample.images.is_empty() {
+                if let Err(cause) = sample_images::check(&self.job.cache, item.sample)? {
+                    let _ = self.missing.write(place, skipped(item, cause));
+                }
+                continue;
+            }
+            let images = item.sample.images.iter().map(|name| self.job.cache.image(name)).collect();
+            let other = if self.job.distortion(item).needs_other() {
+                // the sample's own images first: if they cannot be used, no other image is needed
+                if let Err(cause) = sample_images::check(&self.job.cache, item.sample)? {
+                    let _ = self.missing.write(place, skipped(item, cause));
+                    continue;
+                }
+                Some(self.job.other_image(item)?)
+            } else {
+                None
+            };
+            let request = self.job.request(item, images, other.as_ref());
+            self.asked.insert(self.number, self.job.provenance(item, other));
+            self.number += 1;
+            self.missing.request(place);
+            return Ok(Some(request));
+        }
+        Ok(None)
+    }
+}
+
+impl<E> RequestQueue<VisionRequest, Result<Generated, RequestFailure<E>>> for Requests<'_, '_, '_>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn next_request(&mut self) -> Option<VisionRequest> {
+        self.next().unwrap_or_else(|error| {
+            let _ = self.missing.fail(error);
+            None
+        })
+    }
+
+    fn receive(&mut self, number: usize, answer: Result<Generated, RequestFailure<E>>) -> ControlFlow<()> {
+        let provenance = self.asked.remove(&number).unwrap_or_default();
+        let job = self.job;
+        self.missing.receive(number, |_, item| {
+            if answer.is_err()
+                && let Err(cause) = sample_images::check(&job.cache, item.sample)?
+            {
+                return Ok(skipped(item, cause));
+            }
+            record(item, provenance, answer)
+        })
+    }
+}
