@@ -9,7 +9,10 @@ use std::path::{Component, Path, PathBuf};
 use bpo_distort::{DistortError, ImageLimits, check_header, load_frame, load_rgb};
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
-use bpo_pairs::{Fingerprint, SkipReason, TextHasher, Untrusted, UntrustedPath};
+use bpo_pairs::files::{FileError, read_bytes};
+use bpo_pairs::{
+    Fingerprint, ImageBytes, SkipCause, SkipReason, TextHasher, Untrusted, UntrustedPath, chain,
+};
 use image::RgbImage;
 
 /// Errors of reading an image.
@@ -239,6 +242,30 @@ fn frame_of(name: &str) -> Option<(&str, usize)> {
     let (file, frame) = name.rsplit_once('#')?;
     let is_number = !frame.is_empty() && frame.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| frame.parse().ok()).flatten().map(|frame| (file, frame))
+}
+
+/// Reads images for files that hold their bytes.
+impl ImageBytes for ImageRoot {
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, SkipCause> {
+        let cause = |error: ImageError| {
+            SkipCause::new(error.reason().unwrap_or(SkipReason::ImageMissing), chain(&error))
+        };
+        let path = match self.locate(name).map_err(cause)? {
+            (path, None) => path,
+            (_, Some(_)) => {
+                let name = Untrusted(name);
+                let found = format_args!("expected the file of an image, found a frame of a video: {name:?}");
+                return Err(SkipCause::new(SkipReason::NotInFormat, found));
+            }
+        };
+        read_bytes(&path, self.limits.max_file_bytes).map_err(|error| {
+            let reason = match error {
+                FileError::TooLarge { .. } => SkipReason::ImageTooLarge,
+                _ => SkipReason::ImageUnreadable,
+            };
+            SkipCause::new(reason, chain(&error))
+        })
+    }
 }
 
 /// Loads images for training. Errors carry the [`reason`](ImageError::reason) for which a pair with

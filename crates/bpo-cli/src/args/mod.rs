@@ -1,7 +1,8 @@
 //! The command line.
 
-#[cfg(feature = "model")]
 mod convert;
+#[cfg(feature = "model")]
+mod convert_checkpoint;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
@@ -30,8 +31,9 @@ use bpo::pairs::Limits;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-#[cfg(feature = "model")]
 pub use convert::ConvertCommand;
+#[cfg(feature = "model")]
+pub use convert_checkpoint::ConvertCheckpointCommand;
 pub use distort::DistortCommand;
 pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
 #[cfg(feature = "model")]
@@ -113,6 +115,8 @@ pub enum Command {
     Inject(InjectCommand),
     /// Build preference pairs from the answers
     Pair(PairCommand),
+    /// Convert a file of samples, records or pairs to the format of a trainer
+    Convert(ConvertCommand),
     /// Train an adapter on preference pairs
     #[cfg(feature = "model")]
     Train(TrainCommand),
@@ -129,7 +133,7 @@ pub enum Command {
     Merge(MergeCommand),
     /// Convert a checkpoint of LLaVA's original code to the format of transformers
     #[cfg(feature = "model")]
-    ConvertCheckpoint(ConvertCommand),
+    ConvertCheckpoint(ConvertCheckpointCommand),
     /// Measure hallucination in answers
     #[command(subcommand)]
     Eval(EvalCommand),

@@ -11,6 +11,7 @@
 mod common;
 
 mod cases;
+mod convert;
 mod distort;
 #[cfg(not(feature = "model"))]
 mod without_model;
