@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
 use crate::serde_message::MessageTerms;
+use crate::skipped::SkipCounts;
 use crate::untrusted::{Untrusted, UntrustedPath, escape_controls};
 
 /// An error of reading, making or writing preference data.
@@ -30,6 +31,42 @@ pub enum PairsError {
         line: usize,
         /// The limit in bytes; see [`Limits::record_bytes`](crate::Limits::record_bytes).
         limit: usize,
+    },
+    /// The first records of a file have the keys of no known format.
+    #[error(
+        "{}: the format is not known from the keys of its records ({}): name it with `--format`",
+        UntrustedPath(path),
+        Untrusted(keys)
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The keys of the first record, or a description of it.
+        keys: String,
+    },
+    /// No record of a file could be converted.
+    #[error("{}: no record fits ({skipped})", UntrustedPath(path))]
+    NothingConverted {
+        /// The input.
+        path: PathBuf,
+        /// Number of skipped records and pairs, by reason.
+        skipped: SkipCounts,
+    },
+    /// A Parquet file cannot be read or written.
+    #[error("{}: {}", UntrustedPath(path), Untrusted(problem))]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The problem.
+        problem: String,
+    },
+    /// The program was built without the feature that a file needs.
+    #[error("{}: {what} needs a program built with `--features parquet`", UntrustedPath(path))]
+    NotBuilt {
+        /// The file.
+        path: PathBuf,
+        /// What the file is.
+        what: &'static str,
     },
     /// A file is empty or holds only white space.
     #[error("{} is empty: expected {expected}", UntrustedPath(path))]

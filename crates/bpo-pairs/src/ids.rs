@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,8 @@ pub(crate) fn id_or_index(id: Option<Id>, index: usize) -> String {
 /// Makes ids unique by numbering: the second `cat` becomes `cat~2`.
 #[derive(Debug, Default)]
 pub(crate) struct UniqueIds {
-    taken: HashSet<String>,
+    /// Hashes of the ids. If two ids had the same one, the second would get a number.
+    taken: HashSet<u64>,
     /// The next number to try for each repeated id. Without it, equal ids would take quadratic
     /// time.
     next: HashMap<String, usize>,
@@ -61,14 +63,23 @@ impl UniqueIds {
             let base = if number == 1 { id.to_owned() } else { format!("{id}~{number}") };
             number += 1;
             let ids = part_ids(&base, parts);
-            if !self.taken.contains(&base) && !ids.iter().any(|id| self.taken.contains(id)) {
-                self.next.insert(id.to_owned(), number);
-                self.taken.insert(base);
-                self.taken.extend(ids.iter().cloned());
+            if !self.taken.contains(&hash(&base)) && !ids.iter().any(|id| self.taken.contains(&hash(id))) {
+                if number > 2 {
+                    self.next.insert(id.to_owned(), number);
+                }
+                self.taken.insert(hash(&base));
+                self.taken.extend(ids.iter().map(|id| hash(id)));
                 return ids;
             }
         }
     }
+}
+
+/// Returns the same hash in every process, so that the same data have the same ids.
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn part_ids(base: &str, parts: usize) -> Vec<String> {

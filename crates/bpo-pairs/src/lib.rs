@@ -48,6 +48,7 @@ mod generated;
 mod history;
 mod ids;
 mod image_paths;
+mod image_store;
 mod image_token;
 mod limits;
 mod log;
@@ -72,6 +73,7 @@ pub use fingerprint::{Fingerprint, FingerprintReader, TextHasher, fingerprint_fi
 pub use generated::{FinishReason, Generated, RequestFailure, Sampling};
 pub use history::History;
 pub use ids::Id;
+pub use image_store::{ImageBytes, ImageDir, ImageSink};
 pub use image_token::{place_in_conversation, strip_image_tokens};
 pub use limits::{Limits, OverLimit};
 pub use log::JsonlLog;

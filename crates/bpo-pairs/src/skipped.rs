@@ -49,6 +49,8 @@ pub enum SkipReason {
     SameTokens,
     /// No answer of the record has a higher score than another.
     NoPreference,
+    /// The format of the output has no place for a value of the record.
+    NotInFormat,
     /// The image's path leads outside the image root.
     ImageOutside,
     /// The image file does not exist.
@@ -123,6 +125,7 @@ impl SkipReason {
             Self::Repeated => "same answers as an earlier pair",
             Self::SameTokens => "same tokens as an earlier pair",
             Self::NoPreference => "no answer is preferred to another",
+            Self::NotInFormat => "not possible in the format of the output",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",
             Self::ImageTooLarge => "image too large",

@@ -4,23 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use bpo_pairs::format::llava::SftData;
-use bpo_pairs::format::{bpo, jsonl, llava};
+use bpo_pairs::format::{Format, ReadOptions, bpo, for_each_item, jsonl, llava};
 use bpo_pairs::{
-    Completion, CompletionKind, Contrast, ContrastMode, NoVideos, PairsError, Provenance, Record, SftSample,
+    Completion, CompletionKind, Contrast, ContrastMode, PairsError, Provenance, Record, SftSample,
     SkipCounts, SkipReason, Turn,
 };
 use proptest::prelude::*;
 
 fn read_llava(json: &str) -> Result<SftData, PairsError> {
-    let mut data = SftData::default();
-    llava::for_each(Path::new("llava.json"), json.as_bytes(), &NoVideos, |item| {
-        match item {
-            Ok(sample) => data.samples.push(sample),
-            Err(skipped) => data.skipped.push(skipped),
-        }
-        Ok(())
-    })?;
-    Ok(data)
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("llava.json");
+    fs::write(&path, json).unwrap();
+    llava::read(&path)
 }
 
 fn ids(samples: &[SftSample]) -> Vec<&str> {
@@ -353,8 +348,13 @@ proptest! {
 
 /// Calls all readers, which must return without a panic.
 fn read_all(bytes: &[u8]) {
-    let path = Path::new("damaged.json");
-    let _ = llava::for_each(path, bytes, &NoVideos, |_| Ok(()));
-    let _ = bpo::for_each(path, bytes, &NoVideos, |_| Ok(()));
-    let _ = jsonl::read_pairs_from(path, bytes, &NoVideos);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("damaged.json");
+    fs::write(&path, bytes).unwrap();
+    let _ = jsonl::read_pairs(&path);
+    for format in Format::ALL {
+        let mut options = ReadOptions::default();
+        options.format = Some(format);
+        let _ = for_each_item(&path, &options, &mut |_| Ok(()));
+    }
 }

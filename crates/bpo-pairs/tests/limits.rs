@@ -5,8 +5,8 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use bpo_pairs::files::{FileError, open_limited};
-use bpo_pairs::format::{jsonl, llava};
-use bpo_pairs::{Limits, NoVideos, PairsError, SftSample, SkipReason};
+use bpo_pairs::format::{json as records, jsonl, llava};
+use bpo_pairs::{Limits, PairsError, SftSample, SkipReason};
 use serde_json::{Value, json};
 
 fn conversation(turns: usize) -> Value {
@@ -120,7 +120,8 @@ fn samples_of_a_long_conversation_share_its_turns() {
 #[test]
 fn white_space_without_end_is_refused() {
     let reader = BufReader::new(std::io::repeat(b' '));
-    let error = jsonl::read_pairs_from(Path::new("endless.jsonl"), reader, &NoVideos).unwrap_err();
+    let mut each = |_: Value| Ok(());
+    let error = records::for_each(Path::new("endless.jsonl"), reader, &mut each).unwrap_err();
     assert!(matches!(error, PairsError::RecordTooLarge { record: 1, line: 1, .. }), "{error}");
 }
 

@@ -13,7 +13,10 @@ use bpo_distort::{DistortError, ImageLimits, check_header, frame_durations, load
 use bpo_model::OnImage;
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
-use bpo_pairs::{Fingerprint, SkipReason, TextHasher, Untrusted, UntrustedPath};
+use bpo_pairs::files::{FileError, read_bytes};
+use bpo_pairs::{
+    Fingerprint, ImageBytes, SkipCause, SkipReason, TextHasher, Untrusted, UntrustedPath, chain,
+};
 use image::RgbImage;
 
 /// Errors of reading an image.
@@ -335,6 +338,30 @@ pub(crate) fn is_image_file(name: &str) -> bool {
     const FRAME_FILES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
     let end = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, end)| end);
     end.is_some_and(|end| FRAME_FILES.iter().any(|known| end.eq_ignore_ascii_case(known)))
+}
+
+/// Reads images for files that hold their bytes.
+impl ImageBytes for ImageRoot {
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, SkipCause> {
+        let cause = |error: ImageError| {
+            SkipCause::new(error.reason().unwrap_or(SkipReason::ImageMissing), chain(&error))
+        };
+        let path = match self.locate(name).map_err(cause)? {
+            (path, None) => path,
+            (_, Some(_)) => {
+                let name = Untrusted(name);
+                let found = format_args!("expected the file of an image, found a frame of a video: {name:?}");
+                return Err(SkipCause::new(SkipReason::NotInFormat, found));
+            }
+        };
+        read_bytes(&path, self.limits.max_file_bytes).map_err(|error| {
+            let reason = match error {
+                FileError::TooLarge { .. } => SkipReason::ImageTooLarge,
+                _ => SkipReason::ImageUnreadable,
+            };
+            SkipCause::new(reason, chain(&error))
+        })
+    }
 }
 
 /// Loads images for training. Errors carry the [`reason`](ImageError::reason) for which a pair with

@@ -1,23 +1,32 @@
-//! `bpo convert-checkpoint`
+//! `bpo convert`
 
 use std::path::PathBuf;
 
-use bpo::DeviceSpec;
+use bpo::pairs::format::Format;
 use clap::Args;
 
-/// `bpo convert-checkpoint`
+/// `bpo convert`
 #[derive(Debug, Args)]
 pub struct ConvertCommand {
-    /// Checkpoint of LLaVA's original code, with safetensors files and tokenizer.json
-    #[arg(value_name = "DIR")]
-    pub checkpoint: PathBuf,
-    /// Hugging Face directory of the vision tower that mm_vision_tower in config.json names
+    /// File to read: JSON, JSON lines or Parquet; JSON may be compressed with gzip or zstd
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// File to write. The end of its name decides: .json, .jsonl or .parquet, and .gz or .zst after
+    /// the first two
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Format of OUT: llava, bpo, pairs, trl, trl-plain, llama-factory, ms-swift, povid, rlhf-v or
+    /// rlaif-v
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Format,
+    /// Format of IN [default: that of the keys of its first records]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Image root: images in the rows of a Parquet file are written there, and a Parquet file that is
+    /// written gets the bytes of images from there (otherwise their paths)
     #[arg(long, value_name = "DIR")]
-    pub vision_tower: PathBuf,
-    /// Directory for the converted checkpoint
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Device that the shapes of the weights are checked on [default: flex]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceSpec>,
+    pub images: Option<PathBuf>,
+    /// Skip pairs with an answer of more words
+    #[arg(long, value_name = "N", value_parser = super::positive)]
+    pub max_words: Option<usize>,
 }

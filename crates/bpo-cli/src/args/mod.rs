@@ -1,7 +1,8 @@
 //! The command line.
 
-#[cfg(feature = "model")]
 mod convert;
+#[cfg(feature = "model")]
+mod convert_checkpoint;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
@@ -31,8 +32,9 @@ use bpo::pairs::Limits;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-#[cfg(feature = "model")]
 pub use convert::ConvertCommand;
+#[cfg(feature = "model")]
+pub use convert_checkpoint::ConvertCheckpointCommand;
 pub use distort::DistortCommand;
 pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
 #[cfg(feature = "model")]
@@ -118,6 +120,8 @@ pub enum Command {
     Inspect(InspectCommand),
     /// Print statistics of pairs as JSON: lengths, kinds, near-duplicates, injected words
     Stats(StatsCommand),
+    /// Convert a file of samples, records or pairs to the format of a trainer
+    Convert(ConvertCommand),
     /// Train an adapter on preference pairs
     #[cfg(feature = "model")]
     Train(TrainCommand),
@@ -134,7 +138,7 @@ pub enum Command {
     Merge(MergeCommand),
     /// Convert a checkpoint of LLaVA's original code to the format of transformers
     #[cfg(feature = "model")]
-    ConvertCheckpoint(ConvertCommand),
+    ConvertCheckpoint(ConvertCheckpointCommand),
     /// Measure hallucination in answers
     #[command(subcommand)]
     Eval(EvalCommand),

@@ -67,7 +67,8 @@ pub struct Model {
 /// The annotated data.
 #[derive(Debug, Args)]
 pub struct Data {
-    /// Conversations in LLaVA's visual-instruction JSON, or with `messages`
+    /// Conversations in LLaVA's visual-instruction JSON, or with `messages`, or another format that
+    /// `bpo convert` reads
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
 }

@@ -1,40 +1,60 @@
-//! `bpo convert-checkpoint`
+//! `bpo convert`
 
-use bpo::{BpoError, Paths, RunConfig};
+use bpo::pairs::format::{ConvertOptions, Format, ReadOptions, convert as convert_file};
+use bpo::pairs::{ImageBytes, ImageDir, ImageSink, PairFilter, PairsError, Skipped, Untrusted};
+use bpo::{BpoError, ImageRoot, Paths, RunConfig, Videos};
 
-use super::open_device;
 use crate::args::ConvertCommand;
 use crate::failure::Failure;
+use crate::progress::count;
+use crate::skipped::SkipLines;
 use crate::terminal::print_line;
 
-/// Converts a checkpoint of LLaVA's original code.
+/// Converts a file from one format to another.
 ///
 /// # Errors
-/// Returns an error if the checkpoint cannot be converted, or the output cannot be written.
+/// Returns an error if the input cannot be read, the output cannot be written, or no record fits.
 pub fn convert(args: &ConvertCommand) -> Result<(), Failure> {
-    let mut paths = Paths::default();
-    paths.input("DIR", &args.checkpoint).input("--vision-tower", &args.vision_tower);
-    paths.output("--out", &args.out).check()?;
+    paths(args).check()?;
     let mut config = RunConfig::default();
-    config.device = args.device.unwrap_or_default();
-    let device = open_device(&config)?;
-    let converted = bpo::model::convert_original(&args.checkpoint, &args.vision_tower, &args.out, &device)
-        .map_err(BpoError::from)?;
-    let [rows, old] = converted.vocabulary;
-    if rows > old {
-        print_line(&format!(
-            "the embedding has {rows} rows in place of {old}; new rows are the mean of the others"
-        ));
-    }
-    if converted.has_default_template {
-        print_line("the checkpoint has no chat template, and got that of Vicuna (USER, ASSISTANT)");
-    }
-    if converted.was_padded {
-        print_line(
-            "the original code pads images to a square (image_aspect_ratio); the converted checkpoint crops them, as \
-             those of llava-hf do",
-        );
-    }
-    print_line(&format!("converted checkpoint: {}", args.out.display()));
+    config.data.images.clone_from(&args.images);
+    let sink = args.images.as_ref().map(ImageDir::create).transpose().map_err(PairsError::from)?;
+    let root = args.images.as_ref().map(ImageRoot::new).transpose().map_err(BpoError::from)?;
+    let videos = Videos::of(&config);
+    let filter = PairFilter::default().with_max_words(args.max_words.unwrap_or(usize::MAX));
+    let mut read = ReadOptions::default();
+    read.format = args.format;
+    read.videos = &videos;
+    read.images = sink.as_ref().map(|sink| sink as &dyn ImageSink);
+    let mut options = ConvertOptions::new(&filter);
+    options.read = read;
+    options.images = root.as_ref().map(|root| root as &dyn ImageBytes);
+    let mut lines = SkipLines::default();
+    let mut print = |skipped: &Skipped| {
+        let line = format!("skipped: {}: {}", Untrusted(&skipped.id), Untrusted(&skipped.detail));
+        lines.add(&line, print_line);
+    };
+    let converted = convert_file(&args.input, &args.output, args.to, &options, &mut print);
+    lines.rest(None).iter().for_each(|line| print_line(line));
+    let converted = converted?;
+    let skipped = match converted.skipped.total() {
+        0 => String::new(),
+        total => format!(", {total} skipped ({})", converted.skipped),
+    };
+    let written = count(converted.written, "record", "records");
+    print_line(&format!("convert: {} to {}: {written}{skipped}", converted.from, args.to));
     Ok(())
+}
+
+fn paths(args: &ConvertCommand) -> Paths {
+    let mut paths = Paths::default();
+    paths.input("IN", &args.input).output("OUT", &args.output);
+    if args.to == Format::LlamaFactory {
+        let list = bpo::pairs::format::dataset_info_beside(&args.output);
+        paths.output_for("OUT", &args.output, &list);
+    }
+    if let Some(images) = &args.images {
+        paths.shared_input("--images", images);
+    }
+    paths
 }

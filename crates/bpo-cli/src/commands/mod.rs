@@ -1,7 +1,8 @@
 //! The commands.
 
-#[cfg(feature = "model")]
 mod convert;
+#[cfg(feature = "model")]
+mod convert_checkpoint;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
@@ -63,6 +64,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Pair(args) => pair::pair(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Stats(args) => stats::stats(&args),
+        Command::Convert(args) => convert::convert(&args),
         #[cfg(feature = "model")]
         Command::Train(args) => train::train(&args),
         #[cfg(feature = "model")]
@@ -73,7 +75,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         #[cfg(feature = "model")]
         Command::Merge(args) => merge::merge(&args),
         #[cfg(feature = "model")]
-        Command::ConvertCheckpoint(args) => convert::convert(&args),
+        Command::ConvertCheckpoint(args) => convert_checkpoint::convert_checkpoint(&args),
         Command::Eval(command) => eval::eval(&command),
         // `Cli::checked` has refused it
         #[cfg(not(feature = "model"))]

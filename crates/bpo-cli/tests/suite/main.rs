@@ -11,6 +11,7 @@
 mod common;
 
 mod cases;
+mod convert;
 mod distort;
 mod inspect;
 #[cfg(not(feature = "model"))]

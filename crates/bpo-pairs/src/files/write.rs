@@ -23,7 +23,7 @@ const MOST_LINKS: usize = 40;
 /// of `write`. An old file is then unchanged.
 pub fn write_atomic<E: From<FileError>>(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
 ) -> Result<(), E> {
     let target = target_of(path)?;
     let file = temporary::file_in(temporary::parent(&target)).map_err(FileError::io("write", path))?;

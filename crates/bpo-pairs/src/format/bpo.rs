@@ -15,23 +15,24 @@
 //! A record that cannot be used is skipped with a reason that names the key, the value and what was
 //! expected.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::PairsError;
-use crate::files::{open_input, write_atomic};
+use crate::files::write_atomic;
+use crate::format::Format;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
-use crate::format::json;
+use crate::format::input::{Item, ReadOptions, for_each_item};
+use crate::format::pair_keys::not_in_format;
 use crate::format::question_fields::QuestionFields;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::provenance::Provenance;
-use crate::record::{Completion, CompletionKind, Record};
-use crate::sft::Turn;
+use crate::record::{Completion, CompletionKind, PreferencePair, Record};
+use crate::sft::{SftSample, Turn};
 use crate::skipped::{SkipCause, Skipped};
-use crate::video::{NoVideos, VideoFrames};
+use crate::video::VideoFrames;
 
 /// The records of a file, and the skipped records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,14 +47,13 @@ pub struct BpoData {
 /// Reads all records of a file. A record with a video is skipped.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
-/// record, line and column.
+/// Returns an error if the file cannot be read, is empty, or is neither JSON nor Parquet. The error
+/// names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
-    let path = path.as_ref();
-    let file = open_input(path)?;
     let mut data = BpoData::default();
-    for_each(path, BufReader::new(file), &NoVideos, |item| {
-        match item {
+    let options = ReadOptions { format: Some(Format::Bpo), ..ReadOptions::default() };
+    for_each_item(path.as_ref(), &options, &mut |item| {
+        match item.and_then(Item::into_record) {
             Ok(record) => data.records.push(record),
             Err(skipped) => data.skipped.push(skipped),
         }
@@ -62,24 +62,34 @@ pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     Ok(data)
 }
 
-/// Calls `each` with every record or skipped record, without holding the file in memory. `videos`
-/// finds the frames of videos. `path` is only used in errors.
-///
-/// # Errors
-/// Returns the errors of [`read`] and of `each`.
-pub fn for_each(
-    path: &Path,
-    reader: impl BufRead,
-    videos: &dyn VideoFrames,
-    mut each: impl FnMut(Result<Record, Skipped>) -> Result<(), PairsError>,
-) -> Result<(), PairsError> {
-    let mut ids = UniqueIds::default();
-    let mut index = 0;
-    json::for_each(path, reader, &mut |entry: JsonRecord| {
-        let item = record(entry, index, &mut ids, videos);
-        index += 1;
-        each(item)
+/// Makes a record with the annotated answer of a sample, with score 1.
+pub(super) fn of_sample(sample: SftSample) -> Record {
+    let SftSample { id, images, system, history, prompt, answer } = sample;
+    let completions = vec![annotated(answer, 1.0)];
+    Record { id, images, system, history, prompt, completions }
+}
+
+/// Makes a record with both answers of a pair. The score of the rejected answer is 0, and that of the
+/// chosen one is the margin, or 1.
+pub(super) fn of_pair(pair: PreferencePair) -> Result<Record, Skipped> {
+    if let Some(beta) = pair.beta {
+        return Err(not_in_format("no beta of the pair", beta).of(pair.id));
+    }
+    let score = pair.margin.filter(|margin| *margin > 0.0).unwrap_or(1.0);
+    let rejected =
+        Completion { response: pair.rejected, score: 0.0, kind: pair.kind, provenance: pair.provenance };
+    Ok(Record {
+        id: pair.id,
+        images: pair.images,
+        system: pair.system,
+        history: pair.history,
+        prompt: pair.prompt,
+        completions: vec![annotated(pair.chosen, score), rejected],
     })
+}
+
+fn annotated(response: String, score: f64) -> Completion {
+    Completion { response, score, kind: CompletionKind::Annotated, provenance: None }
 }
 
 /// Writes records as a JSON array with one record per line. An existing file is replaced only when
@@ -112,7 +122,7 @@ fn encode(path: &Path, index: usize, record: &Record) -> Result<Vec<u8>, PairsEr
 }
 
 /// Converts the entry at `index`, from 0.
-fn record(
+pub(super) fn record(
     entry: JsonRecord,
     index: usize,
     ids: &mut UniqueIds,
@@ -153,7 +163,7 @@ fn completion(at: &str, value: Value) -> Result<Completion, SkipCause> {
 }
 
 #[derive(Serialize)]
-struct EntryOut<'a> {
+pub(super) struct EntryOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     prompt: &'a str,
@@ -181,7 +191,7 @@ struct CompletionOut<'a> {
 }
 
 impl<'a> EntryOut<'a> {
-    fn new(index: usize, record: &'a Record) -> Self {
+    pub(super) fn new(index: usize, record: &'a Record) -> Self {
         let completion = |completion: &'a Completion| CompletionOut {
             score: completion.score,
             response: &completion.response,

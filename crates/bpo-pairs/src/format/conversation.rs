@@ -23,13 +23,25 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Reads the conversation of a record.
-    pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Self, SkipCause> {
-        refuse_other_media(&mut fields)?;
-        let mut images = take_paths(&mut fields)?;
-        let mut clips = take_videos(&mut fields, videos)?;
-        let mut system = take_system(&mut fields)?;
-        let mut messages = messages(&mut fields)?;
+    /// Reads the conversation under `conversations` or `messages` of a record.
+    pub(super) fn read(fields: &mut Fields, videos: &dyn VideoFrames) -> Result<Self, SkipCause> {
+        let messages = take_messages(fields)?;
+        Self::of(fields, messages, videos)
+    }
+
+    /// Reads a conversation from messages, which end with an answer, and from the other keys of their
+    /// record.
+    pub(super) fn of(
+        fields: &mut Fields,
+        messages: Vec<NamedMessage>,
+        videos: &dyn VideoFrames,
+    ) -> Result<Self, SkipCause> {
+        refuse_other_media(fields)?;
+        let mut images = take_paths(fields)?;
+        let mut clips = take_videos(fields, videos)?;
+        let mut system = take_system(fields)?;
+        let messages = messages.into_iter().map(|(at, value)| message(&at, value));
+        let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
         if images != in_parts {
             images.extend(in_parts);
@@ -72,8 +84,28 @@ struct Message {
     videos: Vec<String>,
 }
 
-/// Reads the messages under `conversations` or `messages`.
-fn messages(fields: &mut Fields) -> Result<Vec<Message>, SkipCause> {
+/// Reads an answer of the assistant that is not part of a conversation. `at` is its path in the
+/// record.
+pub(super) fn answer(at: &str, value: Value) -> Result<String, SkipCause> {
+    let Message { role, key, text, .. } = message(at, value)?;
+    if role != Role::Assistant {
+        let expected = "an answer of the assistant";
+        return Err(SkipCause::new(
+            SkipReason::TurnOrder,
+            format_args!("`{at}`: expected {expected}, found a turn of another role"),
+        ));
+    }
+    if text.contains(IMAGE_TOKEN) {
+        return Err(in_answer());
+    }
+    check_answer(&key, &text).map(|()| text)
+}
+
+/// The path of a message in the record, and its value.
+pub(super) type NamedMessage = (String, Value);
+
+/// Takes the messages under `conversations` or `messages`.
+pub(super) fn take_messages(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
     let null = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_null);
     let (key, value) = match (fields.take("conversations"), fields.take("messages")) {
         (turns, messages) if null(&turns) && null(&messages) => {
@@ -89,6 +121,11 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, SkipCause> {
             return Err(wrong("messages", "no second conversation beside `conversations`", found.as_ref()));
         }
     };
+    named(key, value)
+}
+
+/// Returns the messages of a list that must not be empty.
+pub(super) fn named(key: &str, value: Option<Value>) -> Result<Vec<NamedMessage>, SkipCause> {
     let turns = fields::turns(key, 2, value)?;
     if turns.is_empty() {
         return Err(SkipCause::new(
@@ -96,7 +133,7 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, SkipCause> {
             format_args!("`{key}`: expected {TURNS}, found an empty list"),
         ));
     }
-    turns.into_iter().enumerate().map(|(i, turn)| message(&format!("{key}[{i}]"), turn)).collect()
+    Ok(turns.into_iter().enumerate().map(|(i, turn)| (format!("{key}[{i}]"), turn)).collect())
 }
 
 fn message(at: &str, turn: Value) -> Result<Message, SkipCause> {

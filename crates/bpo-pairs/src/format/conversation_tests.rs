@@ -4,7 +4,7 @@ use crate::video::{NoVideos, VideoFrames};
 
 fn read(json: &str) -> Result<Conversation, SkipCause> {
     let record: JsonRecord = serde_json::from_str(json).unwrap();
-    Conversation::read(record.into_fields().unwrap(), &NoVideos)
+    Conversation::read(&mut record.into_fields().unwrap(), &NoVideos)
 }
 
 fn expected(system: Option<&str>) -> Conversation {
@@ -186,7 +186,7 @@ fn videos_become_their_frames() {
         ),
     ] {
         let record: JsonRecord = serde_json::from_str(&json.replace("ANSWER", answer)).unwrap();
-        let read = Conversation::read(record.into_fields().unwrap(), &Letters)
+        let read = Conversation::read(&mut record.into_fields().unwrap(), &Letters)
             .unwrap_or_else(|cause| panic!("{json}: {}", cause.detail));
         assert_eq!(
             (read.images.join(" ").as_str(), read.turns[0].prompt.as_str()),

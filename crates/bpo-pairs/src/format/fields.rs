@@ -24,6 +24,17 @@ pub(super) const TURNS: &str = "a list of turns";
 pub(super) struct JsonRecord(Result<Fields, SkipCause>);
 
 impl JsonRecord {
+    /// Creates a record from the values of a row, or from the reason why it cannot be used.
+    #[cfg(feature = "parquet")]
+    pub(super) fn new(values: Result<Map<String, Value>, SkipCause>) -> Self {
+        Self(values.map(Fields))
+    }
+
+    /// Returns the keys of the record, if it is an object.
+    pub(super) fn fields(&self) -> Option<&Fields> {
+        self.0.as_ref().ok()
+    }
+
     /// Returns the id of the record, if it has one, and the result of `read` for the other keys.
     pub(super) fn read<T>(
         self,
@@ -55,10 +66,15 @@ impl JsonRecord {
 }
 
 /// The keys of an object that have not been taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
+    /// Sets the value of a key.
+    pub(super) fn put(&mut self, key: &str, value: Value) {
+        self.0.insert(key.to_owned(), value);
+    }
+
     /// Takes a value, which may be `null`.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.0.remove(key)
@@ -72,6 +88,16 @@ impl Fields {
     /// Returns whether a key has a value other than `null`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Returns the value of a key, which may be `null`.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    /// Returns the keys that have not been taken.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// Returns the first key that has not been taken.

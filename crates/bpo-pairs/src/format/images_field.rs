@@ -43,7 +43,7 @@ pub(super) fn frames(paths: &[String], videos: &dyn VideoFrames) -> Result<Vec<V
 }
 
 /// Reads the paths in a value: a path, an object with a path, a list of these, or nothing.
-fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, SkipCause> {
+pub(super) fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, SkipCause> {
     match value {
         Some(Value::Array(items)) => {
             let item = |(i, item)| path(&format!("{key}[{i}]"), item).transpose();

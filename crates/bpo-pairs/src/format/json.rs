@@ -12,14 +12,14 @@ use crate::error::PairsError;
 use crate::format::jsonl::JsonLines;
 use crate::limits::Limits;
 
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A function that is called with each record, in file order.
 pub type Each<'a, T> = dyn FnMut(T) -> Result<(), PairsError> + 'a;
 
 /// The layout of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+enum Layout {
     /// One JSON array.
     Array,
     /// One JSON value per line.
@@ -38,10 +38,23 @@ pub fn for_each<T: DeserializeOwned>(
     reader: impl BufRead,
     each: &mut Each<'_, T>,
 ) -> Result<(), PairsError> {
+    for_each_with_line(path, reader, &mut |_, record| each(record))
+}
+
+/// Does the same as [`for_each`], and passes the number of the line to `each`, from 1, or 0 in an
+/// array.
+pub(super) fn for_each_with_line<T: DeserializeOwned>(
+    path: &Path,
+    reader: impl BufRead,
+    each: &mut dyn FnMut(usize, T) -> Result<(), PairsError>,
+) -> Result<(), PairsError> {
     let (layout, reader) = detect(path, reader)?;
     match layout {
-        Layout::Array => for_each_element(path, reader, each),
-        Layout::Lines => JsonLines::new(path, reader).try_for_each(|record| each(record?.1)),
+        Layout::Array => for_each_element(path, reader, &mut |record| each(0, record)),
+        Layout::Lines => JsonLines::new(path, reader).try_for_each(|record| {
+            let (line, record) = record?;
+            each(line, record)
+        }),
         Layout::Empty => Err(PairsError::Empty {
             path: path.to_owned(),
             expected: "a JSON array of records, or one record per line",
@@ -51,10 +64,7 @@ pub fn for_each<T: DeserializeOwned>(
 
 /// Detects the layout from the first byte that is not white space, and returns a reader from the
 /// start of the content. A byte order mark is removed.
-pub(super) fn detect<R: BufRead>(
-    path: &Path,
-    mut reader: R,
-) -> Result<(Layout, impl BufRead + use<R>), PairsError> {
+fn detect<R: BufRead>(path: &Path, mut reader: R) -> Result<(Layout, impl BufRead + use<R>), PairsError> {
     let mut head = Vec::new();
     let layout = loop {
         match peek(&mut reader).map_err(PairsError::io("read", path))? {

@@ -1,29 +1,21 @@
-//! JSON Lines: `pairs.jsonl` and the files of the stages.
+//! JSON Lines: lines of any type, and files of pairs.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::input::{ReadOptions, for_each_item};
+use super::{Format, json};
 use crate::error::PairsError;
 use crate::files::{open_input, write_atomic};
 use crate::filter::PairFilter;
-use crate::format::bpo;
-use crate::format::fields::{Fields, JsonRecord, describe, object};
-use crate::format::json::{self, Layout};
-use crate::format::question_fields::QuestionFields;
-use crate::ids::id_or_index;
 use crate::limits::Limits;
-use crate::pairs::{PairSet, make_pairs};
-use crate::placeholders::check_answers;
-use crate::provenance::Provenance;
-use crate::record::{CompletionKind, PreferencePair};
-use crate::skipped::{SkipCause, SkipReason};
+use crate::pairs::PairSet;
+use crate::record::PreferencePair;
 use crate::video::{NoVideos, VideoFrames};
 
 /// An iterator over the records of a JSON Lines file and their line numbers, from 1. Blank lines
@@ -126,17 +118,17 @@ pub(crate) fn encode_line<T: Serialize>(
     Ok(line)
 }
 
-/// Reads pairs from JSON Lines (`pairs.jsonl`), or makes pairs from records in the authors' format,
-/// in a JSON array or in JSON Lines. The content decides, not the file name.
+/// Reads the pairs of a file of any [`Format`](super::Format), which is detected from its content.
+/// [`Container`](super::Container) lists the layouts and compressions.
 ///
-/// The authors' records make all pairs with different scores. In both formats a pair with an empty
-/// answer, identical answers or a misplaced image token is skipped, and so is a record with a
-/// missing key or a value of the wrong type. A pair about a video is skipped; see
-/// [`read_pairs_with`]. The length limit of [`PairFilter`] is not applied.
+/// A record of scored completions makes all pairs with different scores. A pair with an empty answer,
+/// identical answers or a misplaced image token is skipped, and so is a record with a missing key or
+/// a value of the wrong type. A pair about a video is skipped; see [`read_pairs_with`]. The length
+/// limit of [`PairFilter`] is not applied.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is not JSON, or repeats an id in JSON Lines. The
-/// error names file and line.
+/// Returns an error if the file cannot be read, is not JSON or Parquet, or repeats an id in
+/// `pairs.jsonl`. The error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
     read_pairs_with(path, &NoVideos)
 }
@@ -147,130 +139,21 @@ pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
 /// Returns the errors of [`read_pairs`].
 pub fn read_pairs_with(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Result<PairSet, PairsError> {
     let path = path.as_ref();
-    read_pairs_from(path, BufReader::new(open_input(path)?), videos)
-}
-
-/// Reads pairs from a reader; see [`read_pairs`]. `path` is only used in errors.
-///
-/// # Errors
-/// Returns the errors of [`read_pairs`].
-pub fn read_pairs_from(
-    path: &Path,
-    reader: impl BufRead,
-    videos: &dyn VideoFrames,
-) -> Result<PairSet, PairsError> {
-    let (layout, reader) = json::detect(path, reader)?;
+    let options = ReadOptions { fallback: Some(Format::Pairs), videos, ..ReadOptions::default() };
     let filter = PairFilter::default().with_max_words(usize::MAX);
-    if layout == Layout::Array {
-        return read_authors_pairs(path, reader, &filter, videos);
-    }
-    let (first, reader) = first_line(path, reader)?;
-    let text = first.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(&first);
-    let is_authors = serde_json::from_slice::<AuthorsKeys>(text).is_ok_and(|keys| keys.completions.is_some());
-    let reader = first.as_slice().chain(reader);
-    if is_authors {
-        return read_authors_pairs(path, reader, &filter, videos);
-    }
     let mut set = PairSet::default();
-    let mut ids = HashSet::new();
-    for (index, item) in JsonLines::<JsonRecord, _>::new(path, reader).enumerate() {
-        let (line, record) = item?;
-        let (id, read) = record.read_named(|fields, named| read_pair(fields, named, videos));
-        if let Some(id) = id.as_ref().filter(|id| !ids.insert(id.0.clone())) {
-            return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: id.0.clone() });
-        }
-        let id = id_or_index(id, index);
-        match read {
-            Ok(pair) => {
-                match filter.check(&pair).map_err(SkipCause::from).and_then(|()| check_answers(&pair)) {
-                    Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
-                    Err(cause) => set.skipped.push(cause.of(id)),
-                }
-            }
-            Err(cause) => set.skipped.push(cause.in_record(index + 1).of(id)),
-        }
-    }
-    Ok(set)
-}
-
-/// The key that tells the authors' records from pairs.
-#[derive(Deserialize)]
-struct AuthorsKeys {
-    completions: Option<IgnoredAny>,
-}
-
-/// Takes the first line that is not blank, at most as long as a record may be.
-fn first_line<R: BufRead>(path: &Path, mut reader: R) -> Result<(Vec<u8>, R), PairsError> {
-    let limit = Limits::DEFAULT.record_bytes;
-    let mut line = Vec::new();
-    while line.trim_ascii().is_empty() && line.len() < limit {
-        let mut bounded = reader.by_ref().take((limit - line.len()) as u64);
-        if bounded.read_until(b'\n', &mut line).map_err(PairsError::io("read", path))? == 0 {
-            break;
-        }
-    }
-    Ok((line, reader))
-}
-
-/// Reads all of a pair except its id, which is required. Unknown keys are an error, because they
-/// may be misspelled.
-fn read_pair(mut fields: Fields, named: bool, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
-    if !named {
-        return Err(SkipCause::new(
-            SkipReason::Malformed,
-            "`id`: expected text or an integer, found no such key",
-        ));
-    }
-    let QuestionFields { images, system, history, prompt } =
-        QuestionFields::take(&mut fields, "prompt", videos)?;
-    let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
-    let kind = CompletionKind::from(fields.text("", "kind")?);
-    let provenance = fields.take_some("provenance").map(provenance).transpose()?;
-    let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
-    if let Some((key, value)) = fields.first_left() {
-        let found = describe(Some(value));
-        return Err(SkipCause::new(
-            SkipReason::Malformed,
-            format_args!("{key:?} is not a key of a pair, found {found}"),
-        ));
-    }
-    Ok(PreferencePair {
-        id: String::new(),
-        images,
-        system,
-        history,
-        prompt,
-        chosen,
-        rejected,
-        kind,
-        provenance,
-        margin,
-        beta,
-    })
-}
-
-fn provenance(value: Value) -> Result<Provenance, SkipCause> {
-    // serde would also accept a list as the fields in order
-    object("provenance", Some(value.clone()))?;
-    serde_json::from_value(value)
-        .map_err(|error| SkipCause::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
-}
-
-fn read_authors_pairs(
-    path: &Path,
-    reader: impl BufRead,
-    filter: &PairFilter,
-    videos: &dyn VideoFrames,
-) -> Result<PairSet, PairsError> {
-    let mut set = PairSet::default();
-    bpo::for_each(path, reader, videos, |item| {
+    let read = for_each_item(path, &options, &mut |item| {
         match item {
-            Ok(record) => set.extend(make_pairs(&record, filter)),
+            Ok(item) => set.extend(item.into_pairs(&filter)),
             Err(skipped) => set.skipped.push(skipped),
         }
         Ok(())
-    })?;
-    Ok(set)
+    });
+    match read {
+        // `bpo pair` writes an empty file if no pair passes the filter
+        Ok(_) | Err(PairsError::Empty { .. }) => Ok(set),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes pairs as JSON Lines (`pairs.jsonl`). An existing file is replaced only when the new one

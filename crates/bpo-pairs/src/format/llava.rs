@@ -17,17 +17,17 @@
 //! so on. Each sample holds the turns before it as history. A record or turn that cannot be used is
 //! skipped with a reason that names the key, the value and what was expected.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::PairsError;
-use crate::files::open_input;
-use crate::fingerprint::{Fingerprint, FingerprintReader};
+use crate::fingerprint::Fingerprint;
+use crate::format::Format;
 use crate::format::conversation::Conversation;
 use crate::format::fields::JsonRecord;
-use crate::format::json;
+use crate::format::input::{Item, ReadOptions, for_each_item_with_fingerprint};
+use crate::format::llama_factory::Message;
 use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_tokens;
@@ -45,11 +45,13 @@ pub struct SftData {
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads all samples of a file. A conversation about a video is skipped.
+/// Reads all samples of a file of any [`Format`], which is detected from its content. A conversation
+/// about a video is skipped. The answer of a sample is the annotated one, the chosen one of a pair, or
+/// the completion with the highest score.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
-/// record, line and column.
+/// Returns an error if the file cannot be read, is empty, or is neither JSON nor Parquet. The error
+/// names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
     Ok(read_with_fingerprint(path, &NoVideos)?.0)
 }
@@ -63,49 +65,27 @@ pub fn read_with_fingerprint(
     path: impl AsRef<Path>,
     videos: &dyn VideoFrames,
 ) -> Result<(SftData, Fingerprint), PairsError> {
-    let path = path.as_ref();
-    let mut reader = FingerprintReader::new(open_input(path)?);
     let mut data = SftData::default();
-    for_each(path, BufReader::new(&mut reader), videos, |item| {
-        match item {
+    let options = ReadOptions { fallback: Some(Format::Llava), videos, ..ReadOptions::default() };
+    let fingerprint = for_each_item_with_fingerprint(path.as_ref(), &options, &mut |item| {
+        match item.and_then(Item::into_sample) {
             Ok(sample) => data.samples.push(sample),
             Err(skipped) => data.skipped.push(skipped),
         }
         Ok(())
     })?;
-    let fingerprint = reader.finish().map_err(PairsError::io("read", path))?;
     Ok((data, fingerprint))
 }
 
-/// Calls `each` with every sample and every skipped conversation or turn, without holding the file
-/// in memory. `videos` finds the frames of videos. `path` is only used in errors.
-///
-/// # Errors
-/// Returns the errors of [`read`] and of `each`.
-pub fn for_each(
-    path: &Path,
-    reader: impl BufRead,
-    videos: &dyn VideoFrames,
-    mut each: impl FnMut(Result<SftSample, Skipped>) -> Result<(), PairsError>,
-) -> Result<(), PairsError> {
-    let mut ids = UniqueIds::default();
-    let mut index = 0;
-    json::for_each(path, reader, &mut |record: JsonRecord| {
-        let items = samples(record, index, &mut ids, videos);
-        index += 1;
-        items.into_iter().try_for_each(&mut each)
-    })
-}
-
 /// Converts the record at `index`, from 0.
-fn samples(
+pub(super) fn samples(
     record: JsonRecord,
     index: usize,
     ids: &mut UniqueIds,
     videos: &dyn VideoFrames,
 ) -> Vec<Result<SftSample, Skipped>> {
     let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
-    let (id, read) = record.read(|fields| Conversation::read(fields, videos));
+    let (id, read) = record.read(|mut fields| Conversation::read(&mut fields, videos));
     let id = id_or_index(id, index);
     match read {
         Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),
@@ -148,4 +128,55 @@ fn cause(turn: &Turn) -> Option<SkipReason> {
     } else {
         None
     }
+}
+
+/// A conversation with the keys of LLaVA.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    images: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
+    #[serde(rename = "conversations", serialize_with = "messages")]
+    turns: Vec<Turn>,
+}
+
+impl Row {
+    /// Starts the conversation of a sample. Reading it makes a sample of each turn.
+    pub(super) fn new(sample: SftSample) -> Self {
+        let SftSample { id, mut images, system, history, prompt, answer } = sample;
+        let mut turns = history.to_vec();
+        turns.push(Turn { prompt, answer });
+        // LLaVA has one image
+        let image = if images.len() == 1 { images.pop() } else { None };
+        Self { id, image, images, system, turns }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Adds a sample if it is the next turn of the conversation, and returns it if not.
+    pub(super) fn add(&mut self, sample: SftSample) -> Option<SftSample> {
+        let images = self.image.iter().chain(&self.images);
+        let base = self.id.strip_suffix("#0").unwrap_or(&self.id);
+        let follows = sample.history[..] == self.turns[..]
+            && sample.id == format!("{base}#{}", self.turns.len())
+            && images.eq(&sample.images)
+            && sample.system == self.system;
+        if !follows {
+            return Some(sample);
+        }
+        self.id.truncate(base.len());
+        self.turns.push(Turn { prompt: sample.prompt, answer: sample.answer });
+        None
+    }
+}
+
+fn messages<S: Serializer>(turns: &[Turn], serializer: S) -> Result<S::Ok, S::Error> {
+    let messages = turns.iter().flat_map(|turn| [Message::human(&turn.prompt), Message::gpt(&turn.answer)]);
+    serializer.collect_seq(messages)
 }

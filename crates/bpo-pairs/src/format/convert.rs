@@ -1,0 +1,88 @@
+//! Converts a file from one format to another.
+
+use std::path::Path;
+
+use super::input::{ReadOptions, for_each_item};
+use super::output::ItemWriter;
+use super::{Format, dataset_info};
+use crate::error::PairsError;
+use crate::files::{create_parents, write_atomic};
+use crate::filter::PairFilter;
+use crate::image_store::ImageBytes;
+use crate::skipped::{SkipCounts, Skipped};
+
+/// How a file is converted.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct ConvertOptions<'a> {
+    /// How the input is read.
+    pub read: ReadOptions<'a>,
+    /// Reads images for a Parquet file that holds their bytes. Without it, the file holds paths.
+    pub images: Option<&'a dyn ImageBytes>,
+    /// The filter for pairs.
+    pub filter: &'a PairFilter,
+}
+
+impl<'a> ConvertOptions<'a> {
+    /// Reads a file of any format, and writes image paths and the pairs that pass `filter`.
+    pub fn new(filter: &'a PairFilter) -> Self {
+        Self { read: ReadOptions::default(), images: None, filter }
+    }
+}
+
+/// The result of [`convert`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// The format of the input.
+    pub from: Format,
+    /// Number of records in the output.
+    pub written: usize,
+    /// Number of skipped records and pairs, by reason.
+    pub skipped: SkipCounts,
+}
+
+/// Reads a file of any format and writes its records in the format `to`, holding only a few records in
+/// memory. The name of the output decides on its [`Container`](super::Container). An existing file is replaced when the
+/// new one is complete. `skipped` is called with every skipped record and pair.
+///
+/// - Formats of pairs get all pairs of scored completions that pass the filter.
+/// - [`Format::Llava`] gets the chosen answer of a pair, or the completion with the highest score.
+/// - [`Format::Bpo`] gets the annotated answer of a sample, or both answers of a pair.
+/// - Beside a file of [`Format::LlamaFactory`], `dataset_info.json` gets an entry for it.
+///
+/// # Errors
+/// Returns an error if the input cannot be read, no record fits, or the output cannot be written.
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    to: Format,
+    options: &ConvertOptions<'_>,
+    skipped: &mut dyn FnMut(&Skipped),
+) -> Result<Conversion, PairsError> {
+    create_parents(output)?;
+    let (mut counts, mut written, mut from) = (SkipCounts::default(), 0, to);
+    write_atomic(output, |file| {
+        let mut count = |one: Skipped| {
+            counts.add(one.reason);
+            skipped(&one);
+        };
+        let mut writer = ItemWriter::new(output, file, to, options.filter, options.images)?;
+        from = for_each_item(input, &options.read, &mut |item| match item {
+            Ok(item) => writer.write(item, &mut count),
+            Err(one) => {
+                count(one);
+                Ok(())
+            }
+        })?;
+        written = writer.finish(&mut count)?;
+        if written == 0 {
+            let (path, skipped) = (input.to_owned(), counts.clone());
+            return Err(PairsError::NothingConverted { path, skipped });
+        }
+        Ok(())
+    })?;
+    if to == Format::LlamaFactory {
+        dataset_info::add(output)?;
+    }
+    Ok(Conversion { from, written, skipped: counts })
+}

@@ -1,0 +1,299 @@
+//! Reads the records of a file of any format.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::container::{Magic, decompress, magic};
+use super::detect::detect;
+use super::fields::JsonRecord;
+use super::{Format, bpo, json, llama_factory, llava, ms_swift, pairs, povid, rlaif_v, rlhf_v, trl};
+use crate::error::PairsError;
+use crate::files::open_input;
+use crate::filter::PairFilter;
+use crate::fingerprint::{Fingerprint, FingerprintReader};
+use crate::ids::{UniqueIds, id_or_index};
+use crate::image_store::ImageSink;
+use crate::pairs::{PairSet, make_pairs};
+use crate::placeholders::check_answers;
+use crate::record::{PreferencePair, Record};
+use crate::sft::SftSample;
+use crate::skipped::{SkipCause, SkipReason, Skipped};
+use crate::video::{NoVideos, VideoFrames};
+
+/// Number of records of which one must show the format of the file.
+const LOOKED_AT: usize = 100;
+
+/// A record of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// An annotated answer.
+    Sample(SftSample),
+    /// Scored completions.
+    Record(Record),
+    /// A chosen and a rejected answer.
+    Pair(PreferencePair),
+}
+
+impl Item {
+    /// Makes the pairs of the item that pass `filter`. A sample has no pair and is skipped.
+    pub fn into_pairs(self, filter: &PairFilter) -> PairSet {
+        let mut set = PairSet::default();
+        match self {
+            Self::Sample(sample) => set.skipped.push(Skipped::new(sample.id, SkipReason::NoPreference)),
+            Self::Record(record) => return make_pairs(&record, filter),
+            Self::Pair(pair) => {
+                match filter.check(&pair).map_err(SkipCause::from).and_then(|()| check_answers(&pair)) {
+                    Ok(()) => set.pairs.push(pair),
+                    Err(cause) => set.skipped.push(cause.of(pair.id)),
+                }
+            }
+        }
+        set
+    }
+}
+
+/// How a file is read.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct ReadOptions<'a> {
+    /// The format, or `None` to detect it from the keys of the first records.
+    pub format: Option<Format>,
+    /// The format of a file whose records have the keys of none.
+    pub fallback: Option<Format>,
+    /// Finds the frames of videos.
+    pub videos: &'a dyn VideoFrames,
+    /// Takes images that a file holds as bytes. Without it, records with such images are skipped.
+    pub images: Option<&'a dyn ImageSink>,
+}
+
+impl Default for ReadOptions<'_> {
+    fn default() -> Self {
+        Self { format: None, fallback: None, videos: &NoVideos, images: None }
+    }
+}
+
+/// Calls `each` with every item and every skipped record of a file, without holding the file in
+/// memory, and returns its format.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, is empty, is neither JSON nor Parquet, or has no known
+/// format, and the errors of `each`.
+pub fn for_each_item(
+    path: &Path,
+    options: &ReadOptions<'_>,
+    each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
+) -> Result<Format, PairsError> {
+    read(path, open_input(path)?, options, each)
+}
+
+/// Does the same as [`for_each_item`], and returns the fingerprint of the file.
+pub(super) fn for_each_item_with_fingerprint(
+    path: &Path,
+    options: &ReadOptions<'_>,
+    each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
+) -> Result<Fingerprint, PairsError> {
+    let mut reader = FingerprintReader::new(open_input(path)?);
+    read(path, &mut reader, options, each)?;
+    reader.finish().map_err(PairsError::io("read", path))
+}
+
+fn read(
+    path: &Path,
+    file: impl Read,
+    options: &ReadOptions<'_>,
+    each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
+) -> Result<Format, PairsError> {
+    let mut reader = Detecting { path, options, pending: Vec::new(), reader: None, each };
+    for_each_record(path, file, options.images, &mut |line, record| reader.add(line, record))?;
+    reader.finish()
+}
+
+/// Calls `each` with the line (0 if it is not known) and the value of every record.
+fn for_each_record(
+    path: &Path,
+    file: impl Read,
+    images: Option<&dyn ImageSink>,
+    each: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
+) -> Result<(), PairsError> {
+    let io = PairsError::io("read", path);
+    let (kind, mut file) = match magic(file) {
+        Ok(read) => read,
+        Err(error) => return Err(io(error)),
+    };
+    let compression = match kind {
+        Magic::Text(compression) => compression,
+        Magic::Parquet => {
+            parquet(path, images, each)?;
+            // the fingerprint is that of all bytes
+            io::copy(&mut file, &mut io::sink()).map_err(io)?;
+            return Ok(());
+        }
+    };
+    match decompress(file, compression) {
+        Ok(reader) => json::for_each_with_line(path, reader, each),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            Err(PairsError::NotBuilt { path: path.to_owned(), what: "a compressed file" })
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(
+    path: &Path,
+    images: Option<&dyn ImageSink>,
+    each: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
+) -> Result<(), PairsError> {
+    let file: File = open_input(path)?;
+    super::parquet::for_each_row(path, file, images, &mut |record| each(0, record))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(
+    path: &Path,
+    _: Option<&dyn ImageSink>,
+    _: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
+) -> Result<(), PairsError> {
+    Err(PairsError::NotBuilt { path: path.to_owned(), what: "a Parquet file" })
+}
+
+/// Holds the first records until one of them shows the format.
+struct Detecting<'a, 'b> {
+    path: &'a Path,
+    options: &'a ReadOptions<'b>,
+    pending: Vec<(usize, JsonRecord)>,
+    reader: Option<ItemReader<'a>>,
+    each: &'a mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
+}
+
+impl<'a> Detecting<'a, '_> {
+    fn add(&mut self, line: usize, record: JsonRecord) -> Result<(), PairsError> {
+        if let Some(reader) = &mut self.reader {
+            return reader.read(line, record, self.each);
+        }
+        let format = self.options.format.or_else(|| record.fields().and_then(detect));
+        self.pending.push((line, record));
+        match format.or(self.options.fallback.filter(|_| self.pending.len() == LOOKED_AT)) {
+            Some(format) => self.start(format),
+            None if self.pending.len() == LOOKED_AT => Err(self.unknown()),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&mut self, format: Format) -> Result<(), PairsError> {
+        let mut reader = ItemReader::new(format, self.path, self.options.videos);
+        let pending = std::mem::take(&mut self.pending);
+        pending.into_iter().try_for_each(|(line, record)| reader.read(line, record, self.each))?;
+        self.reader = Some(reader);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Format, PairsError> {
+        if self.reader.is_none() {
+            // an empty list has no record, and any format
+            let format = self.options.format.or(self.options.fallback);
+            let format = format.or(self.pending.is_empty().then_some(Format::Pairs));
+            self.start(format.ok_or_else(|| self.unknown())?)?;
+        }
+        Ok(self.reader.map_or(Format::Pairs, |reader| reader.format))
+    }
+
+    fn unknown(&self) -> PairsError {
+        let keys = self.pending.iter().find_map(|(_, record)| record.fields());
+        let keys = keys.map(|fields| fields.keys().collect::<Vec<_>>().join(", "));
+        PairsError::UnknownFormat {
+            path: self.path.to_owned(),
+            keys: keys.unwrap_or_else(|| "no record is an object".to_owned()),
+        }
+    }
+}
+
+/// Converts records of one format.
+struct ItemReader<'a> {
+    format: Format,
+    path: PathBuf,
+    videos: &'a dyn VideoFrames,
+    ids: UniqueIds,
+    /// Ids of pairs of `bpo pair`, which may not be repeated.
+    own_ids: HashSet<String>,
+    index: usize,
+}
+
+impl<'a> ItemReader<'a> {
+    fn new(format: Format, path: &Path, videos: &'a dyn VideoFrames) -> Self {
+        let (ids, own_ids) = (UniqueIds::default(), HashSet::new());
+        Self { format, path: path.to_owned(), videos, ids, own_ids, index: 0 }
+    }
+
+    /// Converts a record and calls `each` with its items.
+    fn read(
+        &mut self,
+        line: usize,
+        record: JsonRecord,
+        each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
+    ) -> Result<(), PairsError> {
+        let index = self.index;
+        self.index += 1;
+        let (ids, videos) = (&mut self.ids, self.videos);
+        match self.format {
+            Format::Llava => {
+                let items = llava::samples(record, index, ids, videos).into_iter();
+                items.map(|item| item.map(Item::Sample)).try_for_each(each)
+            }
+            Format::Bpo => each(bpo::record(record, index, ids, videos).map(Item::Record)),
+            Format::Pairs => each(self.own_pair(line, record, index)?),
+            _ => self.pairs(record, index).into_iter().try_for_each(each),
+        }
+    }
+
+    /// Reads a pair of `bpo pair`.
+    fn own_pair(
+        &mut self,
+        line: usize,
+        record: JsonRecord,
+        index: usize,
+    ) -> Result<Result<Item, Skipped>, PairsError> {
+        let (id, read) = record.read_named(|fields, named| pairs::read(fields, named, self.videos));
+        if let Some(id) = id.as_ref().filter(|id| !self.own_ids.insert(id.0.clone())) {
+            let line = if line == 0 { index + 1 } else { line };
+            return Err(PairsError::DuplicateId { path: self.path.clone(), line, id: id.0.clone() });
+        }
+        let id = id_or_index(id, index);
+        Ok(match read {
+            Ok(pair) => Ok(Item::Pair(PreferencePair { id, ..pair })),
+            Err(cause) => Err(cause.in_record(index + 1).of(id)),
+        })
+    }
+
+    /// Reads the pairs of a record of another program.
+    fn pairs(&mut self, record: JsonRecord, index: usize) -> Vec<Result<Item, Skipped>> {
+        let (format, videos) = (self.format, self.videos);
+        let (id, read) = record.read(|mut fields| {
+            // the data sets RLHF-V and RLAIF-V number their records
+            let own = fields.id("idx").ok().flatten();
+            let one = |pair: Result<PreferencePair, SkipCause>| Ok(vec![pair?]);
+            let pairs = match format {
+                Format::LlamaFactory => one(llama_factory::read(fields, videos)),
+                Format::MsSwift => one(ms_swift::read(fields, videos)),
+                Format::Povid => povid::read(fields, videos),
+                Format::RlhfV => one(rlhf_v::read(fields, videos)),
+                Format::RlaifV => one(rlaif_v::read(fields, videos)),
+                _ => one(trl::read(fields, videos)),
+            };
+            pairs.map(|pairs| (own, pairs))
+        });
+        match read {
+            Ok((own, pairs)) => {
+                let ids = self.ids.claim(&id_or_index(id.or(own), index), pairs.len());
+                let named = ids.into_iter().zip(pairs);
+                named.map(|(id, pair)| Ok(Item::Pair(PreferencePair { id, ..pair }))).collect()
+            }
+            Err(cause) => {
+                let ids = self.ids.claim(&id_or_index(id, index), 1);
+                ids.into_iter().map(|id| Err(cause.clone().in_record(index + 1).of(id))).collect()
+            }
+        }
+    }
+}

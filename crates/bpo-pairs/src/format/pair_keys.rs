@@ -1,0 +1,127 @@
+//! Keys that bpo adds to the pairs of other programs, which ignore them.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::conversation::{Conversation, NamedMessage, answer};
+use super::fields::Fields;
+use super::question_fields::QuestionFields;
+use crate::provenance::Provenance;
+use crate::record::{CompletionKind, PreferencePair};
+use crate::sft::Turn;
+use crate::skipped::{SkipCause, SkipReason};
+use crate::video::VideoFrames;
+
+/// Kind of a rejected answer whose source is not known.
+const UNKNOWN: &str = "unknown";
+
+/// The source, margin and beta of a pair. In files they are the optional keys `kind`, `provenance`,
+/// `margin` and `beta`.
+#[derive(Debug)]
+pub(super) struct PairKeys {
+    kind: CompletionKind,
+    provenance: Option<Provenance>,
+    margin: Option<f64>,
+    beta: Option<f64>,
+}
+
+impl PairKeys {
+    /// Takes the keys. Other programs may use them differently, so a value of another type is
+    /// ignored.
+    pub(super) fn take(fields: &mut Fields) -> Self {
+        let kind = fields.take("kind").and_then(|value| Some(value.as_str()?.to_owned()));
+        // serde would also accept a list as the fields in order
+        let provenance = fields.take("provenance").filter(Value::is_object);
+        let provenance = provenance.and_then(|value| serde_json::from_value(value).ok());
+        let mut number = |key| fields.take(key)?.as_f64().filter(|number| number.is_finite());
+        Self {
+            kind: CompletionKind::from(kind.unwrap_or_else(|| UNKNOWN.to_owned())),
+            provenance: provenance.filter(|provenance: &Provenance| !provenance.distortion.is_empty()),
+            margin: number("margin"),
+            beta: number("beta"),
+        }
+    }
+
+    /// Makes a pair from the last turn of a conversation, whose answer is the chosen one. The pair has
+    /// no id yet.
+    pub(super) fn pair(
+        self,
+        conversation: Conversation,
+        rejected: String,
+    ) -> Result<PreferencePair, SkipCause> {
+        let Conversation { images, system, mut turns } = conversation;
+        let Some(Turn { prompt, answer: chosen }) = turns.pop() else {
+            return Err(SkipReason::NoTurns.into());
+        };
+        let question = QuestionFields { images, system, history: turns.into(), prompt };
+        Ok(self.pair_of(question, chosen, rejected))
+    }
+
+    /// Makes a pair from a question and its answers. The pair has no id yet.
+    pub(super) fn pair_of(
+        self,
+        question: QuestionFields,
+        chosen: String,
+        rejected: String,
+    ) -> PreferencePair {
+        let QuestionFields { images, system, history, prompt } = question;
+        let Self { kind, provenance, margin, beta } = self;
+        let id = String::new();
+        PreferencePair {
+            id,
+            images,
+            system,
+            history,
+            prompt,
+            chosen,
+            rejected,
+            kind,
+            provenance,
+            margin,
+            beta,
+        }
+    }
+}
+
+/// Makes a pair from messages that end with the chosen answer, and from the rejected answer, each with
+/// its path in the record.
+pub(super) fn pair_of_messages(
+    mut fields: Fields,
+    messages: Vec<NamedMessage>,
+    rejected: NamedMessage,
+    videos: &dyn VideoFrames,
+) -> Result<PreferencePair, SkipCause> {
+    let keys = PairKeys::take(&mut fields);
+    let conversation = Conversation::of(&mut fields, messages, videos)?;
+    keys.pair(conversation, answer(&rejected.0, rejected.1)?)
+}
+
+/// The keys of a pair in the files of other programs.
+#[derive(Serialize)]
+pub(super) struct PairKeysOut<'a> {
+    id: &'a str,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provenance: Option<&'a Provenance>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beta: Option<f64>,
+}
+
+impl<'a> PairKeysOut<'a> {
+    pub(super) fn new(pair: &'a PreferencePair) -> Self {
+        Self {
+            id: &pair.id,
+            kind: pair.kind.as_str(),
+            provenance: pair.provenance.as_ref(),
+            margin: pair.margin,
+            beta: pair.beta,
+        }
+    }
+}
+
+/// Returns the cause for a pair that a format cannot hold.
+pub(super) fn not_in_format(expected: &str, found: impl std::fmt::Display) -> SkipCause {
+    SkipCause::new(SkipReason::NotInFormat, format_args!("expected {expected}, found {found}"))
+}

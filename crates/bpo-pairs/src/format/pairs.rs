@@ -1,0 +1,61 @@
+//! Pairs of `bpo pair`: `pairs.jsonl`.
+//!
+//! A record is a [`PreferencePair`]: `id`, `images`, `prompt`, `chosen`, `rejected`, `kind`, and
+//! optionally `system`, `history`, `provenance`, `margin` and `beta`.
+
+use serde_json::Value;
+
+use super::fields::{Fields, describe, object};
+use super::question_fields::QuestionFields;
+use crate::provenance::Provenance;
+use crate::record::{CompletionKind, PreferencePair};
+use crate::skipped::{SkipCause, SkipReason};
+use crate::video::VideoFrames;
+
+/// Reads all of a pair except its id, which is required. Unknown keys are an error, because they
+/// may be misspelled.
+pub(super) fn read(
+    mut fields: Fields,
+    named: bool,
+    videos: &dyn VideoFrames,
+) -> Result<PreferencePair, SkipCause> {
+    if !named {
+        return Err(SkipCause::new(
+            SkipReason::Malformed,
+            "`id`: expected text or an integer, found no such key",
+        ));
+    }
+    let QuestionFields { images, system, history, prompt } =
+        QuestionFields::take(&mut fields, "prompt", videos)?;
+    let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
+    let kind = CompletionKind::from(fields.text("", "kind")?);
+    let provenance = fields.take_some("provenance").map(provenance).transpose()?;
+    let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
+    if let Some((key, value)) = fields.first_left() {
+        let found = describe(Some(value));
+        return Err(SkipCause::new(
+            SkipReason::Malformed,
+            format_args!("{key:?} is not a key of a pair, found {found}"),
+        ));
+    }
+    Ok(PreferencePair {
+        id: String::new(),
+        images,
+        system,
+        history,
+        prompt,
+        chosen,
+        rejected,
+        kind,
+        provenance,
+        margin,
+        beta,
+    })
+}
+
+fn provenance(value: Value) -> Result<Provenance, SkipCause> {
+    // serde would also accept a list as the fields in order
+    object("provenance", Some(value.clone()))?;
+    serde_json::from_value(value)
+        .map_err(|error| SkipCause::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
+}

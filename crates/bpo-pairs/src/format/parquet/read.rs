@@ -1,0 +1,242 @@
+//! Reads the rows of a Parquet file.
+
+use std::any::Any;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::{ReaderIter, TreeBuilder};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+use serde_json::{Map, Number, Value};
+
+use super::columns::Column;
+use crate::error::PairsError;
+use crate::format::fields::JsonRecord;
+use crate::image_store::ImageSink;
+use crate::limits::Limits;
+use crate::skipped::SkipCause;
+
+/// Rows that are decoded at once in a file with images.
+const ROWS_WITH_IMAGES: usize = 16;
+/// Rows that are decoded at once in another file.
+const ROWS: usize = 512;
+/// Maximum depth of nested types.
+const DEEPEST: usize = 16;
+
+/// Calls `each` with every row of a file, holding only a few in memory.
+///
+/// # Errors
+/// Returns an error if the file is not Parquet, has a type that cannot be read, or is damaged, and the
+/// errors of `each` and `images`.
+pub(in crate::format) fn for_each_row(
+    path: &Path,
+    file: File,
+    images: Option<&dyn ImageSink>,
+    each: &mut dyn FnMut(JsonRecord) -> Result<(), PairsError>,
+) -> Result<(), PairsError> {
+    let reader = guarded(path, || SerializedFileReader::new(file))?;
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    let fields = schema.root_schema().get_fields();
+    fields.iter().try_for_each(|field| check(path, field, 0))?;
+    let batch = if fields.iter().any(|field| has_bytes(field)) { ROWS_WITH_IMAGES } else { ROWS };
+    let builder = TreeBuilder::new().with_batch_size(batch);
+    for group in 0..reader.num_row_groups() {
+        let mut rows = guarded(path, || {
+            let group = reader.get_row_group(group)?;
+            builder.as_iter(schema.clone(), &*group)
+        })?;
+        while let Some(row) = next(path, &mut rows)? {
+            each(record(row, images)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn next(path: &Path, rows: &mut ReaderIter) -> Result<Option<Row>, PairsError> {
+    guarded(path, || rows.next().transpose())
+}
+
+/// Runs code of the crate `parquet`, which panics on some damaged files.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, PairsError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(problem(path)),
+        Err(panic) => {
+            let problem = format!("the file is damaged: {}", message(&*panic));
+            Err(PairsError::Parquet { path: path.to_owned(), problem })
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown cause")
+}
+
+/// Returns a function that converts the errors of the crate `parquet`.
+pub(super) fn problem(path: &Path) -> impl Fn(ParquetError) -> PairsError + use<> {
+    let path = path.to_owned();
+    move |error| PairsError::Parquet { path: path.clone(), problem: error.to_string() }
+}
+
+/// Checks that a column has a form that the crate `parquet` reads.
+fn check(path: &Path, field: &Type, depth: usize) -> Result<(), PairsError> {
+    let wrong = |expected: &str| {
+        let problem = format!("column {:?}: expected {expected}", field.name());
+        Err(PairsError::Parquet { path: path.to_owned(), problem })
+    };
+    if depth > DEEPEST {
+        return wrong("a type that is nested less deeply");
+    }
+    let info = field.get_basic_info();
+    if !info.has_repetition() {
+        return wrong("a repetition");
+    }
+    if field.is_primitive() {
+        return Ok(());
+    }
+    let parts = field.get_fields();
+    let is_list = info.converted_type() == ConvertedType::LIST
+        || matches!(info.logical_type_ref(), Some(LogicalType::List));
+    let is_map = matches!(info.converted_type(), ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE);
+    if parts.is_empty() {
+        return wrong("a struct with parts");
+    }
+    if (is_list || is_map)
+        && (parts.len() != 1 || parts[0].get_basic_info().repetition() != Repetition::REPEATED)
+    {
+        return wrong("a list or map with one repeated part");
+    }
+    if is_map && (parts[0].is_primitive() || parts[0].get_fields().len() != 2) {
+        return wrong("a map of keys and values");
+    }
+    parts.iter().try_for_each(|part| check(path, part, depth + 1))
+}
+
+/// Returns whether a column has bytes that are not text.
+fn has_bytes(field: &Type) -> bool {
+    if !field.is_primitive() {
+        return field.get_fields().iter().any(|part| has_bytes(part));
+    }
+    let info = field.get_basic_info();
+    field.get_physical_type() == PhysicalType::BYTE_ARRAY
+        && info.converted_type() == ConvertedType::NONE
+        && info.logical_type_ref().is_none()
+}
+
+/// Converts a row.
+fn record(row: Row, images: Option<&dyn ImageSink>) -> Result<JsonRecord, PairsError> {
+    let mut values = Map::new();
+    let mut size = 0;
+    for (name, field) in row.into_columns() {
+        match value(&name, field, images, &mut size)? {
+            Ok(value) => values.insert(name, value),
+            Err(cause) => return Ok(JsonRecord::new(Err(cause))),
+        };
+    }
+    let limit = Limits::DEFAULT.record_bytes;
+    let fits = Limits::check("row (bytes)", size, limit).map_err(SkipCause::from);
+    Ok(JsonRecord::new(fits.map(|()| values)))
+}
+
+/// Converts a value. An image that is held as bytes becomes the path that `images` gives it, and JSON
+/// text becomes its value. The bytes of text are added to `size`.
+fn value(
+    key: &str,
+    field: Field,
+    images: Option<&dyn ImageSink>,
+    size: &mut usize,
+) -> Result<Result<Value, SkipCause>, PairsError> {
+    let float = |number| Number::from_f64(number).map_or(Value::Null, Value::Number);
+    Ok(Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => Value::from(value),
+        Field::Byte(value) => Value::from(value),
+        Field::Short(value) => Value::from(value),
+        Field::Int(value) => Value::from(value),
+        Field::Long(value) => Value::from(value),
+        Field::UByte(value) => Value::from(value),
+        Field::UShort(value) => Value::from(value),
+        Field::UInt(value) => Value::from(value),
+        Field::ULong(value) => Value::from(value),
+        Field::Float(value) => float(f64::from(value)),
+        Field::Double(value) => float(value),
+        Field::Str(text) => {
+            *size += text.len();
+            if key.rsplit('.').next() == Some(Column::PROVENANCE) {
+                serde_json::from_str(&text).unwrap_or(Value::String(text))
+            } else {
+                Value::String(text)
+            }
+        }
+        Field::Bytes(bytes) if key.starts_with("image") => match images {
+            Some(images) => return Ok(images.store(key, bytes.data())?.map(Value::String)),
+            None => no_sink(&bytes),
+        },
+        // text of a writer that does not say so
+        Field::Bytes(bytes) => bytes.as_utf8().map_or(Value::Null, |text| {
+            *size += text.len();
+            Value::from(text)
+        }),
+        Field::Group(row) => return group(key, row, images, size),
+        Field::ListInternal(list) => {
+            let mut items = Vec::with_capacity(list.len());
+            for (i, item) in list.elements().iter().enumerate() {
+                match value(&format!("{key}[{i}]"), item.clone(), images, size)? {
+                    Ok(item) => items.push(item),
+                    Err(cause) => return Ok(Err(cause)),
+                }
+            }
+            Value::Array(items)
+        }
+        // dates and others, which no format has
+        other => Value::String(other.to_string()),
+    }))
+}
+
+/// Converts a struct. The bytes of an image are stored, and its `path` is replaced.
+fn group(
+    key: &str,
+    row: Row,
+    images: Option<&dyn ImageSink>,
+    size: &mut usize,
+) -> Result<Result<Value, SkipCause>, PairsError> {
+    let [bytes_name, path_name] = Column::IMAGE_PARTS;
+    let mut stored = None;
+    let mut map = Map::new();
+    for (name, field) in row.into_columns() {
+        let at = format!("{key}.{name}");
+        let converted = match (&*name, field, images) {
+            (name, Field::Bytes(bytes), Some(images)) if name == bytes_name => {
+                images.store(&at, bytes.data())?.map(|path| {
+                    stored = Some(path);
+                    Value::Null
+                })
+            }
+            (name, Field::Bytes(bytes), None) if name == bytes_name => Ok(description(&bytes)),
+            (_, field, _) => value(&at, field, images, size)?,
+        };
+        match converted {
+            Ok(value) => map.insert(name, value),
+            Err(cause) => return Ok(Err(cause)),
+        };
+    }
+    if let Some(path) = stored {
+        map.insert(path_name.to_owned(), Value::String(path));
+    }
+    Ok(Ok(Value::Object(map)))
+}
+
+/// Returns an image that nothing takes, with a description of its bytes. A record with it is skipped.
+fn no_sink(bytes: &ByteArray) -> Value {
+    let [name, _] = Column::IMAGE_PARTS;
+    Value::Object(Map::from_iter([(name.to_owned(), description(bytes))]))
+}
+
+fn description(bytes: &ByteArray) -> Value {
+    Value::from(format!("an image of {} bytes; convert with --images DIR", bytes.len()))
+}
