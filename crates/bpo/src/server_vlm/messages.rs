@@ -12,8 +12,8 @@ pub(super) fn of(request: &VisionRequest, images: Vec<ChatPart>) -> Vec<ChatMess
     let questions = || request.history.iter().map(|turn| &turn.prompt).chain([&request.prompt]);
     let tokens: usize = questions().map(|question| question.matches(IMAGE_TOKEN).count()).sum();
     let mut images = images.into_iter();
-    let mut without_token: Vec<ChatPart> =
-        images.by_ref().take(images.len().saturating_sub(tokens)).collect();
+    let first = images.len().saturating_sub(tokens);
+    let mut without_token: Vec<ChatPart> = images.by_ref().take(first).collect();
     let mut user = |question: &str| {
         let mut content = std::mem::take(&mut without_token);
         content.extend(parts(question, &mut images));
