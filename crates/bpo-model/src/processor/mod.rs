@@ -7,7 +7,7 @@
 //!   `additional_chat_templates/default.jinja`, `tokenizer_config.json`
 //! - [`TextProcessor`]: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
 //!   `added_tokens.json`, `generation_config.json`, `config.json`
-//! - [`GenerationSettings`]: `generation_config.json`
+//! - [`GenerationSettings`]: the file `generation_config.json`
 //!
 //! Where several files have a setting, the order of transformers decides, and a warning names files
 //! that differ.

@@ -47,7 +47,8 @@ impl VideoSettings {
     /// frames per second and at most eight.
     ///
     /// # Errors
-    /// Those of [`FamilySpec::of_checkpoint`]; [`ModelError::Json`] for a value that cannot be used.
+    /// Those of [`FamilySpec::of_checkpoint`]; [`ModelError::Json`] for a value that cannot be
+    /// used.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let default = FamilySpec::of_checkpoint(dir)?.video;
         let Some((path, at, settings)) = settings_of(dir)? else { return Ok(default) };
@@ -78,8 +79,8 @@ impl VideoSettings {
 }
 
 impl VideoSettings {
-    /// Reads the longest edge that frames are resized to, in pixels: `video_sampling.video_size`, or
-    /// `size` of a video processor. `None` if no file has one.
+    /// Reads the longest edge that frames are resized to, in pixels: `video_sampling.video_size`,
+    /// or `size` of a video processor. `None` if no file has one.
     ///
     /// # Errors
     /// [`JsonError::Value`] for an edge that cannot be used.
