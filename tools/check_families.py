@@ -5,7 +5,7 @@
 For each case of crates/bpo-model/tests/families (or BPO_FAMILIES), `bpo run` trains an adapter and the projector on its
 photographs. PEFT loads the adapter, and must give the log-probabilities of `bpo score` to 1e-3 nats. `bpo merge` must
 give the bits of PEFT's `merge_and_unload` in float32: of this adapter, and of the case's own, which PEFT wrote. Exits with
-1 if any differs.
+1 if any differs. Needs what check_peft.py needs.
 """
 
 import argparse

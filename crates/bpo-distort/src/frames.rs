@@ -37,38 +37,60 @@ pub fn frame_durations(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<V
     Ok(durations)
 }
 
-/// Loads frame `index` of an image file, counted from 0, as RGB; see [`frame_durations`].
+/// Loads frames of an image file, counted from 0, as RGB; see [`frame_durations`]. Passes each frame
+/// with its place in `frames` to `each`, the frames in the order of the file.
 ///
-/// Frames before it are decoded, too, because a frame of an animation is a change of the one before.
+/// The file is decoded once, up to the last of the frames. Frames between are decoded, too, because
+/// a frame of an animation is a change of the one before.
 ///
 /// # Errors
 ///
 /// Returns [`DistortError::NoFrame`] if the file has fewer frames, and the errors of
-/// [`load_rgb`](crate::load_rgb).
-pub fn load_frame(
+/// [`load_rgb`](crate::load_rgb). Frames before the error were passed on.
+pub fn load_frames(
     path: impl AsRef<Path>,
-    index: usize,
+    frames: &[usize],
     limits: &ImageLimits,
-) -> Result<RgbImage, DistortError> {
+    each: &mut dyn FnMut(usize, RgbImage),
+) -> Result<(), DistortError> {
     let path = path.as_ref();
+    let mut wanted: Vec<(usize, usize)> = frames.iter().copied().zip(0..).collect();
+    wanted.sort_unstable();
+    let mut wanted = wanted.as_slice();
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let bytes = read_image_file(path, limits)?;
-    let (mut count, mut found) = (0, None);
+    let orientation = orientation(&bytes);
+    let mut count = 0;
+    let mut pass = |image: &RgbImage, number: usize| {
+        while let Some(((_, place), rest)) = wanted.split_first().filter(|(first, _)| first.0 == number) {
+            each(*place, image.clone());
+            wanted = rest;
+        }
+        wanted.first().map(|(frame, _)| *frame)
+    };
+    let mut next = frames.iter().min().copied();
     let still = for_each_frame(&bytes, path, limits, |frame| {
-        if count == index {
-            found = Some(frame.into_buffer());
+        if next == Some(count) {
+            let mut frame = DynamicImage::ImageRgba8(frame.into_buffer());
+            // as for the whole file
+            frame.apply_orientation(orientation);
+            next = pass(&color::to_rgb8(frame), count);
         }
         count += 1;
-        found.is_none()
+        next.is_some()
     })?;
-    if still && index == 0 {
-        return decode_rgb(&bytes, path, limits);
+    if still {
+        count = 1;
+        if next == Some(0) {
+            next = pass(&decode_rgb(&bytes, path, limits)?, 0);
+        }
     }
-    let no_frame =
-        || DistortError::NoFrame { path: path.into(), index, frames: count.max(usize::from(still)) };
-    let mut frame = DynamicImage::ImageRgba8(found.ok_or_else(no_frame)?);
-    // as for the whole file
-    frame.apply_orientation(orientation(&bytes));
-    Ok(color::to_rgb8(frame))
+    match next {
+        Some(index) => Err(DistortError::NoFrame { path: path.into(), index, frames: count }),
+        None => Ok(()),
+    }
 }
 
 /// Returns the orientation of an animated file, or none if its metadata cannot be read.
@@ -158,6 +180,12 @@ mod tests {
     use super::*;
     use crate::load_rgb;
 
+    fn load_frame(path: &Path, frame: usize, limits: &ImageLimits) -> Result<RgbImage, DistortError> {
+        let mut found = None;
+        load_frames(path, &[frame], limits, &mut |_, image| found = Some(image))?;
+        Ok(found.expect("a frame"))
+    }
+
     fn gif(path: &Path, frames: u32) {
         let mut encoder = GifEncoder::new(File::create(path).expect("created"));
         let frame = |number: u32| {
@@ -183,6 +211,16 @@ mod tests {
         assert_eq!(load_frame(&path, 0, &limits).expect("first"), load_rgb(&path, &limits).expect("image"));
         let error = load_frame(&path, 4, &limits).unwrap_err();
         assert!(matches!(error, DistortError::NoFrame { index: 4, frames: 4, .. }), "{error}");
+        // in one pass, whatever their order
+        let mut found = Vec::new();
+        let mut each = |place: usize, image: RgbImage| found.push((place, image.get_pixel(0, 0)[0]));
+        load_frames(&path, &[3, 0, 3, 1], &limits, &mut each).expect("frames");
+        assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 3, 0, 2]);
+        assert!(found[1].1.abs_diff(50) < 4 && found[2].1.abs_diff(150) < 4);
+        let mut passed = 0;
+        let error = load_frames(&path, &[9, 2], &limits, &mut |_, _| passed += 1).unwrap_err();
+        assert!(matches!(error, DistortError::NoFrame { index: 9, frames: 4, .. }), "{error}");
+        assert_eq!(passed, 1);
         let small = limits.with_max_side(4);
         assert!(matches!(frame_durations(&path, &small), Err(DistortError::SideTooLong { .. })));
     }

@@ -41,11 +41,11 @@ pub use lora::{
 };
 pub use memory::{BatchShape, Footprint};
 #[cfg(feature = "dpo")]
-pub use policy::{ImageError, ImageSource, VlmCollator};
+pub use policy::{ImageError, ImageSource, OnImage, VlmCollator};
 pub use processor::{
     Aspect, ChatTemplate, GenerationSettings, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues,
     Processor, ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,
-    check_prompt_length,
+    VideoSettings, check_prompt_length,
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;

@@ -16,7 +16,7 @@ use crate::input::{ImageInput, ImageLayout};
 use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
 use crate::memory::BatchShape;
-use crate::processor::{Processor, TokenizedCompletion, with_template_stack};
+use crate::processor::{ImagePreprocessor, Processor, TokenizedCompletion, with_template_stack};
 use crate::scoring::{BatchTokens, ScoreBatch};
 use crate::vlm::Vlm;
 
@@ -46,7 +46,21 @@ pub trait ImageSource {
     fn size(&mut self, name: &str) -> Result<(u32, u32), ImageError> {
         self.load(name).map(|image| image.dimensions())
     }
+
+    /// Loads images, and passes each with its place in `names` to `each`, once. The default loads
+    /// one after the other.
+    fn load_each(&mut self, names: &[&str], each: &mut OnImage<'_>) {
+        names.iter().enumerate().for_each(|(place, name)| each(place, self.load(name)));
+    }
+
+    /// Whether an image is a frame of a video. The default knows no videos.
+    fn is_frame(&self, _name: &str) -> bool {
+        false
+    }
 }
+
+/// Receives the place of an image in a list of names, and the image.
+pub type OnImage<'a> = dyn FnMut(usize, Result<RgbImage, ImageError>) + 'a;
 
 impl<F> ImageSource for F
 where
@@ -133,23 +147,38 @@ impl<S: ImageSource> VlmCollator<S> {
 
     /// The layouts of the images of a group that was checked.
     fn layouts(&self, group: &PromptGroup) -> Result<Vec<ImageLayout>, ModelError> {
-        let images = self.texts.processor.image.of_prompt(images_of(group).count());
+        let count = images_of(group).count();
         let layout = |name| match self.sizes.get(name) {
-            Some((width, height)) => Ok(images.layout(*width, *height)?),
+            Some((width, height)) => Ok(self.preprocessor(name, count).layout(*width, *height)?),
             None => Err(unusable(name)("its size was not read, because its group was not checked".into())),
         };
         images_of(group).map(layout).collect()
     }
 
-    fn image(&mut self, name: &str, group: &PromptGroup) -> Result<ImageInput, ModelError> {
-        let image = self.images.load(name).map_err(unusable(name))?;
-        let images = self.texts.processor.image.of_prompt(images_of(group).count());
-        match &self.weakening {
-            Some((distortion, seed)) if group.weakened => {
-                weakened_pixels(&images, &image, distortion, item_seed(*seed, name))
-            }
-            _ => Ok(images.process(&image)?),
-        }
+    /// The preprocessor of an image of a prompt with `count` images.
+    fn preprocessor(&self, name: &str, count: usize) -> ImagePreprocessor {
+        let image = &self.texts.processor.image;
+        if self.images.is_frame(name) { image.of_frames() } else { image.of_prompt(count) }
+    }
+
+    /// Loads and prepares images of a group.
+    fn prepared(&mut self, names: &[&str], group: &PromptGroup) -> Result<Vec<ImageInput>, ModelError> {
+        let count = images_of(group).count();
+        let preprocessors: Vec<_> = names.iter().map(|name| self.preprocessor(name, count)).collect();
+        let weakening = self.weakening.as_ref().filter(|_| group.weakened);
+        let mut prepared: Vec<Option<Result<ImageInput, ModelError>>> = names.iter().map(|_| None).collect();
+        self.images.load_each(names, &mut |place, image| {
+            let (name, images) = (names[place], &preprocessors[place]);
+            let image = image.map_err(unusable(name));
+            prepared[place] = Some(image.and_then(|image| match weakening {
+                Some((distortion, seed)) => {
+                    weakened_pixels(images, &image, distortion, item_seed(*seed, name))
+                }
+                None => Ok(images.process(&image)?),
+            }));
+        });
+        let missing = |name| Err(unusable(name)("it was not loaded".into()));
+        prepared.into_iter().zip(names).map(|(image, name)| image.unwrap_or_else(|| missing(name))).collect()
     }
 }
 
@@ -238,14 +267,13 @@ impl<S: ImageSource> Collate for VlmCollator<S> {
         let mut images: Vec<ImageInput> = Vec::new();
         let mut tokenized = Vec::with_capacity(groups.len());
         for group in groups {
-            let mut own = Vec::new();
+            let (mut own, mut new) = (Vec::new(), Vec::new());
             for name in images_of(group) {
                 let (place, is_new) = places.place(name, group);
-                if is_new {
-                    images.push(self.image(name, group)?);
-                }
+                new.extend(is_new.then_some(name));
                 own.push(place);
             }
+            images.extend(self.prepared(&new, group)?);
             let layouts: Vec<_> = own.iter().map(|place| images[*place].layout.clone()).collect();
             tokenized.push((own, self.texts.tokenize(group, &layouts)?));
         }

@@ -32,6 +32,8 @@ pub struct WeakenedImage<'a> {
 pub struct ImageQuestion<'a> {
     /// The images before any distortion: none, one or several.
     pub images: Vec<&'a RgbImage>,
+    /// Whether each image is a frame of a video. Images behind the end of the list are not.
+    pub frames: Vec<bool>,
     /// How the images are weakened. `None` asks about the clean images.
     pub weakened: Option<WeakenedImage<'a>>,
     /// The system text before the conversation. A chat template without a place for one leaves it
@@ -164,9 +166,9 @@ impl VlmResponder {
         use ProcessorError as P;
         match error {
             ModelError::ContextTooShort { .. }
+            | ModelError::NoTokenLeft
             | ModelError::ImageTokens { .. }
             | ModelError::Image { .. } => true,
-            | ModelError::NoTokenLeft
             ModelError::Distort(DistortError::Recompress { .. }) => true,
             ModelError::Processor(error) => matches!(
                 error,
@@ -206,9 +208,13 @@ impl VlmResponder {
         &self,
         question: &ImageQuestion<'_>,
     ) -> Result<(Images, Option<(Images, Contrast)>), ModelError> {
-        let images = &self.processor.image.of_prompt(question.images.len());
+        let (images, frames) =
+            (self.processor.image.of_prompt(question.images.len()), self.processor.image.of_frames());
+        let of = |number: usize| {
+            if question.frames.get(number).copied().unwrap_or(false) { &frames } else { &images }
+        };
         let clean = || {
-            let clean = question.images.iter().map(|image| images.process(image));
+            let clean = question.images.iter().enumerate().map(|(number, image)| of(number).process(image));
             clean.collect::<Result<Images, _>>().map_err(ModelError::from)
         };
         let Some(WeakenedImage { distortion, seed, other, contrast }) = question.weakened else {
@@ -219,7 +225,7 @@ impl VlmResponder {
             let mut input = Input::new(image);
             input.other = other;
             let seed = if number == 0 { seed } else { item_seed(seed, format!("image {number}")) };
-            weakened.extend(ImageInput::weakened(images, input, distortion, seed)?);
+            weakened.extend(ImageInput::weakened(of(number), input, distortion, seed)?);
         }
         Ok(match contrast {
             None => (weakened, None),

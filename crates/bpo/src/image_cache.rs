@@ -54,18 +54,42 @@ impl ImageCache {
     /// # Errors
     /// Returns the errors of [`ImageRoot::load`].
     pub fn load(&self, name: &str) -> Result<Arc<RgbImage>, ImageError> {
-        {
-            let mut recent = self.recent();
-            if let Some(index) = recent.iter().position(|(known, _)| **known == *name)
-                && let Some(entry) = recent.remove(index)
-            {
-                let image = Arc::clone(&entry.1);
-                recent.push_back(entry);
-                return Ok(image);
-            }
+        match self.cached(name) {
+            Some(image) => Ok(image),
+            // The lock is released, so other threads can use the cache while the image is read.
+            None => self.0.root.load(name).map(|image| self.keep(name, image)),
         }
-        // The lock is released, so other threads can use the cache while the image is read.
-        let image = Arc::new(self.0.root.load(name)?);
+    }
+
+    /// Loads images as [`load`](Self::load) does, the frames of an animated file in one pass.
+    fn load_all(&self, names: &[&str]) -> Result<Vec<Arc<RgbImage>>, ImageError> {
+        let mut images: Vec<_> = names.iter().map(|name| self.cached(name)).collect();
+        let places: Vec<usize> = (0..names.len()).filter(|place| images[*place].is_none()).collect();
+        let new: Vec<&str> = places.iter().map(|place| names[*place]).collect();
+        let mut failure = None;
+        self.0.root.load_each(&new, &mut |at, image| match image {
+            Ok(image) => images[places[at]] = Some(self.keep(new[at], image)),
+            Err(error) => drop(failure.get_or_insert(error)),
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(images.into_iter().flatten().collect()),
+        }
+    }
+
+    /// Returns an image that is in the cache.
+    fn cached(&self, name: &str) -> Option<Arc<RgbImage>> {
+        let mut recent = self.recent();
+        let index = recent.iter().position(|(known, _)| **known == *name)?;
+        let entry = recent.remove(index)?;
+        let image = Arc::clone(&entry.1);
+        recent.push_back(entry);
+        Some(image)
+    }
+
+    /// Keeps an image unless it is too large.
+    fn keep(&self, name: &str, image: RgbImage) -> Arc<RgbImage> {
+        let image = Arc::new(image);
         if image.as_raw().len() <= self.0.max_bytes {
             let mut recent = self.recent();
             recent.push_back((name.into(), Arc::clone(&image)));
@@ -76,7 +100,7 @@ impl ImageCache {
                 recent.pop_front();
             }
         }
-        Ok(image)
+        image
     }
 
     fn recent(&self) -> MutexGuard<'_, VecDeque<(Arc<str>, Arc<RgbImage>)>> {
@@ -112,6 +136,38 @@ impl LazyImage {
         match &self.0 {
             Source::Memory(image) => Ok(Arc::clone(image)),
             Source::File { cache, name } => cache.load(name),
+        }
+    }
+
+    /// Returns decoded images as [`load`](Self::load) does. Frames of an animated file that follow
+    /// each other are decoded in one pass.
+    ///
+    /// # Errors
+    /// Returns the first error of an image.
+    pub fn load_all(images: &[Self]) -> Result<Vec<Arc<RgbImage>>, ImageError> {
+        let mut loaded = Vec::with_capacity(images.len());
+        while let Some(first) = images.get(loaded.len()) {
+            let Source::File { cache, .. } = &first.0 else {
+                loaded.push(first.load()?);
+                continue;
+            };
+            let of_cache = |image: &'_ Self| match &image.0 {
+                Source::File { cache: other, name } if Arc::ptr_eq(&cache.0, &other.0) => {
+                    Some(Arc::clone(name))
+                }
+                _ => None,
+            };
+            let names: Vec<Arc<str>> = images[loaded.len()..].iter().map_while(of_cache).collect();
+            loaded.extend(cache.load_all(&names.iter().map(AsRef::as_ref).collect::<Vec<_>>())?);
+        }
+        Ok(loaded)
+    }
+
+    /// Returns whether the image is a frame of a video; see [`ImageRoot::is_frame`].
+    pub fn is_frame(&self) -> bool {
+        match &self.0 {
+            Source::Memory(_) => false,
+            Source::File { cache, name } => cache.0.root.is_frame(name),
         }
     }
 }
@@ -151,6 +207,22 @@ mod tests {
             let expected: Vec<bool> = (0..5).map(|index| index >= 5 - kept).collect();
             assert_eq!(alive, expected, "{max_bytes}");
         }
+    }
+
+    #[test]
+    fn several_images_are_loaded_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ImageCache::new(root(dir.path()));
+        let other = ImageCache::new(root(dir.path()));
+        cache.load("1.png").unwrap();
+        let mut images: Vec<_> = ["3.png", "1.png", "0.png"].iter().map(|name| cache.image(name)).collect();
+        images.push(RgbImage::from_pixel(1, 1, image::Rgb([9; 3])).into());
+        images.push(other.image("2.png"));
+        let loaded = LazyImage::load_all(&images).unwrap();
+        assert_eq!(loaded.iter().map(|image| image.get_pixel(0, 0)[0]).collect::<Vec<_>>(), [3, 1, 0, 9, 2]);
+        images.insert(1, cache.image("no.png"));
+        assert!(matches!(LazyImage::load_all(&images), Err(ImageError::Missing { .. })));
+        assert!(LazyImage::load_all(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The image root: the only directory that images are read from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bpo_distort::{DistortError, ImageLimits, check_header, load_frame, load_rgb};
+use bpo_distort::{DistortError, ImageLimits, check_header, frame_durations, load_frames, load_rgb};
+#[cfg(feature = "model")]
+use bpo_model::OnImage;
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
 use bpo_pairs::{Fingerprint, SkipReason, TextHasher, Untrusted, UntrustedPath};
@@ -120,6 +124,8 @@ pub struct ImageRoot {
     /// Canonical path, which is a prefix of the canonical paths of all files in it.
     root: PathBuf,
     limits: ImageLimits,
+    /// How long each frame of an animated file is shown. Clones share them.
+    durations: Arc<Mutex<HashMap<PathBuf, Arc<[Duration]>>>>,
 }
 
 impl ImageRoot {
@@ -132,7 +138,7 @@ impl ImageRoot {
         let fail = |source| ImageError::Root { root: dir.to_owned(), source };
         let root = dir.canonicalize().map_err(fail)?;
         root.read_dir().map_err(fail)?;
-        Ok(Self { root, limits: ImageLimits::default() })
+        Ok(Self { root, limits: ImageLimits::default(), durations: Arc::default() })
     }
 
     /// Sets the limits on image files.
@@ -184,37 +190,106 @@ impl ImageRoot {
     }
 
     /// Returns the path of an image, and the frame in the file if the name is that of a
-    /// [frame](Self::load).
+    /// [frame](Self::load) of an animated file.
     fn locate(&self, name: &str) -> Result<(PathBuf, Option<usize>), ImageError> {
         match (self.resolve(name), frame_of(name)) {
-            (Err(ImageError::Missing { .. }), Some((file, frame))) => Ok((self.resolve(file)?, Some(frame))),
+            (Err(ImageError::Missing { .. }), Some((video, FramePlace::Number(frame)))) => {
+                Ok((self.resolve(video)?, Some(frame)))
+            }
+            (Err(ImageError::Missing { .. }), Some((video, FramePlace::File(file)))) => {
+                Ok((self.resolve(&format!("{video}/{file}"))?, None))
+            }
             (path, _) => Ok((path?, None)),
         }
     }
 
+    /// Returns whether a name is that of a [frame](Self::load) of a video.
+    pub fn is_frame(&self, name: &str) -> bool {
+        frame_of(name).is_some() && matches!(self.resolve(name), Err(ImageError::Missing { .. }))
+    }
+
+    /// Returns how long each frame of an image file is shown; see [`frame_durations`]. Each file is
+    /// read once.
+    pub(crate) fn frame_durations(&self, path: &Path) -> Result<Arc<[Duration]>, DistortError> {
+        let known = || self.durations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(durations) = known().get(path) {
+            return Ok(Arc::clone(durations));
+        }
+        let durations: Arc<[Duration]> = frame_durations(path, &self.limits)?.into();
+        known().insert(path.to_owned(), Arc::clone(&durations));
+        Ok(durations)
+    }
+
     /// Loads an image as upright RGB; see [`load_rgb`]. The name `FILE#N`, where no such file
-    /// exists, is that of frame `N` of an animated image, counted from 0.
+    /// exists, is that of frame `N` of an animated image, counted from 0, and `FOLDER#NAME` that of
+    /// the file `NAME` in a folder of frames.
     ///
     /// # Errors
     /// Returns the errors of [`resolve`](Self::resolve), and [`ImageError::Load`] if the file is
     /// not an image within the limits.
     pub fn load(&self, name: &str) -> Result<RgbImage, ImageError> {
-        let (path, frame) = self.locate(name)?;
-        let image = match frame {
-            Some(frame) => load_frame(path, frame, &self.limits),
-            None => load_rgb(path, &self.limits),
-        };
-        image.map_err(|source| ImageError::Load { name: name.to_owned(), source })
+        let mut loaded = Err(ImageError::Missing { name: name.to_owned(), root: self.root.clone() });
+        self.load_each(&[name], &mut |_, image| loaded = image);
+        loaded
+    }
+
+    /// Loads images as [`load`](Self::load) does, and passes each with its place in `names` to
+    /// `each`. Frames of one animated file that follow each other in `names` are decoded in one
+    /// pass.
+    pub fn load_each(&self, names: &[&str], each: &mut dyn FnMut(usize, Result<RgbImage, ImageError>)) {
+        let failed = |name: &str, source| ImageError::Load { name: name.to_owned(), source };
+        let mut at = 0;
+        while let Some(&name) = names.get(at) {
+            let path = match self.locate(name) {
+                Err(error) => {
+                    each(at, Err(error));
+                    at += 1;
+                    continue;
+                }
+                Ok((path, None)) => {
+                    each(at, load_rgb(path, &self.limits).map_err(|source| failed(name, source)));
+                    at += 1;
+                    continue;
+                }
+                Ok((path, Some(_))) => path,
+            };
+            let same = |name: &&str| match self.locate(name) {
+                Ok((file, Some(frame))) if file == path => Some(frame),
+                _ => None,
+            };
+            let frames: Vec<usize> = names[at..].iter().map_while(same).collect();
+            let mut left: BTreeSet<usize> = (0..frames.len()).collect();
+            let end = load_frames(&path, &frames, &self.limits, &mut |place, image| {
+                left.remove(&place);
+                each(at + place, Ok(image));
+            });
+            // each frame that was not passed on has its own error
+            for place in left.into_iter().filter(|_| end.is_err()) {
+                let (name, frame) = (names[at + place], &frames[place..=place]);
+                let mut found = Err(ImageError::Missing { name: name.to_owned(), root: self.root.clone() });
+                let end = load_frames(&path, frame, &self.limits, &mut |_, image| found = Ok(image));
+                each(at + place, end.map_err(|source| failed(name, source)).and(found));
+            }
+            at += frames.len();
+        }
     }
 
     /// Checks that a name leads to an image file within the limits, without decoding it. Returns
-    /// the width and height of the image, in pixels; see [`check_header`].
+    /// the width and height of the image, in pixels; see [`check_header`]. The frames of an animated
+    /// file are decoded once to be counted.
     ///
     /// # Errors
     /// Returns the errors of [`load`](Self::load), except for damaged pixels, which are not read.
     pub fn check(&self, name: &str) -> Result<(u32, u32), ImageError> {
-        let (path, _) = self.locate(name)?;
-        check_header(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+        let (path, frame) = self.locate(name)?;
+        let failed = |source| ImageError::Load { name: name.to_owned(), source };
+        if let Some(index) = frame {
+            let frames = self.frame_durations(&path).map_err(failed)?.len();
+            if index >= frames {
+                return Err(failed(DistortError::NoFrame { path, index, frames }));
+            }
+        }
+        check_header(path, &self.limits).map_err(failed)
     }
 
     /// Returns the error for a path that cannot be followed. If the image root itself is gone, for
@@ -229,16 +304,37 @@ impl ImageRoot {
     }
 }
 
-/// Returns the name of a frame of an animated image: `FILE#N`.
-pub(crate) fn frame_name(file: &str, frame: usize) -> String {
-    format!("{file}#{frame}")
+/// A frame in its video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FramePlace<'a> {
+    /// A frame of an animated file, counted from 0.
+    Number(usize),
+    /// A file in a folder.
+    File(&'a str),
 }
 
-/// Splits the name of a frame.
-fn frame_of(name: &str) -> Option<(&str, usize)> {
-    let (file, frame) = name.rsplit_once('#')?;
+/// Returns the name of a frame of a video: `FILE#N` or `FOLDER#FILE`.
+pub(crate) fn frame_name(video: &str, frame: impl fmt::Display) -> String {
+    format!("{video}#{frame}")
+}
+
+/// Splits the name of a frame into the video and the frame.
+fn frame_of(name: &str) -> Option<(&str, FramePlace<'_>)> {
+    let (video, frame) = name.rsplit_once('#')?;
     let is_number = !frame.is_empty() && frame.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| frame.parse().ok()).flatten().map(|frame| (file, frame))
+    if is_number {
+        return Some((video, FramePlace::Number(frame.parse().ok()?)));
+    }
+    let is_file = is_image_file(frame) && !frame.contains(['/', '\\']);
+    (is_file && !video.is_empty()).then_some((video, FramePlace::File(frame)))
+}
+
+/// Returns whether a file in a folder of frames is one, by the end of its name.
+pub(crate) fn is_image_file(name: &str) -> bool {
+    /// Ends of the names of files that are frames in a folder.
+    const FRAME_FILES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+    let end = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, end)| end);
+    end.is_some_and(|end| FRAME_FILES.iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
 /// Loads images for training. Errors carry the [`reason`](ImageError::reason) for which a pair with
@@ -249,8 +345,16 @@ impl bpo_model::ImageSource for ImageRoot {
         Self::load(self, name).map_err(with_reason)
     }
 
+    fn load_each(&mut self, names: &[&str], each: &mut OnImage<'_>) {
+        Self::load_each(self, names, &mut |place, image| each(place, image.map_err(with_reason)));
+    }
+
     fn size(&mut self, name: &str) -> Result<(u32, u32), bpo_model::ImageError> {
         self.check(name).map_err(with_reason)
+    }
+
+    fn is_frame(&self, name: &str) -> bool {
+        Self::is_frame(self, name)
     }
 }
 
@@ -263,86 +367,5 @@ fn with_reason(error: ImageError) -> bpo_model::ImageError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_of_images_are_of_names_and_sizes() {
-        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for dir in [&dir, &other] {
-            fs::write(dir.path().join("a.png"), "12345").unwrap();
-        }
-        let print = |dir: &tempfile::TempDir, names: &[&str]| {
-            ImageRoot::new(dir).unwrap().fingerprint(names.iter().copied())
-        };
-        let expected = print(&dir, &["a.png", "b.png"]);
-        assert_eq!(print(&other, &["b.png", "a.png", "b.png"]), expected);
-        assert_ne!(print(&other, &["a.png"]), expected);
-        fs::write(other.path().join("a.png"), "1234").unwrap();
-        assert_ne!(print(&other, &["a.png", "b.png"]), expected);
-        fs::write(dir.path().join("b.png"), "").unwrap();
-        assert_ne!(print(&dir, &["a.png", "b.png"]), expected);
-        // files outside the root do not count
-        let outside = print(&dir, &["../a", "/etc/passwd"]);
-        assert_eq!(print(&other, &["../a", "/etc/passwd"]), outside);
-    }
-
-    #[test]
-    fn image_names_outside_the_root_are_errors() {
-        let dir = tempfile::tempdir().unwrap();
-        let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
-        let root_dir = images.path().to_owned();
-        fs::create_dir_all(root_dir.join("a")).unwrap();
-        RgbImage::new(4, 3).save(root_dir.join("a/in.png")).unwrap();
-        fs::copy(root_dir.join("a/in.png"), dir.path().join("out.png")).unwrap();
-        fs::write(root_dir.join("zero.png"), "").unwrap();
-
-        let root = ImageRoot::new(&root_dir).unwrap();
-        assert_eq!(root.load("./a/in.png").unwrap().dimensions(), (4, 3));
-
-        root.check("./a/in.png").unwrap();
-
-        let reason = |name: &str| {
-            let (error, checked) = (root.load(name).unwrap_err(), root.check(name).unwrap_err());
-            assert_eq!(checked.to_string(), error.to_string());
-            error.reason()
-        };
-        let absolute = root_dir.join("a/in.png");
-        assert_eq!(reason(absolute.to_str().unwrap()), Some(SkipReason::ImageOutside));
-        assert_eq!(reason("../out.png"), Some(SkipReason::ImageOutside));
-        assert_eq!(reason("a/../a/in.png"), Some(SkipReason::ImageOutside));
-        assert_eq!(reason("no.png"), Some(SkipReason::ImageMissing));
-        assert_eq!(reason("zero.png"), Some(SkipReason::ImageUnreadable));
-        assert_eq!(reason("a/in.png/b.png"), Some(SkipReason::ImageUnreadable));
-        for odd in ["", "a", "nul\0.png"] {
-            assert_eq!(reason(odd), Some(SkipReason::ImageUnreadable), "{odd:?}");
-        }
-        let message = root.load("../out.png").unwrap_err().to_string();
-        assert!(message.contains("\"../out.png\"") && message.contains("images"), "{message}");
-
-        let small = root.clone().with_limits(ImageLimits::default().with_max_side(3));
-        assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
-
-        images.close().unwrap();
-        assert!(matches!(root.load("a/in.png"), Err(ImageError::Root { .. })));
-        assert!(matches!(ImageRoot::new(&root_dir), Err(ImageError::Root { .. })));
-        assert!(matches!(ImageRoot::new(dir.path().join("out.png")), Err(ImageError::Root { .. })));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_outside_the_root_are_errors() {
-        let dir = tempfile::tempdir().unwrap();
-        let root_dir = dir.path().join("images");
-        fs::create_dir(&root_dir).unwrap();
-        RgbImage::new(2, 2).save(dir.path().join("out.png")).unwrap();
-        RgbImage::new(2, 2).save(root_dir.join("in.png")).unwrap();
-        std::os::unix::fs::symlink("../out.png", root_dir.join("out.png")).unwrap();
-        std::os::unix::fs::symlink("in.png", root_dir.join("alias.png")).unwrap();
-
-        let root = ImageRoot::new(&root_dir).unwrap();
-        assert!(root.load("alias.png").is_ok());
-        let outside = root.load("out.png").unwrap_err();
-        assert!(matches!(outside, ImageError::Outside { escape: Escape::Link, .. }), "{outside}");
-    }
-}
+#[path = "images_tests.rs"]
+mod tests;

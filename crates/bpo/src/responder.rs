@@ -6,6 +6,7 @@ use bpo_model::{ImageQuestion, ModelError, PreparedQuestion, VlmResponder, Weake
 use bpo_pairs::{Generated, RequestFailure};
 use image::RgbImage;
 
+use crate::image_cache::LazyImage;
 use crate::images::ImageError;
 use crate::vision::{OnAnswer, VisionLanguageModel, VisionRequest, Weakening};
 
@@ -71,11 +72,12 @@ impl VisionLanguageModel for VlmResponder {
 
 /// Prepares the pixels of a request. Decoded images are dropped on return.
 fn prepare(responder: &VlmResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
-    let images = request.images.iter().map(|image| image.load()).collect::<Result<Vec<_>, _>>()?;
+    let images = LazyImage::load_all(&request.images)?;
     let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());
     let other = other.map(|other| other.load()).transpose()?;
     let question = ImageQuestion {
         images: images.iter().map(AsRef::as_ref).collect(),
+        frames: request.images.iter().map(LazyImage::is_frame).collect(),
         weakened: request.weakening.as_ref().map(|weakening| weakened(weakening, other.as_deref())),
         system: request.system.as_deref(),
         history: &request.history,

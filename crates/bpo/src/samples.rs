@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::image_cache::ImageCache;
+use crate::image_cache::LazyImage;
 use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::{LogRecord, MetricsLog, Source};
@@ -59,7 +60,7 @@ pub(crate) fn sampler(
             continue;
         }
         let images: Vec<_> = pair.images.iter().map(|name| cache.image(name)).collect();
-        if images.iter().any(|image| image.load().is_err()) {
+        if LazyImage::load_all(&images).is_err() {
             continue;
         }
         let request = VisionRequest {

@@ -2,32 +2,41 @@
 
 use std::cmp::Ordering;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use bpo_distort::frame_durations;
 use bpo_pairs::{Limits, SkipCause, SkipReason, Untrusted, VideoFrames};
 
 use crate::config::{RunConfig, VideoSection};
 use crate::error::chain;
-use crate::images::{ImageError, ImageRoot, frame_name};
-
-/// Ends of the names of files that are frames in a folder.
-const FRAME_FILES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+use crate::images::{ImageError, ImageRoot, frame_name, is_image_file};
 
 /// Finds the frames of videos: of a folder of image files, or of an animated GIF, WebP or PNG file.
 ///
-/// The settings choose at most `max_frames` of them, spread over the whole video.
+/// At most `max_frames` of them are chosen, spread over the whole video. Their number and rate are
+/// those of the settings, else those of the checkpoint.
 #[derive(Debug)]
 pub struct Videos {
     images: Option<ImageRoot>,
     settings: VideoSection,
+    model: Option<PathBuf>,
+    rate: OnceLock<Result<FrameRate, String>>,
+}
+
+/// How many frames of a video are used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct FrameRate {
+    fps: f64,
+    min_frames: usize,
+    max_frames: usize,
 }
 
 impl Videos {
-    /// Creates a finder for videos below an image root.
-    pub fn new(images: ImageRoot, settings: VideoSection) -> Self {
-        Self { images: Some(images), settings }
+    /// Creates a finder for videos below an image root. Settings that are not set are those of the
+    /// checkpoint in the directory `model`.
+    pub fn new(images: ImageRoot, settings: VideoSection, model: Option<PathBuf>) -> Self {
+        Self { images: Some(images), settings, model, rate: OnceLock::new() }
     }
 
     /// Creates a finder with the settings of a run. Without an image root, records with videos are
@@ -35,8 +44,48 @@ impl Videos {
     pub fn of(config: &RunConfig) -> Self {
         let images = config.data.images.as_ref().and_then(|images| ImageRoot::new(images).ok());
         let images = images.map(|images| images.with_limits(config.data.limits));
-        Self { images, settings: config.data.video.clone() }
+        let (settings, model) = (config.data.video.clone(), config.model.path.clone());
+        Self { images, settings, model, rate: OnceLock::new() }
     }
+
+    /// The number of frames to use of a video.
+    fn rate(&self, video: &str) -> Result<FrameRate, SkipCause> {
+        let rate = self.rate.get_or_init(|| {
+            if let VideoSection { fps: Some(fps), max_frames: Some(max_frames) } = self.settings {
+                return Ok(FrameRate { fps, min_frames: 1, max_frames });
+            }
+            let model = self.model.as_deref().ok_or("`model.path` is not set")?;
+            let of_model = rate_of(model)?;
+            Ok(FrameRate {
+                fps: self.settings.fps.unwrap_or(of_model.fps),
+                min_frames: of_model.min_frames,
+                max_frames: self.settings.max_frames.unwrap_or(of_model.max_frames),
+            })
+        });
+        rate.clone().map_err(|problem| {
+            let video = Untrusted(video);
+            SkipCause::new(
+                SkipReason::OtherMedia,
+                format_args!(
+                    "the number of frames of {video:?} follows from the model, or from `data.video.fps` and \
+                     `data.video.max_frames`: {problem}"
+                ),
+            )
+        })
+    }
+}
+
+/// Reads the number of frames that a checkpoint is made for.
+#[cfg(feature = "model")]
+fn rate_of(model: &Path) -> Result<FrameRate, String> {
+    let of_model = bpo_model::VideoSettings::from_dir(model).map_err(|error| chain(&error))?;
+    let bpo_model::VideoSettings { fps, min_frames, max_frames, .. } = of_model;
+    Ok(FrameRate { fps, min_frames, max_frames })
+}
+
+#[cfg(not(feature = "model"))]
+fn rate_of(_model: &Path) -> Result<FrameRate, String> {
+    Err("this program does not read models".to_owned())
 }
 
 impl VideoFrames for Videos {
@@ -51,10 +100,10 @@ impl VideoFrames for Videos {
         let path = images.resolve(video).map_err(|error| cause_of(&error))?;
         if path.is_dir() {
             let files = frame_files(&path, video)?;
-            let chosen = evenly(files.len(), self.settings.max_frames);
-            return Ok(chosen.map(|index| format!("{video}/{}", files[index])).collect());
+            let chosen = evenly(files.len(), self.rate(video)?.max_frames);
+            return Ok(chosen.map(|index| frame_name(video, &files[index])).collect());
         }
-        let durations = frame_durations(&path, images.limits()).map_err(|source| {
+        let durations = images.frame_durations(&path).map_err(|source| {
             let error = ImageError::Load { name: video.to_owned(), source };
             SkipCause::new(
                 error.reason().unwrap_or(SkipReason::ImageUnreadable),
@@ -64,7 +113,7 @@ impl VideoFrames for Videos {
                 ),
             )
         })?;
-        let chosen = at_rate(&durations, self.settings.fps, self.settings.max_frames);
+        let chosen = at_rate(&durations, self.rate(video)?);
         Ok(chosen.into_iter().map(|index| frame_name(video, index)).collect())
     }
 }
@@ -86,7 +135,7 @@ fn frame_files(folder: &Path, video: &str) -> Result<Vec<String>, SkipCause> {
     for (count, entry) in fs::read_dir(folder).map_err(|error| unreadable(&error))?.enumerate() {
         Limits::check("frames of a video", count + 1, Limits::DEFAULT.video_frames)?;
         let entry = entry.map_err(|error| unreadable(&error))?;
-        if let Some(name) = entry.file_name().to_str().filter(|name| is_frame(name)) {
+        if let Some(name) = entry.file_name().to_str().filter(|name| is_image_file(name)) {
             files.push(name.to_owned());
         }
     }
@@ -99,11 +148,6 @@ fn frame_files(folder: &Path, video: &str) -> Result<Vec<String>, SkipCause> {
     }
     files.sort_by(|one, other| by_numbers(one, other));
     Ok(files)
-}
-
-fn is_frame(name: &str) -> bool {
-    let end = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, end)| end);
-    end.is_some_and(|end| FRAME_FILES.iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
 /// Compares names, with runs of digits as numbers: `2.png` comes before `10.png`.
@@ -135,15 +179,16 @@ fn evenly(count: usize, max: usize) -> impl Iterator<Item = usize> {
     (0..chosen).map(move |index| index * count / chosen)
 }
 
-/// Returns the frames that are shown at evenly spread times, `fps` per second and at most `max`.
-/// Frames without a duration are spread by their number.
-fn at_rate(durations: &[Duration], fps: f64, max: usize) -> Vec<usize> {
+/// Returns the frames that are shown at evenly spread times. Frames without a duration are spread by
+/// their number.
+fn at_rate(durations: &[Duration], rate: FrameRate) -> Vec<usize> {
+    let FrameRate { fps, min_frames, max_frames } = rate;
     let total: Duration = durations.iter().sum();
     if total.is_zero() {
-        return evenly(durations.len(), max).collect();
+        return evenly(durations.len(), max_frames).collect();
     }
     let wanted = (total.as_secs_f64() * fps) as usize;
-    let chosen = wanted.clamp(1, max.max(1)).min(durations.len());
+    let chosen = wanted.max(min_frames).min(max_frames).clamp(1, durations.len().max(1));
     let mut found = Vec::with_capacity(chosen);
     let (mut frame, mut end) = (0, durations[0].as_nanos());
     for index in 0..chosen {
@@ -173,17 +218,26 @@ mod tests {
             names,
             ["9.png", "10.png", "a3b9.png", "a3b10.png", "f02.png", "f2.png", "f10.png", "f.png"]
         );
-        assert!(is_frame("a.JPG") && !is_frame(".png") && !is_frame("a.txt") && !is_frame("png"));
+        for (name, expected) in [("a.JPG", true), (".png", false), ("a.txt", false), ("png", false)] {
+            assert_eq!(is_image_file(name), expected, "{name}");
+        }
     }
 
     #[test]
     fn frames_are_spread_over_the_video() {
         assert_eq!(evenly(10, 4).collect::<Vec<_>>(), [0, 2, 5, 7]);
         assert_eq!(evenly(3, 8).collect::<Vec<_>>(), [0, 1, 2]);
+        let at_rate = |durations: &[Duration], fps, max_frames| {
+            super::at_rate(durations, FrameRate { fps, min_frames: 1, max_frames })
+        };
         let tenths = vec![Duration::from_millis(100); 30];
         assert_eq!(at_rate(&tenths, 2.0, 8), [0, 5, 10, 15, 20, 25]);
         assert_eq!(at_rate(&tenths, 2.0, 3), [0, 10, 20]);
         assert_eq!(at_rate(&tenths, 0.01, 3), [0]);
+        let least = FrameRate { fps: 0.01, min_frames: 3, max_frames: 8 };
+        assert_eq!(super::at_rate(&tenths, least), [0, 10, 20]);
+        assert_eq!(super::at_rate(&tenths[..2], least), [0, 1]);
+        assert_eq!(super::at_rate(&tenths, FrameRate { max_frames: 2, ..least }), [0, 15]);
         // the first frame is shown for most of the time
         let uneven = [Duration::from_secs(9), Duration::from_millis(500), Duration::from_millis(500)];
         assert_eq!(at_rate(&uneven, 1.0, 8), [0]);
@@ -194,9 +248,10 @@ mod tests {
         #[test]
         fn chosen_frames_are_in_order(
             millis in prop::collection::vec(0_u64..3000, 1..40), fps in 0.1_f64..60.0, max in 1_usize..20,
+            min_frames in 1_usize..20,
         ) {
             let durations: Vec<_> = millis.into_iter().map(Duration::from_millis).collect();
-            let chosen = at_rate(&durations, fps, max);
+            let chosen = at_rate(&durations, FrameRate { fps, min_frames, max_frames: max });
             prop_assert!(!chosen.is_empty() && chosen.len() <= max);
             prop_assert!(chosen.windows(2).all(|pair| pair[0] < pair[1]));
             prop_assert!(chosen.iter().all(|frame| *frame < durations.len()));

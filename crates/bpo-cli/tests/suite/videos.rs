@@ -56,7 +56,7 @@ fn videos_are_trained_on_as_frames() {
     };
     let prompt = |frames: usize| format!("{}What happens here?", "<image>\n".repeat(frames));
     assert_eq!(images_of("gif"), (json!(["clip.gif#0", "clip.gif#5"]), prompt(2)));
-    assert_eq!(images_of("folder"), (json!(["clip/1.png", "clip/2.png", "clip/10.png"]), prompt(3)));
+    assert_eq!(images_of("folder"), (json!(["clip#1.png", "clip#2.png", "clip#10.png"]), prompt(3)));
     bpo(run_arguments(&run).into_iter().chain(more)).succeeds().says("nothing left to do");
 
     // questions and pairs about videos
@@ -79,6 +79,21 @@ fn videos_are_trained_on_as_frames() {
     .succeeds();
     let answer: Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
     assert_eq!(answer["images"].as_array().unwrap().len(), 3);
+}
+
+/// Without a model the number of frames is not known, unless it is set.
+#[test]
+fn the_number_of_frames_follows_from_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let [images, data, out, config] =
+        ["images", "data.json", "out.jsonl", "bpo.toml"].map(|name| dir.path().join(name));
+    fs::create_dir(&images).unwrap();
+    write_videos(&images);
+    fs::write(&data, json!([record("gif", "clip.gif")]).to_string()).unwrap();
+    let inject = arguments!["inject", "--data", &data, "--images", &images, "--out", &out];
+    bpo(&inject).fails_naming(&["clip.gif", "`model.path` is not set", "`data.video.max_frames`"]);
+    fs::write(&config, format!("model.path = {:?}\n", crate::common::tiny())).unwrap();
+    bpo(inject.into_iter().chain(arguments!["--config", &config])).succeeds().says("inject: 1 answer");
 }
 
 /// Without the image root the frames of a video are not known.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::VlmConfig;
 use crate::error::ModelError;
+use crate::processor::VideoSettings;
 use crate::vlm::{HEAD, PROJECTOR};
 
 /// A model family: its `model_type`, the names of its weights in files, and the modules that
@@ -38,6 +39,8 @@ pub struct FamilySpec {
     pub(crate) unadaptable: &'static [&'static str],
     /// Default targets of adapters, as regular expressions on names of transformers 5.
     pub(crate) targets: Targets,
+    /// The frames of a video, where the files of a checkpoint do not say.
+    pub(crate) video: VideoSettings,
 }
 
 /// The names of a part of the model. Each is the prefix of the names of all modules in the part.

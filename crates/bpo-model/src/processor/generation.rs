@@ -12,8 +12,8 @@ use crate::json::{JsonError, optional, read_json, read_without_nulls, shown};
 /// The settings of `generation_config.json` that change the logits of an answer, and the tokens
 /// that end it.
 ///
-/// They are applied in the order of transformers' `generate`: first the penalty, then the exclusions,
-/// then temperature and sampling. The default changes nothing and ends no answer.
+/// They are applied in the order of transformers' `generate`: first the penalty, then the
+/// exclusions, then temperature and sampling. The default changes nothing and ends no answer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GenerationSettings {

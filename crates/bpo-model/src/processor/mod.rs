@@ -7,7 +7,7 @@
 //!   `additional_chat_templates/default.jinja`, `tokenizer_config.json`
 //! - [`TextProcessor`]: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
 //!   `added_tokens.json`, `generation_config.json`, `config.json`
-//! - [`GenerationSettings`]: `generation_config.json`
+//! - [`GenerationSettings`]: the file `generation_config.json`
 //!
 //! Where several files have a setting, the order of transformers decides, and a warning names files
 //! that differ.
@@ -25,6 +25,7 @@ mod special;
 mod text;
 mod tiles;
 mod tokens;
+mod video;
 
 use std::path::Path;
 
@@ -34,8 +35,8 @@ use crate::input::ImageLayout;
 use bpo_pairs::Turn;
 pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
-pub use image::{Aspect, ImageProcessor, PixelValues};
 pub use generation::GenerationSettings;
+pub use image::{Aspect, ImageProcessor, PixelValues};
 pub(crate) use image::{Levels, check_class, check_pixels};
 pub(crate) use image_files::{ImageFile, first_settings, image_settings};
 pub(crate) use jinja::with_template_stack;
@@ -45,6 +46,8 @@ pub(crate) use sources::PROCESSOR;
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
 pub(crate) use tiles::{TileGrid, Tiling, fitted};
+pub(crate) use video::FEW_FRAMES;
+pub use video::VideoSettings;
 
 /// The placeholder of an image in a text.
 pub const IMAGE_TOKEN: &str = "<image>";
@@ -60,11 +63,11 @@ pub struct Processor {
     pub chat: ChatTemplate,
     /// From text to token ids.
     pub text: TextProcessor,
+    /// Which tokens end an answer, and which the model may not draw.
+    pub generation: GenerationSettings,
 }
 
 impl Processor {
-    /// Which tokens end an answer, and which the model may not draw.
-    pub generation: GenerationSettings,
     /// Reads the files of a Hugging Face checkpoint, whose model has the configuration `config`.
     ///
     /// # Errors

@@ -26,6 +26,11 @@ pub(crate) trait Preprocess: Debug + Send + Sync {
     fn of_several(&self) -> Option<Arc<dyn Preprocess>> {
         None
     }
+
+    /// The preprocessor for the frames of videos, where it is another one.
+    fn of_frames(&self) -> Option<Arc<dyn Preprocess>> {
+        None
+    }
 }
 
 impl ImagePreprocessor {
@@ -48,6 +53,13 @@ impl ImagePreprocessor {
     pub fn of_prompt(&self, images: usize) -> Self {
         let several = if images > 1 { self.0.of_several() } else { None };
         several.map_or_else(|| self.clone(), Self)
+    }
+
+    /// The preprocessor for the frames of videos. Families that split images into tiles do not
+    /// split frames.
+    #[must_use]
+    pub fn of_frames(&self) -> Self {
+        self.0.of_frames().map_or_else(|| self.clone(), Self)
     }
 
     /// Prepares an image.

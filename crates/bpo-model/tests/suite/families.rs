@@ -4,6 +4,7 @@
 //! directory of cases, so that other seeds can be checked.
 
 mod case;
+mod frames;
 mod generation;
 mod training;
 mod trl;

@@ -28,6 +28,7 @@ impl Question {
         let weakened = |distortion| WeakenedImage { distortion, seed, other: None, contrast };
         ImageQuestion {
             images: vec![&*self.image],
+            frames: Vec::new(),
             weakened: self.distortion.as_ref().map(weakened),
             system: None,
             history: &[],

@@ -82,22 +82,18 @@ pub struct DataSection {
 
 /// `[data.video]`: the frames of videos. A video is a folder of frames, or an animated GIF, WebP or
 /// PNG file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VideoSection {
-    /// Frames per second of an animated file. Default: 2. The frames of a folder have no time, so
-    /// only `max_frames` applies to them.
-    pub fps: f64,
-    /// Maximum number of frames of a video. Default: 8. They are spread evenly over the video.
-    pub max_frames: usize,
-}
-
-impl Default for VideoSection {
-    /// The rate of transformers' Qwen2-VL video processor; the maximum is ours.
-    fn default() -> Self {
-        Self { fps: 2.0, max_frames: 8 }
-    }
+    /// Frames per second of an animated file. Default: that of the checkpoint's video processor,
+    /// else 2. The frames of a folder have no time, so only `max_frames` applies to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
+    /// Maximum number of frames of a video. Default: that of the checkpoint's video processor, else
+    /// 8. They are spread evenly over the video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_frames: Option<usize>,
 }
 
 impl DataSection {

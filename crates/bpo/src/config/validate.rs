@@ -70,14 +70,13 @@ impl RunConfig {
             check(key, value <= limit, expected, value.to_string())?;
         }
         let video = &self.data.video;
-        check(
-            "data.video.fps",
-            video.fps > 0.0 && video.fps.is_finite(),
-            "a number above 0",
-            video.fps.to_string(),
-        )?;
-        let is_usable = (1..=limits.images).contains(&video.max_frames);
-        check("data.video.max_frames", is_usable, "from 1 to 1000", video.max_frames.to_string())?;
+        if let Some(fps) = video.fps {
+            check("data.video.fps", fps > 0.0 && fps.is_finite(), "a number above 0", fps.to_string())?;
+        }
+        if let Some(frames) = video.max_frames {
+            let is_usable = (1..=limits.images).contains(&frames);
+            check("data.video.max_frames", is_usable, "from 1 to 1000", frames.to_string())?;
+        }
         let conditional = &self.conditional.distortion;
         let alone = !conditional.needs_other() && !conditional.needs_model();
         let expected = "a distortion of one image, without a second image or model features";

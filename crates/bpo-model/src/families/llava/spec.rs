@@ -2,6 +2,7 @@
 
 use super::LlavaConfig;
 use crate::families::spec::{FamilySpec, PartNames, Targets};
+use crate::processor::FEW_FRAMES;
 
 /// LLaVA, `LlavaForConditionalGeneration` in transformers.
 pub(crate) static LLAVA: FamilySpec = SPEC;
@@ -50,4 +51,5 @@ pub(super) const SPEC: FamilySpec = FamilySpec {
         attention: r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)",
         peft_all_linear: r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|out_proj|fc1|fc2|linear_1|linear_2)",
     },
+    video: FEW_FRAMES,
 };

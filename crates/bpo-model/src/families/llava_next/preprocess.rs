@@ -24,9 +24,10 @@ pub(super) struct LlavaNextPreprocessor {
     splits_only_one: bool,
 }
 
-/// The image preprocessor for prompts with several images where these are not split: `preprocess`
-/// of `LlavaOnevisionImageProcessorPil` in transformers. Images are padded to a square with the
-/// mean colour.
+/// The image preprocessor for images that are not split. Images of a prompt with several images are
+/// padded to a square with the mean colour: `preprocess` of `LlavaOnevisionImageProcessorPil` in
+/// transformers. Frames of videos are not padded: `LlavaOnevisionVideoProcessor`, and
+/// `LlavaNextVideoVideoProcessor`, which crops them.
 #[derive(Clone, Debug)]
 struct WholeImages {
     image: ImageProcessor,
@@ -46,6 +47,14 @@ impl LlavaNextPreprocessor {
         check_resolutions(dir, config)?;
         let (tiling, image_token) = (config.tiling(), config.llava.image_token());
         Ok(Self { image, tiling, image_token, splits_only_one: config.kind.splits_only_one() })
+    }
+}
+
+impl LlavaNextPreprocessor {
+    /// The preprocessor that does not split images.
+    fn whole(&self, aspect: Aspect) -> Arc<dyn Preprocess> {
+        let layout = ImageLayout::of_tiles(self.image_token, TileGrid::whole(self.tiling.patches));
+        Arc::new(WholeImages { image: self.image.clone().with_aspect(aspect), layout })
     }
 }
 
@@ -77,11 +86,11 @@ impl Preprocess for LlavaNextPreprocessor {
     }
 
     fn of_several(&self) -> Option<Arc<dyn Preprocess>> {
-        let layout = || ImageLayout::of_tiles(self.image_token, TileGrid::whole(self.tiling.patches));
-        self.splits_only_one.then(|| {
-            let image = self.image.clone().with_aspect(Aspect::PadToSquare);
-            Arc::new(WholeImages { image, layout: layout() }) as Arc<dyn Preprocess>
-        })
+        self.splits_only_one.then(|| self.whole(Aspect::PadToSquare))
+    }
+
+    fn of_frames(&self) -> Option<Arc<dyn Preprocess>> {
+        Some(self.whole(Aspect::ShortestEdgeCrop))
     }
 }
 

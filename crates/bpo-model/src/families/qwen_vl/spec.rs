@@ -2,7 +2,11 @@
 
 use super::config::{QwenGeneration, QwenVlConfig};
 use crate::families::spec::{FamilySpec, PartNames, Targets};
+use crate::processor::VideoSettings;
 
+/// The limits of transformers' `Qwen2VLVideoProcessor` and `Qwen3VLVideoProcessor`, and the rate of
+/// the latter.
+const VIDEO: VideoSettings = VideoSettings { fps: 2.0, min_frames: 4, max_frames: 768 };
 const LAYERS: &[&str] = &["language_model.layers", "vision_tower.blocks"];
 const UNADAPTABLE: &[&str] =
     &["language_model.embed_tokens", "vision_tower.patch_embed.proj", "vision_tower.pos_embed"];
@@ -64,6 +68,7 @@ pub(crate) static QWEN2: FamilySpec = FamilySpec {
     layers: LAYERS,
     unadaptable: UNADAPTABLE,
     targets: TARGETS_2,
+    video: VIDEO,
 };
 
 /// Qwen2.5-VL, `Qwen2_5_VLForConditionalGeneration` in transformers.
@@ -82,6 +87,7 @@ pub(crate) static QWEN2_5: FamilySpec = FamilySpec {
     layers: LAYERS,
     unadaptable: UNADAPTABLE,
     targets: TARGETS_2,
+    video: VIDEO,
 };
 
 /// Qwen3-VL, `Qwen3VLForConditionalGeneration` in transformers.
@@ -130,4 +136,5 @@ pub(crate) static QWEN3: FamilySpec = FamilySpec {
         attention: ATTENTION,
         peft_all_linear: r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|qkv|attn\.proj|linear_fc1|linear_fc2)",
     },
+    video: VIDEO,
 };

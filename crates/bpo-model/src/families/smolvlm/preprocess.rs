@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bpo_distort::resize::{Filter, resize};
 use image::RgbImage;
@@ -22,16 +22,18 @@ use crate::input::{ImageInput, ImageLayout};
 use crate::processor::{Levels, Preprocess, ProcessorError, TextProcessor, check_pixels};
 
 /// Splits images into tiles, and writes the placeholders of their tiles.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SmolVlmPreprocessor {
     /// The size of the first resize, unless it is off.
     target: Option<Target>,
+    /// The size of the first resize of frames of videos.
+    frame_target: Option<Target>,
     /// Side of a tile, in pixels.
     side: usize,
     splits: bool,
     resample: Filter,
     levels: Levels,
-    placeholders: Placeholders,
+    placeholders: Arc<Placeholders>,
 }
 
 /// The sizes of an image on its way to tiles.
@@ -59,11 +61,12 @@ impl SmolVlmPreprocessor {
         let settings = Settings::from_dir(dir, config)?;
         Ok(Self {
             target: settings.target,
+            frame_target: settings.frame_target,
             side: settings.side,
             splits: settings.splits,
             resample: settings.resample,
             levels: settings.levels,
-            placeholders: Placeholders::new(dir, config, text, settings.tokens)?,
+            placeholders: Arc::new(Placeholders::new(dir, config, text, settings.tokens)?),
         })
     }
 
@@ -112,6 +115,11 @@ impl Preprocess for SmolVlmPreprocessor {
 
     fn layout(&self, width: u32, height: u32) -> Result<ImageLayout, ProcessorError> {
         self.placeholders.layout(self.plan(width, height)?.grid)
+    }
+
+    /// A frame becomes one square: `SmolVLMVideoProcessor` in transformers.
+    fn of_frames(&self) -> Option<Arc<dyn Preprocess>> {
+        Some(Arc::new(Self { target: self.frame_target, splits: false, ..self.clone() }))
     }
 }
 

@@ -12,7 +12,7 @@ use super::config::SmolVlmConfig;
 use super::splits::{Size, Target};
 use crate::json::{JsonError, from_value, optional, read_json};
 use crate::processor::{
-    ImageFile, Levels, PROCESSOR, ProcessorError, check_class, check_pixels, first_settings,
+    ImageFile, Levels, PROCESSOR, ProcessorError, VideoSettings, check_class, check_pixels, first_settings,
 };
 
 const LIMITS: Limits = Limits::DEFAULT;
@@ -22,6 +22,8 @@ const LIMITS: Limits = Limits::DEFAULT;
 pub(super) struct Settings {
     /// The size of the first resize, unless it is off.
     pub(super) target: Option<Target>,
+    /// The size of the first resize of frames of videos.
+    pub(super) frame_target: Option<Target>,
     /// Side of a tile, in pixels.
     pub(super) side: usize,
     /// Whether images are split.
@@ -131,7 +133,12 @@ impl Settings {
         check_class(dir, &["Idefics3ImageProcessor", "SmolVLMImageProcessor"])?;
         let read = |settings: Value, file: &ImageFile| from_value::<Raw>(&settings, &file.path, file.at);
         let (raw, file) = first_settings(dir, read, Raw::differences)?;
-        Self::checked(dir, &raw, &file, config)
+        let mut settings = Self::checked(dir, &raw, &file, config)?;
+        settings.frame_target = match VideoSettings::longest_edge(dir)? {
+            Some(edge) => Some(Target::LongestEdge(edge)),
+            None => settings.target,
+        };
+        Ok(settings)
     }
 
     fn checked(
@@ -171,6 +178,7 @@ impl Settings {
         check_tokens(dir, tokens)?;
         Ok(Self {
             target,
+            frame_target: target,
             side,
             splits: raw.do_image_splitting,
             resample: raw.resample,

@@ -2,6 +2,7 @@
 
 use super::config::{SmolVlmConfig, SmolVlmKind};
 use crate::families::spec::{FamilySpec, PartNames, Targets};
+use crate::processor::FEW_FRAMES;
 
 /// Idefics3 and SmolVLM, `Idefics3ForConditionalGeneration` in transformers.
 pub(crate) static IDEFICS3: FamilySpec = FamilySpec {
@@ -65,4 +66,5 @@ const SMOLVLM_NAMES: FamilySpec = FamilySpec {
         attention: r".*text_model.*\.(q_proj|k_proj|v_proj|o_proj)",
         peft_all_linear: r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|out_proj|fc1|fc2|proj)",
     },
+    video: FEW_FRAMES,
 };

@@ -35,6 +35,7 @@ impl Asked {
         let weakened = |distortion| WeakenedImage { distortion, seed: 7, other: Some(&self.other), contrast };
         let question = ImageQuestion {
             images: self.photos.iter().collect(),
+            frames: Vec::new(),
             weakened: distortion.map(weakened),
             system: None,
             history: &[],
