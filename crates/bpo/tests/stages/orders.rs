@@ -96,11 +96,12 @@ impl VisionLanguageModel for Streaming {
                 |error| RequestFailure { is_request_error: matches!(error, ModelError::TooLong), error };
             let has_images = request.images.iter().all(|image| image.load().is_ok());
             let answer = match () {
-                () if self.order.is_down() => Err(ModelError::Down),
+                // the stage skips its sample for any error
                 () if !has_images => Err(ModelError::TooLong),
+                () if self.order.is_down() => Err(ModelError::Down),
                 () => answers.remove(0),
             };
-            if !matches!(answer, Err(ModelError::Down)) {
+            if has_images && !matches!(answer, Err(ModelError::Down)) {
                 self.asked.push((request.prompt.clone(), request.sampling.seed));
             }
             if queue.receive(number, answer.map_err(failed)).is_break() {
