@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn failing_server_halves_the_limit_down_to_one_and_then_it_grows_by_steps() {
         let (mut limiter, mut clock) = (Limiter::new(64, Duration::from_secs(1)), Instant::now());
-        record(&mut limiter, &mut clock, 64, QUICK, 0);
+        record(&mut limiter, &mut clock, 2 * SHORTEST_ROUND, QUICK, 0);
         assert_eq!(limiter.limit(), 32);
         record(&mut limiter, &mut clock, 4, QUICK, 1);
         assert_eq!(limiter.limit(), 16);

@@ -84,12 +84,16 @@ mod tests {
     #[test]
     fn slots_and_bytes_are_given_back() {
         let slots = Slots::new();
-        let free = slots.lock().free;
+        let state = || {
+            let state = slots.lock();
+            (state.free, state.bytes)
+        };
+        let (free, _) = state();
         let body = slots.prepare(|| Ok::<_, ()>(vec![7; 10])).unwrap();
-        assert_eq!((slots.lock().free, slots.lock().bytes), (free, 10));
+        assert_eq!(state(), (free, 10));
         assert_eq!(body.bytes().len(), 10);
         drop(body);
         assert!(slots.prepare(|| Err(())).is_err());
-        assert_eq!((slots.lock().free, slots.lock().bytes), (free, 0));
+        assert_eq!(state(), (free, 0));
     }
 }

@@ -61,8 +61,11 @@ pub(super) enum Magic {
     Parquet,
 }
 
+/// A reader from the start of a file whose first bytes were read already.
+pub(super) type FromStart<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// Returns the kind of a file, and a reader from its start.
-pub(super) fn magic<R: Read>(mut file: R) -> io::Result<(Magic, Chain<Cursor<Vec<u8>>, R>)> {
+pub(super) fn magic<R: Read>(mut file: R) -> io::Result<(Magic, FromStart<R>)> {
     let mut head = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut head)?;
     let kind = match head.as_slice() {
