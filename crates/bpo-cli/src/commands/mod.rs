@@ -153,14 +153,15 @@ fn api_key(server: Option<&OpenAiConfig>, key: &'static str) -> Result<Option<St
 }
 
 /// Returns the API key of the server that injects errors.
+#[cfg(feature = "server")]
 fn injector_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
-    #[cfg(feature = "server")]
-    return api_key(config.inject.server.as_ref(), "inject.server.api_key_env");
-    #[cfg(not(feature = "server"))]
-    {
-        let _ = config;
-        Ok(None)
-    }
+    api_key(config.inject.server.as_ref(), "inject.server.api_key_env")
+}
+
+/// A build without the client of a server needs no API key.
+#[cfg(not(feature = "server"))]
+fn injector_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
+    Ok(None)
 }
 
 /// Returns the API key of the server with a vision-language model.
