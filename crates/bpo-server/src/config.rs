@@ -256,7 +256,7 @@ impl OpenAiConfig {
             ("prompt_price", self.prompt_price, self.completion_price),
             ("completion_price", self.completion_price, self.prompt_price),
         ] {
-            let price = price.map_or_else(|| if other.is_some() { f64::NAN } else { 0.0 }, |price| price);
+            let price = price.unwrap_or(if other.is_some() { f64::NAN } else { 0.0 });
             let expected = "a number, at least 0, that is set together with the other price";
             let found = if price.is_nan() { "not set".to_owned() } else { price.to_string() };
             check(key, price >= 0.0 && price.is_finite(), expected, found)?;

@@ -60,7 +60,7 @@ pub(crate) fn injector_with(
 pub(crate) fn open_server(config: &RunConfig, api_key: Option<String>) -> Result<Option<Server>, BpoError> {
     let Some(server) = &config.inject.server else { return Ok(None) };
     let client = bpo_server::OpenAiClient::new(server.clone(), api_key);
-    Ok(Some(client.map_err(|source| BpoError::Server { section: "inject.server", source })?))
+    Ok(Some(client.map_err(|source| BpoError::Server { section: "inject.server", source: source.into() })?))
 }
 
 /// Checks that no server is set, because this build has no client.
@@ -92,7 +92,7 @@ fn behind_server(server: Server, _: &InjectSection) -> Result<Box<dyn ErrorInjec
 #[cfg(feature = "server")]
 pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
     let (section, flag) = ("inject.server", "--server");
-    server.check().map_err(|source| BpoError::ServerUnusable { section, flag, source })
+    server.check().map_err(|source| BpoError::ServerUnusable { section, flag, source: source.into() })
 }
 
 /// A build without the feature `server` has no server.
@@ -105,7 +105,11 @@ pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
 #[cfg(feature = "server")]
 fn check_reachable(server: &Server) -> Result<(), BpoError> {
     match check_server(server) {
-        Err(BpoError::ServerUnusable { source: bpo_server::ServerError::Connection { .. }, .. }) => Ok(()),
+        Err(BpoError::ServerUnusable { source, .. })
+            if matches!(*source, bpo_server::ServerError::Connection { .. }) =>
+        {
+            Ok(())
+        }
         checked => checked,
     }
 }

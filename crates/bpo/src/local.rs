@@ -163,10 +163,11 @@ impl PipelineBackend for LocalBackend {
     fn model(&mut self) -> Result<WeakenModel, BpoError> {
         #[cfg(feature = "server")]
         if self.config.weaken.server.is_some() {
-            return Ok(WeakenModel::Server(match self.vlm.take() {
+            let vlm = match self.vlm.take() {
                 Some(vlm) => vlm,
                 None => open_vlm(&self.config, self.vlm_key.clone())?,
-            }));
+            };
+            return Ok(WeakenModel::Server(vlm.into()));
         }
         #[cfg(not(feature = "server"))]
         self.check_vlm()?;

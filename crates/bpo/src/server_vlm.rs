@@ -22,13 +22,13 @@ use crate::vision::{VisionLanguageModel, VisionQueue, VisionRequest};
 pub enum ServerVlmError {
     /// An image of a request cannot be loaded.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(Box<ImageError>),
     /// An image cannot be distorted or encoded.
     #[error(transparent)]
-    Distort(#[from] DistortError),
+    Distort(Box<DistortError>),
     /// The server did not answer.
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Server(Box<ServerError>),
     /// The request needs what a server cannot do.
     #[error("a server cannot do {what}")]
     Unsupported {
@@ -43,12 +43,30 @@ pub enum ServerVlmError {
     },
 }
 
+impl From<ImageError> for ServerVlmError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error.into())
+    }
+}
+
+impl From<DistortError> for ServerVlmError {
+    fn from(error: DistortError) -> Self {
+        Self::Distort(error.into())
+    }
+}
+
+impl From<ServerError> for ServerVlmError {
+    fn from(error: ServerError) -> Self {
+        Self::Server(error.into())
+    }
+}
+
 impl ServerVlmError {
     /// Returns whether the error lies in its request.
     fn is_of_request(&self) -> bool {
         match self {
             Self::Image(error) => error.reason().is_some(),
-            Self::Distort(error) => matches!(error, DistortError::Recompress { .. }),
+            Self::Distort(error) => matches!(**error, DistortError::Recompress { .. }),
             Self::Server(error) => error.is_of_request(),
             Self::NoAnswer { .. } => true,
             Self::Unsupported { .. } => false,
@@ -172,7 +190,9 @@ fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
 pub fn open_vlm(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
     let model = open_unchecked(config, api_key)?;
     match check(&model) {
-        Err(BpoError::ServerUnusable { source: ServerError::Connection { .. }, .. }) => Ok(model),
+        Err(BpoError::ServerUnusable { source, .. }) if matches!(*source, ServerError::Connection { .. }) => {
+            Ok(model)
+        }
         checked => checked.map(|()| model),
     }
 }
@@ -185,7 +205,7 @@ pub(crate) fn open_unchecked(config: &RunConfig, api_key: Option<String>) -> Res
     config.require(&[crate::config::Required::VlmServer], &[])?;
     let Some(server) = &config.weaken.server else { return Err(BpoError::NotSet { missing: Vec::new() }) };
     let client = OpenAiClient::new(server.clone(), api_key)
-        .map_err(|source| BpoError::Server { section: "weaken.server", source })?;
+        .map_err(|source| BpoError::Server { section: "weaken.server", source: source.into() })?;
     if config.weaken.distortion.iter().any(|distortion| {
         distortion.stages().last().is_some_and(|last| matches!(last, Distortion::DiffusionNoise(_)))
     }) {
@@ -200,7 +220,7 @@ pub(crate) fn open_unchecked(config: &RunConfig, api_key: Option<String>) -> Res
 /// Returns [`BpoError::ServerUnusable`].
 pub(crate) fn check(model: &ServerVlm) -> Result<(), BpoError> {
     let (section, flag) = ("weaken.server", "--vlm-server");
-    model.client.check().map_err(|source| BpoError::ServerUnusable { section, flag, source })
+    model.client.check().map_err(|source| BpoError::ServerUnusable { section, flag, source: source.into() })
 }
 
 #[cfg(test)]

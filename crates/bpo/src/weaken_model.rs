@@ -17,7 +17,7 @@ pub enum WeakenModel {
     Local(Box<VlmResponder>),
     /// A model behind an OpenAI-compatible server.
     #[cfg(feature = "server")]
-    Server(ServerVlm),
+    Server(Box<ServerVlm>),
 }
 
 /// Errors of a [`WeakenModel`].

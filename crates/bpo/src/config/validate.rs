@@ -103,7 +103,7 @@ impl RunConfig {
             [("weaken.server", &self.weaken.server), ("inject.server", &self.inject.server)]
         {
             if let Some(server) = server {
-                server.validate().map_err(|source| BpoError::Server { section, source })?;
+                server.validate().map_err(|source| BpoError::Server { section, source: source.into() })?;
             }
         }
         self.validate_vlm_server()?;

@@ -183,7 +183,7 @@ pub enum BpoError {
         /// The flag that names the server.
         flag: &'static str,
         /// The cause, which names the address.
-        source: bpo_server::ServerError,
+        source: Box<bpo_server::ServerError>,
     },
     /// A file of a run is missing, but files that were made after it exist.
     #[error(
@@ -524,7 +524,7 @@ pub enum BpoError {
         /// The section of the settings.
         section: &'static str,
         /// The cause, which names the setting.
-        source: bpo_server::ServerError,
+        source: Box<bpo_server::ServerError>,
     },
     /// A setting in a table of the settings file does not fit the model or the pairs.
     #[cfg(feature = "model")]

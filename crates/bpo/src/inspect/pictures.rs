@@ -21,7 +21,7 @@ const SIDE: u32 = 336;
 const QUALITY: u8 = 85;
 /// Mean and standard deviation of CLIP's normalization, per channel.
 const CLIP: [(f32, f32); 3] =
-    [(0.481_454_66, 0.268_629_54), (0.457_827_5, 0.261_302_58), (0.408_210_73, 0.275_777_11)];
+    [(0.481_454_66, 0.268_629_54), (0.457_827_5, 0.261_302_6), (0.408_210_73, 0.275_777_1)];
 
 /// The name of a copy in the directory of the gallery, or the reason why there is none.
 pub(super) type Picture = Result<String, String>;
