@@ -59,7 +59,8 @@ def step(data, model_dir, work):
     processor = AutoProcessor.from_pretrained(model_dir)
     trainer = DPOTrainer(model=model, args=args, train_dataset=data, processing_class=processor)
     trainer.train()
-    return trainer.state.log_history[0]["loss"]
+    row = trainer.state.log_history[0]
+    return [row[key] for key in ("loss", "logps/chosen", "logps/rejected")]
 
 
 def main():
@@ -72,7 +73,7 @@ def main():
     datasets.disable_progress_bars()
     # paths of images are relative to the image root
     os.chdir(images)
-    losses = {}
+    steps = {}
     with tempfile.TemporaryDirectory() as work:
         write_pairs(f"{work}/pairs.jsonl")
         for name, flags in (
@@ -85,9 +86,9 @@ def main():
             if kind == "json":
                 data = data.cast_column("images", datasets.List(datasets.Image()))
             check(data)
-            losses[name] = step(data, model, work)
-            print(f"{name}: loss {losses[name]:.4f}")
-    assert len({round(loss, 4) for loss in losses.values()}) == 1, losses
+            steps[name] = [round(value, 3) for value in step(data, model, work)]
+            print(f"{name}: loss and log-probabilities {steps[name]}")
+    assert len(set(map(tuple, steps.values()))) == 1, steps
 
 
 main()

@@ -43,7 +43,7 @@ def write_records(path, records):
 
 
 def run(command, work):
-    """Runs a command, and returns its seconds and its peak memory in MB."""
+    """Runs a command, and returns its seconds, its processor seconds, and its peak memory in MB."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=work)
     stderr = process.stderr.read()
@@ -51,7 +51,7 @@ def run(command, work):
     seconds = time.perf_counter() - began
     if status != 0:
         sys.exit(stderr.decode())
-    return seconds, usage.ru_maxrss / 1e3
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3
 
 
 def pairs(batch):
@@ -106,20 +106,19 @@ def main():
         for name in ("pairs.jsonl", "pairs.parquet"):
             ours = lambda records: [bpo, "convert", records, name, "--to", "trl", "--max-words", str(MAX_WORDS)]
             other = [sys.executable, str(Path(__file__).resolve()), "--peer", all_records, f"{work}/peer-{name}"]
-            _, few_mb = run(ours(few), work)
-            mine, theirs, peaks = [], [], []
+            few_mb = run(ours(few), work)[2]
+            mine, theirs = [], []
             for _ in range(max(args.rounds, 1)):
-                seconds, megabytes = run(ours(all_records), work)
-                mine.append(seconds)
-                peaks.append(megabytes)
+                mine.append(run(ours(all_records), work))
                 if args.rounds:
-                    theirs.append(run(other, work)[0])
-            seconds = statistics.median(mine)
-            print(f"{name}: bpo {seconds:.2f} s, {args.records / seconds:,.0f} records/s")
-            print(f"  peak memory {few_mb:.0f} MB of {args.records // 9} records, {max(peaks):.0f} MB of {args.records}")
+                    theirs.append(run(other, work))
+            seconds, processor, megabytes = (statistics.median(column) for column in zip(*mine))
+            print(f"{name}: bpo {seconds:.2f} s, {args.records / seconds:,.0f} records/s, {processor:.2f} processor seconds")
+            print(f"  peak memory {few_mb:.0f} MB of {args.records // 9} records, {megabytes:.0f} MB of {args.records}")
             if theirs:
-                ratio = statistics.median(b / a for a, b in zip(mine, theirs))
-                print(f"  datasets {statistics.median(theirs):.2f} s, {ratio:.1f} times that of bpo")
+                ratios = [statistics.median(b[i] / a[i] for a, b in zip(mine, theirs)) for i in range(3)]
+                print(f"  datasets takes {ratios[0]:.1f} times the time, {ratios[1]:.1f} times the processor time and "
+                      f"{ratios[2]:.1f} times the memory")
 
 
 main()

@@ -1,7 +1,6 @@
 //! Reads the records of a file of any format.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -23,7 +22,7 @@ use crate::skipped::{SkipCause, SkipReason, Skipped};
 use crate::video::{NoVideos, VideoFrames};
 
 /// Number of records of which one must show the format of the file.
-const LOOKED_AT: usize = 100;
+const LOOKED_AT: usize = 20;
 
 /// A record of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,8 +145,7 @@ fn parquet(
     images: Option<&dyn ImageSink>,
     each: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
 ) -> Result<(), PairsError> {
-    let file: File = open_input(path)?;
-    super::parquet::for_each_row(path, file, images, &mut |record| each(0, record))
+    super::parquet::for_each_row(path, open_input(path)?, images, &mut |record| each(0, record))
 }
 
 #[cfg(not(feature = "parquet"))]

@@ -213,7 +213,7 @@ impl<'a, W: Write + Send> Rows<'a, W> {
             }
             #[cfg(feature = "parquet")]
             Self::Parquet(rows) => match serde_json::to_value(row) {
-                Ok(serde_json::Value::Object(row)) => rows.add(&row),
+                Ok(serde_json::Value::Object(row)) => rows.add(row),
                 Ok(_) | Err(_) => Ok(Err(crate::skipped::SkipReason::Malformed.into())),
             },
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
@@ -60,6 +60,7 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
         let features = KeyValue::new("huggingface".to_owned(), features(columns));
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
+            .set_statistics_enabled(EnabledStatistics::None)
             .set_key_value_metadata(Some(vec![features]));
         // images do not repeat within a row group, and are compressed already
         for (name, list) in [("image", false), ("images", true)] {
@@ -86,7 +87,7 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
     /// Returns an error if the file cannot be written.
     pub(in crate::format) fn add(
         &mut self,
-        row: &Map<String, Value>,
+        mut row: Map<String, Value>,
     ) -> Result<Result<(), SkipCause>, PairsError> {
         let mut images = Vec::new();
         if let Some(source) = self.images {
@@ -103,7 +104,7 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
         for (name, column) in self.columns {
             let (own, rest) = leaves.split_at_mut(column.leaves());
             leaves = rest;
-            self.bytes += put(column, row.get(*name), Levels::default(), own, &mut images);
+            self.bytes += put(column, row.remove(*name), Levels::default(), own, &mut images);
         }
         self.rows += 1;
         if self.bytes >= ROW_GROUP_BYTES || self.rows >= ROW_GROUP_ROWS {
@@ -174,7 +175,7 @@ struct Levels {
 /// Appends a value to its leaves and returns its size in bytes.
 fn put(
     column: &Column,
-    value: Option<&Value>,
+    value: Option<Value>,
     levels: Levels,
     leaves: &mut [Leaf],
     images: &mut impl Iterator<Item = Vec<u8>>,
@@ -182,7 +183,7 @@ fn put(
     let there = Levels { definition: levels.definition + 1, ..levels };
     let value = value.filter(|value| !value.is_null());
     match (column, value) {
-        (Column::Text, Some(Value::String(text))) => put_text(leaves, text.as_bytes().to_vec(), there),
+        (Column::Text, Some(Value::String(text))) => put_text(leaves, text.into_bytes(), there),
         (Column::Json, Some(value)) => put_text(leaves, value.to_string().into_bytes(), there),
         (Column::Number, Some(Value::Number(number))) => {
             leaves[0].push(there);
@@ -199,7 +200,7 @@ fn put(
                     0
                 }
             };
-            read + put_text(paths, path.as_bytes().to_vec(), part)
+            read + put_text(paths, path.into_bytes(), part)
         }
         (Column::List(element), Some(Value::Array(items))) => {
             if items.is_empty() {
@@ -217,11 +218,11 @@ fn put(
             }
             size
         }
-        (Column::Struct(parts), Some(Value::Object(map))) => {
+        (Column::Struct(parts), Some(Value::Object(mut map))) => {
             let (mut size, mut rest) = (0, leaves);
             for (name, part) in *parts {
                 let (own, others) = rest.split_at_mut(part.leaves());
-                size += put(part, map.get(*name), there, own, images);
+                size += put(part, map.remove(*name), there, own, images);
                 rest = others;
             }
             size
