@@ -116,7 +116,7 @@ pub enum Command {
     Inject(InjectCommand),
     /// Build preference pairs from the answers
     Pair(PairCommand),
-    /// Write an HTML page that shows pairs with their images, weakened images and differing words
+    /// Write an HTML page that shows pairs with their images
     Inspect(InspectCommand),
     /// Print statistics of pairs as JSON: lengths, kinds, near-duplicates, injected words
     Stats(StatsCommand),

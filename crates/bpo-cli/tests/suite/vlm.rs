@@ -149,7 +149,7 @@ fn faults_of_a_server_are_survived_and_counted() {
     const FAULTS: usize = 11;
     let data = Data::new(5 * FAULTS + 1);
     let seen = Mutex::new(HashMap::<String, usize>::new());
-    let server = VlmServer::start(move |number, request| {
+    let server = VlmServer::start(move |_, request| {
         let text = answer(request);
         let place: usize = text.split("table ").nth(1).unwrap().split('?').next().unwrap().parse().unwrap();
         let tries = {
@@ -159,7 +159,7 @@ fn faults_of_a_server_are_survived_and_counted() {
             *tries
         };
         // unreadable responses are repeated only after an answer
-        if number < FAULTS || tries > 1 && place % FAULTS != 9 {
+        if place < FAULTS || tries > 1 && place % FAULTS != 9 {
             return Reply::Text(text);
         }
         match place % FAULTS {

@@ -113,5 +113,5 @@ fn help_lists_only_commands_of_this_build() {
     let help = bpo(["help"]).succeeds().stdout;
     let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["weaken", "inject", "pair", "distort", "eval", "help"]);
+    assert_eq!(names, ["weaken", "inject", "pair", "inspect", "stats", "convert", "distort", "eval", "help"]);
 }
