@@ -22,7 +22,8 @@ use bpo_benches::{median, ratio};
 
 fn main() {
     let (mut rows, mut text, mut new) = (8, 48, 64);
-    let arguments = Arguments::read(&mut [("rows", &mut rows), ("text", &mut text), ("new", &mut new)]);
+    let arguments =
+        Arguments::read(&mut [("rows", &mut rows), ("text", &mut text), ("new", &mut new)], &mut []);
     let task = Task { arguments, rows, text, new };
     match &task.arguments.way {
         Some(_) => task.serve(),

@@ -26,7 +26,7 @@ use bpo_benches::{median, ratio};
 const TYPES: [(&str, FloatDType, f64); 2] = [("f32", FloatDType::F32, 2.0), ("bf16", FloatDType::BF16, 1.0)];
 
 fn main() {
-    let arguments = Arguments::read(&mut []);
+    let arguments = Arguments::read(&mut [], &mut []);
     match &arguments.way {
         Some(dir) => serve(&arguments, Path::new(dir)),
         None => compare(&arguments),

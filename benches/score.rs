@@ -30,12 +30,15 @@ use bpo_benches::{median, ratio};
 
 fn main() {
     let (mut prompts, mut answers, mut text, mut answer) = (4, 2, 48, 64);
-    let arguments = Arguments::read(&mut [
-        ("prompts", &mut prompts),
-        ("answers", &mut answers),
-        ("text", &mut text),
-        ("answer", &mut answer),
-    ]);
+    let arguments = Arguments::read(
+        &mut [
+            ("prompts", &mut prompts),
+            ("answers", &mut answers),
+            ("text", &mut text),
+            ("answer", &mut answer),
+        ],
+        &mut [],
+    );
     let task = Task { arguments, prompts, answers, text, answer };
     match &task.arguments.way {
         Some(_) => task.serve(),

@@ -23,7 +23,7 @@ use bpo_benches::{median, ratio};
 fn main() {
     let (mut pairs, mut text, mut answer) = (2, 48, 64);
     let arguments =
-        Arguments::read(&mut [("pairs", &mut pairs), ("text", &mut text), ("answer", &mut answer)]);
+        Arguments::read(&mut [("pairs", &mut pairs), ("text", &mut text), ("answer", &mut answer)], &mut []);
     let device = arguments.device.open().expect("a device");
     let config = arguments.preset.config();
     let model = Vlm::random_of_device(config.clone(), 0, &arguments.options(), &device)

@@ -5,11 +5,19 @@
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- small
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- base135 --pairs 2
+//! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- smolvlm-256m --pairs 2
 //! ```
 //!
 //! `--device libtorch` needs the feature `tch`. Variants alternate step by step, and ratios are
 //! medians over rounds. Peak memory is that of a separate process after two steps. At the
 //! dimensions of 7B, variants run one after the other, and peak memory is that of all their steps.
+//!
+//! `smolvlm-256m` and `qwen2.5-vl` write a checkpoint of random weights in bf16, with all files of a
+//! published one, and both sides load it. `--checkpoint DIR` takes one that is there. Peak memory is
+//! that of the timed processes, loading included. `--splitting 1` lets SmolVLM split images into
+//! tiles. With `qwen2.5-vl`, bpo without a cached reference alternates with TRL, and the other
+//! variants follow one by one, because of the memory.
+//!
 //! `of matmul` is the arithmetic of a step relative to the rate of large matrix products in the
 //! same run. Without `BPO_BENCH_PYTHON` only bpo is measured.
 //!
@@ -18,7 +26,7 @@
 //! (grouped).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bpo::HALF_PRECISION_TOLERANCE;
@@ -37,23 +45,39 @@ use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{Preset, StepCost, answer, prompt};
 use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, photos, processor, ratio};
+use family::photo;
+use tempfile::TempDir;
 
+mod family;
 mod growth;
 
 fn main() {
     let (mut pairs, mut text, mut answer, mut rejected, mut statistics) = (4, 48, 64, 1, 1);
-    let (mut growth, mut unequal) = (0, 0);
-    let arguments = Arguments::read(&mut [
-        ("pairs", &mut pairs),
-        ("text", &mut text),
-        ("answer", &mut answer),
-        ("rejected", &mut rejected),
-        ("statistics", &mut statistics),
-        ("growth", &mut growth),
-        ("unequal", &mut unequal),
-    ]);
-    let statistics = statistics > 0;
-    let task = Task { arguments, pairs, text, answer, rejected, statistics, unequal: Unequal::of(unequal) };
+    let (mut growth, mut unequal, mut splitting, mut checkpoint) = (0, 0, 0, None);
+    let arguments = Arguments::read(
+        &mut [
+            ("pairs", &mut pairs),
+            ("text", &mut text),
+            ("answer", &mut answer),
+            ("rejected", &mut rejected),
+            ("statistics", &mut statistics),
+            ("growth", &mut growth),
+            ("unequal", &mut unequal),
+            ("splitting", &mut splitting),
+        ],
+        &mut [("checkpoint", &mut checkpoint)],
+    );
+    let task = Task {
+        arguments,
+        pairs,
+        text,
+        answer,
+        rejected,
+        statistics: statistics > 0,
+        unequal: Unequal::of(unequal),
+        splitting: splitting > 0,
+        checkpoint: checkpoint.map(PathBuf::from),
+    };
     match &task.arguments.way {
         Some(way) => task.serve(way),
         None if growth > 0 => task.grow(),
@@ -73,6 +97,24 @@ struct Task {
     /// Whether entropy, accuracy and mean logits are computed, as in TRL.
     statistics: bool,
     unequal: Unequal,
+    /// Whether SmolVLM splits images into tiles.
+    splitting: bool,
+    /// The checkpoint of both sides. A LLaVA of random weights needs none.
+    checkpoint: Option<PathBuf>,
+}
+
+/// What is compared: the model and batch of a preset or of a checkpoint.
+struct Work {
+    title: String,
+    /// The sizes of a step.
+    tokens: String,
+    cost: Option<StepCost>,
+    /// Further arguments of bpo's timed processes.
+    own: Vec<String>,
+    /// The script of the peer, and its arguments.
+    script: &'static str,
+    peer: Vec<String>,
+    _kept: TempDir,
 }
 
 /// Whether answers differ in length, from a quarter to seven quarters of `answer`.
@@ -105,54 +147,39 @@ impl Unequal {
 
 /// Number of steps in an epoch with answers of different lengths.
 const EPOCH: usize = 40;
+/// The variants of bpo.
+const WAYS: [&str; 3] = ["bpo", "bpo, cached reference", "bpo, recomputed"];
+/// The peer.
+const TRL: &str = "TRL + PEFT";
 
 impl Task {
     fn compare(&self) {
-        let (_kept, config_file) = self.arguments.preset.file();
-        let numbers = [self.pairs, self.text, self.answer].map(|number| number.to_string());
-        let peer = [&[config_file, photos().display().to_string()], &numbers[..]].concat();
+        let work = if self.has_files() { self.checkpoint_work() } else { self.llava_work() };
         let start = |way: &str| match way {
-            "TRL + PEFT" => self.arguments.peer("dpo_step.py", &peer),
-            way => Some(TimedProcess::again(&self.arguments.with_way(way))),
+            TRL => self.arguments.peer(work.script, &work.peer),
+            way => Some(TimedProcess::again(&[self.arguments.with_way(way), work.own.clone()].concat())),
         };
-        // TRL supports only one rejected answer per chosen answer
-        let ways = ["bpo", "bpo, cached reference", "bpo, recomputed", "TRL + PEFT"];
-        let ways = &ways[..if self.rejected == 1 { 4 } else { 3 }];
-        // 7B variants run one at a time because of their memory
-        let together = if self.arguments.preset == Preset::Llava7b { 1 } else { ways.len() };
-        let measured: Vec<_> = ways.chunks(together).flat_map(|ways| self.measure(ways, start)).collect();
+        let measured: Vec<_> = self.together().iter().flat_map(|ways| self.measure(ways, start)).collect();
 
-        let config = self.arguments.preset.config();
-        let tokens = format!(
-            "{} pairs, {} image + {} text + {} answer tokens",
-            self.pairs,
-            config.image_tokens(),
-            self.text,
-            self.answer
-        );
-        println!("{}", self.arguments.heading(&tokens));
+        println!("{}", self.arguments.heading_of(&work.title, &work.tokens));
         println!(
             "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
             "", "step, s", "pairs/s", "speedup", "peak MB", "of TRL's", "of matmul"
         );
         let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
-        let rank = LoraConfig::default().r;
-        let cost = StepCost::new(&config, self.pairs, self.text, 1 + self.rejected, self.answer, rank);
-        let trl = measured.iter().find(|measured| measured.way.starts_with("TRL"));
+        let trl = measured.iter().find(|measured| measured.way == TRL);
         for Measured { way, seconds, peak } in &measured {
             let middle = median(&mut seconds.clone());
             let of_trl = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
             let faster = of_trl(trl.map(|trl| ratio(&trl.seconds, seconds)));
             let smaller = of_trl(trl.map(|trl| peak / trl.peak));
-            let rate = cost.operations(way.contains("cached")) / middle;
-            let used = if way.starts_with("bpo") {
-                format!("{:.0} %", 100.0 * rate / limits.matmul)
-            } else {
-                String::new()
-            };
+            let rate = work.cost.as_ref().map(|cost| cost.operations(way.contains("cached")) / middle);
+            let used =
+                rate.filter(|_| *way != TRL).map(|rate| format!("{:.0} %", 100.0 * rate / limits.matmul));
             println!(
-                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {peak:>9.0} {smaller:>9} {used:>12}",
-                (self.pairs * self.rejected) as f64 / middle
+                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {peak:>9.0} {smaller:>9} {:>12}",
+                (self.pairs * self.rejected) as f64 / middle,
+                used.unwrap_or_default()
             );
         }
         println!("{limits}");
@@ -163,44 +190,104 @@ impl Task {
         }
     }
 
+    /// Whether the model is a checkpoint that both sides load.
+    fn has_files(&self) -> bool {
+        self.checkpoint.is_some() || !self.arguments.preset.is_llava()
+    }
+
+    /// Prepares the comparison on a LLaVA of random weights.
+    fn llava_work(&self) -> Work {
+        let (kept, config_file) = self.arguments.preset.file();
+        let numbers = [self.pairs, self.text, self.answer].map(|number| number.to_string());
+        let config = self.arguments.preset.config();
+        let rank = LoraConfig::default().r;
+        let answers = 1 + self.rejected;
+        Work {
+            title: format!("{:?}", self.arguments.preset),
+            tokens: format!(
+                "{} pairs, {} image + {} text + {} answer tokens",
+                self.pairs,
+                config.image_tokens(),
+                self.text,
+                self.answer
+            ),
+            cost: Some(StepCost::new(&config, self.pairs, self.text, answers, self.answer, rank)),
+            own: Vec::new(),
+            script: "dpo_step.py",
+            peer: [&[config_file, photos().display().to_string()], &numbers[..]].concat(),
+            _kept: kept,
+        }
+    }
+
+    /// The variants, in groups that are in memory at the same time.
+    fn together(&self) -> Vec<Vec<&'static str>> {
+        // TRL supports only one rejected answer per chosen answer
+        let trl = (self.rejected == 1).then_some(TRL);
+        match self.arguments.preset {
+            _ if self.checkpoint.is_some() => vec![WAYS.into_iter().chain(trl).collect()],
+            Preset::Llava7b => WAYS.into_iter().chain(trl).map(|way| vec![way]).collect(),
+            Preset::Qwen25Vl => {
+                let [first, others @ ..] = WAYS;
+                let together = [first].into_iter().chain(trl).collect();
+                std::iter::once(together).chain(others.map(|way| vec![way])).collect()
+            }
+            _ => vec![WAYS.into_iter().chain(trl).collect()],
+        }
+    }
+
     /// Times the variants alternately, and measures the peak memory of each in a separate process
-    /// of two steps. A single variant reports the peak of the timed process.
+    /// of two steps. A single variant, and one that loads a checkpoint, reports the peak of the timed
+    /// process.
     fn measure<'a>(
         &self,
         ways: &[&'a str],
         start: impl Fn(&str) -> Option<TimedProcess>,
     ) -> Vec<Measured<'a>> {
         let mut processes: Vec<_> = ways.iter().map(|way| start(way)).collect();
-        // the first two rounds are a warm-up
-        let seconds = timed_process::alternate(ways.len(), 2, self.arguments.rounds, |way| {
+        let warm_up = if self.has_files() { 1 } else { 2 };
+        let seconds = timed_process::alternate(ways.len(), warm_up, self.arguments.rounds, |way| {
             processes[way].as_mut().map(|process| process.ask("step"))
         });
-        let alone = processes.pop().filter(|_| processes.is_empty()).flatten();
+        let of_timed = self.has_files() || ways.len() == 1;
+        let mut known: Vec<_> = processes
+            .iter_mut()
+            .map(|process| process.as_mut().filter(|_| of_timed).map(|process| process.ask("peak")))
+            .collect();
         drop(processes);
-        let mut alone = alone.map(|mut process| process.ask("peak"));
-        let mut peak = |way: &str| {
-            alone.take().or_else(|| {
-                let mut process = start(way)?;
+        let mut peak = |at: usize| {
+            known[at].take().or_else(|| {
+                let mut process = start(ways[at])?;
                 for _ in 0..2 {
                     process.ask("step");
                 }
                 Some(process.ask("peak"))
             })
         };
-        ways.iter()
-            .zip(seconds)
-            .filter_map(|(way, seconds)| Some(Measured { way, seconds, peak: peak(way)? }))
+        seconds
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, seconds)| Some(Measured { way: ways[at], seconds, peak: peak(at)? }))
             .collect()
     }
 
     /// Runs one training step per request.
     fn serve(&self, way: &str) {
         let worker = Worker::on(self.arguments.device);
-        let model = self
-            .model(&worker.device)
-            .with_gradient_checkpointing(way == "bpo, recomputed")
-            .expect("no dropout");
-        let mut batch = Batch::new(self);
+        match &self.checkpoint {
+            Some(dir) => {
+                let model = self.load(dir, &worker.device);
+                let collate = self.collator(dir, &model);
+                self.train(way, &worker, model, collate);
+            }
+            None => self.train(way, &worker, self.model(&worker.device), Batch::new(self)),
+        }
+    }
+
+    fn train<C>(&self, way: &str, worker: &Worker, model: Vlm, mut collate: C)
+    where
+        C: Collate<Batch = ScoreBatch, Error = ModelError> + Send,
+    {
+        let model = model.with_gradient_checkpointing(way == "bpo, recomputed").expect("no dropout");
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
             .with_epochs(10_000)
@@ -215,12 +302,13 @@ impl Task {
             _ => {
                 let mut cache = LogpCache::new(BTreeMap::new());
                 let filled =
-                    cache.fill(&model, Adapters::Off, &mut batch, batches(&config, &pairs), |_, _| Ok(()));
+                    cache.fill(&model, Adapters::Off, &mut collate, batches(&config, &pairs), |_, _| Ok(()));
                 filled.expect("log-probabilities");
                 Reference::Cached(cache)
             }
         };
-        let trainer = Trainer::new(config, model, batch, None).expect("a trainer").with_reference(reference);
+        let trainer =
+            Trainer::new(config, model, collate, None).expect("a trainer").with_reference(reference);
         if worker.ready().is_some() {
             let mut start = Instant::now();
             let step = &mut |_: &_| {
@@ -256,7 +344,7 @@ impl Task {
             images: vec![group.to_string()],
             system: None,
             history: Default::default(),
-            prompt: String::new(),
+            prompt: if self.has_files() { "w".repeat(self.text) } else { String::new() },
             chosen: name(0),
             rejected: name(1 + rejected),
             kind: CompletionKind::ImageWeakened,
@@ -289,18 +377,19 @@ impl Batch {
     fn new(task: &Task) -> Self {
         let config = task.arguments.preset.config();
         let processor = processor(config.vision_config.image_size);
-        let photos =
-            std::fs::read_dir(photos()).expect("photographs").map(|entry| entry.expect("an entry").path());
-        let is_jpeg = |path: &PathBuf| path.extension().is_some_and(|end| end == "jpg");
-        let mut photos: Vec<_> = photos.filter(is_jpeg).collect();
-        photos.sort();
         let Task { text, answer, unequal, .. } = *task;
-        Self { config, processor, photos, text, answer, unequal }
+        Self { config, processor, photos: photographs(), text, answer, unequal }
     }
+}
 
-    fn photo(&self, number: &str) -> &Path {
-        &self.photos[number.parse::<usize>().expect("a number") % self.photos.len()]
-    }
+/// Returns the paths of the photographs.
+fn photographs() -> Vec<PathBuf> {
+    let photos =
+        std::fs::read_dir(photos()).expect("photographs").map(|entry| entry.expect("an entry").path());
+    let is_jpeg = |path: &PathBuf| path.extension().is_some_and(|end| end == "jpg");
+    let mut photos: Vec<_> = photos.filter(is_jpeg).collect();
+    photos.sort();
+    photos
 }
 
 impl Collate for Batch {
@@ -310,8 +399,8 @@ impl Collate for Batch {
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
         let (mut images, mut rows) = (Vec::new(), Vec::new());
         for group in groups {
-            let image =
-                load_rgb(self.photo(&group.images[0]), &ImageLimits::default()).expect("a photograph");
+            let image = load_rgb(photo(&self.photos, &group.images[0]), &ImageLimits::default())
+                .expect("a photograph");
             images.push(self.config.input(self.processor.process(&image)?));
             let prompt = prompt(&self.config, self.text);
             let answered = |name: &String| {

@@ -27,11 +27,11 @@ pub struct Arguments {
 
 impl Arguments {
     /// Reads the arguments of this process. `numbers` are the numeric options of the benchmark, by
-    /// name.
+    /// name, and `texts` its other options.
     ///
     /// # Panics
     /// Panics if an argument is invalid.
-    pub fn read(numbers: &mut [(&str, &mut usize)]) -> Self {
+    pub fn read(numbers: &mut [(&str, &mut usize)], texts: &mut [(&str, &mut Option<String>)]) -> Self {
         let all: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
         let mut read = Self {
             all: all.clone(),
@@ -45,6 +45,11 @@ impl Arguments {
         while let Some(name) = rest.next() {
             let mut value = || rest.next().unwrap_or_else(|| panic!("{name} needs a value"));
             let own = numbers.iter_mut().find(|(own, _)| name.strip_prefix("--") == Some(own));
+            let text = texts.iter_mut().find(|(own, _)| name.strip_prefix("--") == Some(own));
+            if let Some((_, text)) = text {
+                **text = Some(value().clone());
+                continue;
+            }
             match (name.as_str(), own) {
                 (_, Some((_, number))) => **number = value().parse().expect("a number"),
                 ("--rounds", _) => read.rounds = value().parse().expect("a number"),
@@ -76,8 +81,13 @@ impl Arguments {
 
     /// Returns the title line of the results. `of` describes the work.
     pub fn heading(&self, of: &str) -> String {
-        let Self { preset, device, dtype, rounds, .. } = self;
-        format!("{preset:?}, {of}, {device} {dtype:?}, {rounds} rounds")
+        self.heading_of(&format!("{:?}", self.preset), of)
+    }
+
+    /// Returns the title line of the results of a model that is no preset.
+    pub fn heading_of(&self, model: &str, of: &str) -> String {
+        let Self { device, dtype, rounds, .. } = self;
+        format!("{model}, {of}, {device} {dtype:?}, {rounds} rounds")
     }
 
     /// Returns the size of a value in bytes.

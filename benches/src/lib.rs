@@ -7,6 +7,7 @@ use serde_json::json;
 
 pub mod arguments;
 pub mod device_limits;
+pub mod published;
 pub mod shape;
 pub mod timed_process;
 

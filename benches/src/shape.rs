@@ -1,6 +1,6 @@
 //! Models and batches of the benchmarks, with random weights.
 
-use bpo::model::{DecoderConfig, ImageInput, LlavaConfig, PixelValues};
+use bpo::model::{DecoderConfig, ImageInput, LlavaConfig, PixelValues, ScoreBatch, VlmConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -13,6 +13,11 @@ pub enum Preset {
     Base135,
     /// LLaVA-1.5-7B, images of 336 px.
     Llava7b,
+    /// SmolVLM-256M, tiles of 512 px. Only `train` measures it.
+    SmolVlm256m,
+    /// The widths of Qwen2.5-VL-3B with two vision layers and two layers of the language model. Only
+    /// `train` measures it.
+    Qwen25Vl,
 }
 
 impl Preset {
@@ -25,11 +30,21 @@ impl Preset {
             "small" => Ok(Self::Small),
             "base135" => Ok(Self::Base135),
             "7b" => Ok(Self::Llava7b),
-            _ => Err(format!("{name:?} is not small, base135 or 7b")),
+            "smolvlm-256m" => Ok(Self::SmolVlm256m),
+            "qwen2.5-vl" => Ok(Self::Qwen25Vl),
+            _ => Err(format!("{name:?} is not small, base135, 7b, smolvlm-256m or qwen2.5-vl")),
         }
     }
 
-    /// Returns the `config.json` of a checkpoint with these dimensions.
+    /// Whether the model is a LLaVA, which needs no files.
+    pub fn is_llava(self) -> bool {
+        !matches!(self, Self::SmolVlm256m | Self::Qwen25Vl)
+    }
+
+    /// Returns the `config.json` of a LLaVA with these dimensions.
+    ///
+    /// # Panics
+    /// Panics for a preset of another family.
     pub fn json(self) -> Value {
         // vision: hidden size, layers, heads, feed-forward size; text: the same with key-value
         // heads before the feed-forward size
@@ -38,6 +53,7 @@ impl Preset {
                 Self::Small => ([256, 8, 8, 1024], 112, [256, 8, 8, 4, 704], 8192, 1e4, false),
                 Self::Base135 => ([384, 12, 6, 1536], 224, [576, 30, 9, 3, 1536], 49152, 1e5, true),
                 Self::Llava7b => ([1024, 24, 16, 4096], 336, [4096, 32, 32, 32, 11008], 32064, 1e4, false),
+                Self::SmolVlm256m | Self::Qwen25Vl => panic!("only the benchmark `train` measures {self:?}"),
             };
         json!({
             "model_type": "llava",
@@ -131,28 +147,60 @@ impl StepCost {
         answer: usize,
         r: usize,
     ) -> Self {
-        let (language, vision) = (&config.text_config, &config.vision_config);
+        let vision = &config.vision_config;
+        let patches = (vision.image_size / vision.patch_size).pow(2) as f64 + 1.0;
+        let width = vision.hidden_size as f64;
+        let layer = 4.0 * width * width + 2.0 * width * vision.intermediate_size as f64;
+        let tower =
+            (vision.num_hidden_layers - 1) as f64 * (patches * layer + 2.0 * patches * patches * width);
+        let prompt = (config.image_tokens() + text) as f64;
+        Self::of_parts(
+            &config.text_config,
+            2.0 * groups as f64 * tower,
+            groups,
+            prompt,
+            groups * answers,
+            answer as f64,
+            r,
+        )
+    }
+
+    /// Computes the cost of a batch, with adapters of rank `r` on the linears of the language model.
+    /// Returns `None` for a family whose tower is not known here.
+    pub fn of_batch(config: &VlmConfig, batch: &ScoreBatch, r: usize) -> Option<Self> {
+        let towers: Option<f64> = batch.images().iter().map(|image| tower(config, image)).sum();
+        let vision = 2.0 * towers?;
+        let (groups, rows) = (batch.shape().prompts, batch.len());
+        let answer = batch.completion_tokens() as f64 / rows as f64;
+        let prompt = batch.lengths().sum::<usize>() as f64 / rows as f64 - answer;
+        Some(Self::of_parts(config.decoder(), vision, groups, prompt, rows, answer, r))
+    }
+
+    /// Computes the cost of `groups` prompts of `prompt` tokens with `rows` answers of `answer`
+    /// tokens, and of a vision tower with `vision` operations.
+    fn of_parts(
+        language: &DecoderConfig,
+        vision: f64,
+        groups: usize,
+        prompt: f64,
+        rows: usize,
+        answer: f64,
+        r: usize,
+    ) -> Self {
         let linears = linears(language);
         let [(hidden, queries), (_, keys), ..] = linears;
         let weights: f64 = linears.iter().map(|(d_in, d_out)| d_in * d_out).sum();
         let factors: f64 = linears.iter().map(|(d_in, d_out)| (d_in + d_out) * r as f64).sum();
         let layers = language.num_hidden_layers as f64;
 
-        let (groups, rows, answer) = (groups as f64, (groups * answers) as f64, answer as f64);
-        let prefix = (config.image_tokens() + text) as f64 - 1.0;
+        let (groups, rows) = (groups as f64, rows as f64);
+        let prefix = prompt - 1.0;
         let tokens = groups * prefix + rows * answer;
         // Query-key pairs under the causal mask: half of those within a sequence. The last layer of
         // a prefix only needs keys and values.
         let attended = groups * prefix * prefix / 2.0 + rows * answer * (prefix + answer / 2.0);
         let unused = groups * prefix * (weights - 2.0 * hidden * keys + prefix * queries);
         let head = rows * answer * hidden * language.vocab_size as f64;
-
-        let patches = (vision.image_size / vision.patch_size).pow(2) as f64 + 1.0;
-        let width = vision.hidden_size as f64;
-        let layer = 4.0 * width * width + 2.0 * width * vision.intermediate_size as f64;
-        let tower =
-            (vision.num_hidden_layers - 1) as f64 * (patches * layer + 2.0 * patches * patches * width);
-        let vision = 2.0 * groups * tower;
         Self {
             forward: 2.0 * (layers * (tokens * weights + 2.0 * attended * queries) - unused + head) + vision,
             vision,
@@ -172,6 +220,35 @@ impl StepCost {
         let reference = if cached { 0.0 } else { self.forward - self.vision };
         // adapters have weight gradients, frozen weights have none
         reference + self.forward + self.adapters + (self.forward - self.vision) + 2.0 * self.adapters
+    }
+}
+
+/// Returns the multiplications of the vision tower for an image: those of linears and of attention.
+fn tower(config: &VlmConfig, image: &ImageInput) -> Option<f64> {
+    let layers = |count: usize, patches: f64, linears: f64, keys: f64, width: f64| {
+        count as f64 * patches * (linears + 2.0 * keys * width)
+    };
+    let tile = &image.tiles[0];
+    let patches = |side: usize| (tile.height / side * (tile.width / side)) as f64;
+    match config {
+        VlmConfig::SmolVlm(config) => {
+            let vision = &config.vision_config;
+            let (width, patches) = (vision.hidden_size as f64, patches(vision.patch_size));
+            let linears = 4.0 * width * width + 2.0 * width * vision.intermediate_size as f64;
+            let tile = layers(vision.num_hidden_layers, patches, linears, patches, width);
+            Some(image.tiles.len() as f64 * tile)
+        }
+        VlmConfig::QwenVl(config) => {
+            let vision = &config.vision_config;
+            let (width, patches) = (vision.hidden_size as f64, patches(vision.patch_size));
+            let products = if vision.gated { 3.0 } else { 2.0 };
+            let linears = 4.0 * width * width + products * width * vision.intermediate_size as f64;
+            let window = vision.windows.as_ref().map(|windows| windows.side.pow(2) * vision.merged());
+            let full = vision.windows.as_ref().map_or(vision.depth, |windows| windows.full_layers.len());
+            let windowed = layers(vision.depth - full, patches, linears, window.unwrap_or(0) as f64, width);
+            Some(layers(full, patches, linears, patches, width) + windowed)
+        }
+        _ => None,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
-use burn::tensor::activation::{gelu, gelu_approximate, relu};
+use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use crate::checkpoint::WeightLoader;
-use crate::kernels::{rms_norm, swiglu, swish};
+use crate::kernels::{gelu_tanh, rms_norm, swiglu, swish};
 use crate::lora::{Adapters, Linear};
 use crate::vlm::module_enum;
 
@@ -34,7 +34,7 @@ pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
     match activation {
         Activation::QuickGelu => swish(x, 1.702),
         Activation::Gelu => gelu(x),
-        Activation::GeluPytorchTanh => gelu_approximate(x),
+        Activation::GeluPytorchTanh => gelu_tanh(x),
         Activation::Silu => swish(x, 1.0),
         Activation::Relu => relu(x),
     }

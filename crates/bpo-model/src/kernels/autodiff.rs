@@ -50,6 +50,19 @@ impl<B: FusedGradients> Backward<B, 1> for Swish {
     }
 }
 
+/// Saves its input.
+#[derive(Debug)]
+struct GeluTanh;
+
+impl<B: FusedGradients> Backward<B, 1> for GeluTanh {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let x = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_gelu_tanh_gradient(x, grad));
+    }
+}
+
 /// Saves its inputs.
 #[derive(Debug)]
 struct SwiGlu;
@@ -208,6 +221,14 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         match Swish.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((x.clone(), beta), B::fused_swish(x, beta)),
             OpsKind::UnTracked(prep) => prep.finish(B::fused_swish(x, beta)),
+        }
+    }
+
+    fn fused_gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match GeluTanh.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(x.clone(), B::fused_gelu_tanh(x)),
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_gelu_tanh(x)),
         }
     }
 

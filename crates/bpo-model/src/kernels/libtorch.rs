@@ -9,6 +9,9 @@ use super::PrefixLayout;
 use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
 
+/// LibTorch's name of the approximation of GELU.
+const TANH: &str = "tanh";
+
 impl FusedOps for LibTorch {
     fn fused_softmax(scores: TchTensor, mask: TchTensor) -> TchTensor {
         TchTensor::new((scores.tensor + mask.tensor).softmax(-1, Kind::Float))
@@ -23,6 +26,10 @@ impl FusedOps for LibTorch {
             1.0 => x.tensor.silu(),
             _ => (&x.tensor * beta).sigmoid_() * x.tensor,
         })
+    }
+
+    fn fused_gelu_tanh(x: TchTensor) -> TchTensor {
+        TchTensor::new(x.tensor.gelu(TANH))
     }
 
     fn fused_swiglu(gate: TchTensor, up: TchTensor) -> TchTensor {
@@ -92,6 +99,10 @@ impl FusedGradients for LibTorch {
     fn fused_swish_gradient(x: TchTensor, grad: TchTensor, beta: f64) -> TchTensor {
         // with z = beta x, x sigmoid(z) is silu(z) / beta
         TchTensor::new((x.tensor * beta).silu_backward(&grad.tensor))
+    }
+
+    fn fused_gelu_tanh_gradient(x: TchTensor, grad: TchTensor) -> TchTensor {
+        TchTensor::new(x.tensor.gelu_backward(&grad.tensor, TANH))
     }
 
     fn fused_swiglu_gradients(gate: TchTensor, up: TchTensor, grad: TchTensor) -> [TchTensor; 2] {

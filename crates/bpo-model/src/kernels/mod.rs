@@ -82,6 +82,13 @@ pub(crate) fn swish<const D: usize>(x: Tensor<D>, beta: f64) -> Tensor<D> {
     plain::swish(x, beta)
 }
 
+/// Computes the tanh approximation of GELU (Hendrycks and Gimpel, 2016, arXiv 1606.08415):
+/// `x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
+pub(crate) fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    fused!(fused_gelu_tanh(x));
+    plain::gelu_tanh(x)
+}
+
 /// Computes `silu(gate) * up` (Shazeer, 2020, arXiv 2002.05202). Both are `[.., width]`.
 pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     fused!(fused_swiglu(gate, up));

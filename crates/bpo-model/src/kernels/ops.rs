@@ -16,6 +16,8 @@ pub(super) trait FusedOps: Backend {
     fn fused_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `[..]`
     fn fused_swish(x: FloatTensor<Self>, beta: f64) -> FloatTensor<Self>;
+    /// `[..]`
+    fn fused_gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `[.., width]` both
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `[.., width]` and `[width]`
@@ -68,6 +70,7 @@ pub(super) trait FusedGradients: Backend {
     fn fused_softmax_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
     fn fused_log_softmax_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
     fn fused_swish_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>, beta: f64) -> FloatTensor<Self>;
+    fn fused_gelu_tanh_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The gradients of `gate` and `up`.
     fn fused_swiglu_gradients(
         gate: FloatTensor<Self>,

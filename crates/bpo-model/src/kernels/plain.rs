@@ -18,6 +18,10 @@ pub(super) fn swish<const D: usize>(x: Tensor<D>, beta: f64) -> Tensor<D> {
     x * activation::sigmoid(gate)
 }
 
+pub(super) fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    activation::gelu_approximate(x)
+}
+
 pub(super) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     swish(gate, 1.0) * up
 }

@@ -88,6 +88,7 @@ fn loops_of(device: Device) {
         for beta in [1.0, 1.702] {
             check("swish", [hidden(3)], |[x]| swish(x, beta), |[x]| plain::swish(x, beta));
         }
+        check("gelu", [hidden(3)], |[x]| gelu_tanh(x), |[x]| plain::gelu_tanh(x));
         check("swiglu", [hidden(3), hidden(4)], |[a, b]| swiglu(a, b), |[a, b]| plain::swiglu(a, b));
 
         let text: DecoderConfig = serde_json::from_value(
@@ -158,6 +159,21 @@ fn norms_of(device: Device) {
     close("gradient of x", fused.1, chain.1);
 }
 
+/// The cube of a large value is infinite.
+#[test]
+fn gelu_of_large_values() {
+    for device in devices() {
+        let device = device.autodiff();
+        let large = [-f32::MAX, -1e20, -30.0, 30.0, 1e20, f32::MAX];
+        let x: Tensor<1> = Tensor::from_data(large, &device).require_grad();
+        let y = gelu_tanh(x.clone());
+        assert_eq!(y.to_data().try_into_vec::<f32>().unwrap(), large.map(|x| x.max(0.0)));
+        let grad = x.grad(&y.sum().backward()).unwrap();
+        let expected = large.map(|x| if x > 0.0 { 1.0 } else { 0.0 });
+        assert_eq!(grad.into_data().try_into_vec::<f32>().unwrap(), expected);
+    }
+}
+
 /// An operation does not change a tensor that has another owner.
 #[test]
 fn inputs_stay_as_they_are() {
@@ -171,6 +187,7 @@ fn inputs_stay_as_they_are() {
             let norm = RmsNorm { gamma: Param::from_tensor(Tensor::ones([width], &device)), epsilon: 1e-5 };
             let mask = Tensor::zeros([1, 1, 1, width], &device);
             drop((softmax(view.clone(), mask), swish(view.clone(), 1.0), swiglu(view.clone(), view.clone())));
+            drop(gelu_tanh(view.clone()));
             drop((
                 rms_norm(view.clone(), &norm),
                 log_softmax(view.clone().reshape([rows * heads * tokens, width])),
@@ -195,6 +212,7 @@ fn views_are_as_good_as_copies() {
             let saved = x();
             for seen in [view(x()), view(saved.clone())] {
                 close("swish", swish(seen.clone(), 1.0), swish(copy.clone(), 1.0));
+                close("gelu", gelu_tanh(seen.clone()), gelu_tanh(copy.clone()));
                 close("swiglu", swiglu(seen.clone(), seen.clone()), swiglu(copy.clone(), copy.clone()));
                 close("norm", rms_norm(seen.clone(), &norm), rms_norm(copy.clone(), &norm));
                 close(

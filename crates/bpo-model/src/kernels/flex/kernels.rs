@@ -46,6 +46,26 @@ fn swish_slope(x: f32, beta: f32) -> f32 {
     s + beta * x * s * (1.0 - s)
 }
 
+/// The tanh approximation of GELU is `x * sigmoid(z)` for `z = BETA (x + CUBIC x^3)`, because
+/// `1 + tanh(z / 2)` is `2 sigmoid(z)`. `BETA` is `2 sqrt(2 / pi)`.
+const BETA: f32 = 1.595_769;
+const CUBIC: f32 = 0.044_715;
+/// Where the sigmoid is 0 or 1 in f32. The cube of a larger value may be infinite.
+const FLAT: f32 = 20.0;
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    let at = x.clamp(-FLAT, FLAT);
+    x * sigmoid(BETA * (at + CUBIC * at * at * at))
+}
+
+#[inline(always)]
+fn gelu_tanh_slope(x: f32) -> f32 {
+    let at = x.clamp(-FLAT, FLAT);
+    let s = sigmoid(BETA * (at + CUBIC * at * at * at));
+    s + at * s * (1.0 - s) * BETA * (1.0 + 3.0 * CUBIC * at * at)
+}
+
 /// Sums `of(i)` for `i` below `count` in `LANES` parts, in f64, so that zeros of padding do not
 /// change the result.
 #[inline(always)]
@@ -205,6 +225,38 @@ pub(super) fn swish_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], beta: 
         |row, grad| {
             for (grad, x) in grad.iter_mut().zip(&x[row * width..]) {
                 *grad *= swish_slope(*x, beta);
+            }
+        },
+    );
+}
+
+/// Computes the tanh approximation of GELU, in place.
+pub(super) fn gelu_tanh_all<'a>(x: impl Into<Changed<'a>>) {
+    let x = x.into();
+    let width = x.piece();
+    rows(
+        x,
+        width,
+        #[inline(always)]
+        |_, x| {
+            for x in x {
+                *x = gelu_tanh(*x);
+            }
+        },
+    );
+}
+
+/// Computes the gradient of its input, in place.
+pub(super) fn gelu_tanh_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32]) {
+    let grad = grad.into();
+    let width = grad.piece();
+    rows(
+        grad,
+        width,
+        #[inline(always)]
+        |row, grad| {
+            for (grad, x) in grad.iter_mut().zip(&x[row * width..]) {
+                *grad *= gelu_tanh_slope(*x);
             }
         },
     );

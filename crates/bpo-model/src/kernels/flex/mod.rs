@@ -40,6 +40,10 @@ impl FusedOps for Flex {
         changed(x, |x| kernels::swish_all(x, beta as f32))
     }
 
+    fn fused_gelu_tanh(x: FlexTensor) -> FlexTensor {
+        changed(x, |x| kernels::gelu_tanh_all(x))
+    }
+
     fn fused_swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         let (width, up) = (width(&gate), contiguous(up));
         changed(gate, |gate| kernels::swiglu(gate, values(&up), width))
@@ -121,6 +125,11 @@ impl FusedGradients for Flex {
     fn fused_swish_gradient(x: FlexTensor, grad: FlexTensor, beta: f64) -> FlexTensor {
         let x = contiguous(x);
         changed(grad, |grad| kernels::swish_backward(grad, values(&x), beta as f32))
+    }
+
+    fn fused_gelu_tanh_gradient(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        let x = contiguous(x);
+        changed(grad, |grad| kernels::gelu_tanh_backward(grad, values(&x)))
     }
 
     fn fused_swiglu_gradients(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
