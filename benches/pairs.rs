@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 fn main() {
     let mut samples = 100_000;
-    let arguments = Arguments::read(&mut [("samples", &mut samples)]);
+    let arguments = Arguments::read(&mut [("samples", &mut samples)], &mut []);
     let dir = tempfile::tempdir().expect("a directory");
     let files = Files::write(dir.path(), samples);
     let mut python = TimedProcess::python("pairs.py", &[dir.path().display().to_string()]);
