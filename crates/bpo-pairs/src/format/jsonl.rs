@@ -118,7 +118,7 @@ pub(crate) fn encode_line<T: Serialize>(
     Ok(line)
 }
 
-/// Reads the pairs of a file of any [`Format`](super::Format), which is detected from its content.
+/// Reads the pairs of a file of any [`Format`], which is detected from its content.
 /// [`Container`](super::Container) lists the layouts and compressions.
 ///
 /// A record of scored completions makes all pairs with different scores. A pair with an empty answer,
