@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use bpo::pairs::PairsError;
+use bpo::pairs::{PairsError, is_panic_caught};
 use bpo::{BpoError, DistortFilesError};
 
 use crate::terminal::print_line;
@@ -70,8 +70,12 @@ impl From<PairsError> for Failure {
     }
 }
 
-/// Prints one line about a panic instead of a backtrace. Inputs and files cause errors, not panics.
+/// Prints one line about a panic instead of a backtrace. Inputs and files cause errors, not panics. A
+/// panic that becomes an error is not reported.
 pub fn report_panic(info: &PanicHookInfo<'_>) {
+    if is_panic_caught() {
+        return;
+    }
     let message = info.payload_as_str().unwrap_or("no message").trim();
     let place =
         info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();

@@ -39,6 +39,7 @@
 
 #![forbid(unsafe_code)]
 
+mod caught;
 mod error;
 pub mod files;
 mod filter;
@@ -67,6 +68,7 @@ mod untrusted;
 mod usage;
 mod video;
 
+pub use caught::{catch_panic, is_panic_caught};
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
 pub use fingerprint::{Fingerprint, FingerprintReader, TextHasher, fingerprint_file};

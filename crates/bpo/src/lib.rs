@@ -130,7 +130,7 @@ pub use hub::{FetchedModel, Hub, HubError};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
-pub use inspect::{Gallery, files_of};
+pub use inspect::Gallery;
 pub use ledger::{
     AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
     check_answers, manifest_beside,

@@ -9,7 +9,7 @@ use super::{Config, Images, SeedArg, positive};
 /// `bpo inspect`
 #[derive(Debug, Args)]
 pub struct InspectCommand {
-    /// Pairs as JSON lines, or in the authors' JSON
+    /// Pairs, in any format that `bpo convert` reads
     #[arg(value_name = "PAIRS")]
     pub pairs: PathBuf,
     #[command(flatten)]

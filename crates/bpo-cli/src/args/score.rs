@@ -15,7 +15,7 @@ pub struct ScoreCommand {
     pub model: Model,
     #[command(flatten)]
     pub images: Images,
-    /// Pairs as JSON lines, or in the authors' JSON
+    /// Pairs, in any format that `bpo convert` reads
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
     /// Number of pairs in one forward pass

@@ -7,7 +7,7 @@ use clap::Args;
 /// `bpo stats`
 #[derive(Debug, Args)]
 pub struct StatsCommand {
-    /// Pairs as JSON lines, or in the authors' JSON
+    /// Pairs, in any format that `bpo convert` reads
     #[arg(value_name = "PAIRS")]
     pub pairs: PathBuf,
     /// Write a data card to a Markdown file as well

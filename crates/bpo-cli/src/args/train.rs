@@ -93,7 +93,7 @@ pub struct TrainCommand {
     pub images: Images,
     #[command(flatten)]
     pub train: Train,
-    /// Pairs as JSON lines, or in the authors' JSON
+    /// Pairs, in any format that `bpo convert` reads
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
     /// Directory for checkpoints, metrics and the result. Unfinished training in it is resumed

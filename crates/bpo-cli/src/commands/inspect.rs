@@ -1,7 +1,7 @@
 //! `bpo inspect`
 
 use bpo::pairs::format::jsonl::read_pairs_with;
-use bpo::{BpoError, Gallery, ImageRoot, Videos, files_of};
+use bpo::{BpoError, Gallery, ImageRoot, Videos};
 
 use crate::args::InspectCommand;
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub fn inspect(args: &InspectCommand) -> Result<(), Failure> {
     paths
         .input("PAIRS", &args.pairs)
         .output("--out", &args.out)
-        .output("--out", &files_of(&args.out))
+        .output("--out", &Gallery::files_dir(&args.out))
         .check()?;
     let images = match &config.data.images {
         Some(dir) => Some(ImageRoot::new(dir).map_err(BpoError::from)?.with_limits(config.data.limits)),

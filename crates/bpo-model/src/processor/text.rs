@@ -1,11 +1,10 @@
 //! The tokenizer: from text to token ids and back.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bpo_pairs::Limits;
 use bpo_pairs::files::read_bytes;
+use bpo_pairs::{Limits, catch_panic};
 use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
 use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
@@ -389,10 +388,8 @@ fn check_post_processor(tokenizer: &Tokenizer, path: &Path) -> Result<(), Proces
 /// gives no way to check the parts beforehand. Nothing of ours is changed by what is run, so no
 /// state is left half-changed.
 fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, ProcessorError>) -> Result<T, ProcessorError> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        let source = format!("its parts contradict each other: {text}").into();
+    catch_panic(run).unwrap_or_else(|panic| {
+        let source = format!("its parts contradict each other: {panic}").into();
         Err(ProcessorError::Tokenizer { path: path.to_owned(), source })
     })
 }

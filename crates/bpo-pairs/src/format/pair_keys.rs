@@ -19,10 +19,10 @@ const UNKNOWN: &str = "unknown";
 /// `margin` and `beta`.
 #[derive(Debug)]
 pub(super) struct PairKeys {
-    kind: CompletionKind,
-    provenance: Option<Provenance>,
-    margin: Option<f64>,
-    beta: Option<f64>,
+    pub(super) kind: CompletionKind,
+    pub(super) provenance: Option<Provenance>,
+    pub(super) margin: Option<f64>,
+    pub(super) beta: Option<f64>,
 }
 
 impl PairKeys {

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, describe, object};
+use super::pair_keys::PairKeys;
 use super::question_fields::QuestionFields;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
@@ -25,8 +26,7 @@ pub(super) fn read(
             "`id`: expected text or an integer, found no such key",
         ));
     }
-    let QuestionFields { images, system, history, prompt } =
-        QuestionFields::take(&mut fields, "prompt", videos)?;
+    let question = QuestionFields::take(&mut fields, "prompt", videos)?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
@@ -38,19 +38,8 @@ pub(super) fn read(
             format_args!("{key:?} is not a key of a pair, found {found}"),
         ));
     }
-    Ok(PreferencePair {
-        id: String::new(),
-        images,
-        system,
-        history,
-        prompt,
-        chosen,
-        rejected,
-        kind,
-        provenance,
-        margin,
-        beta,
-    })
+    let keys = PairKeys { kind, provenance, margin, beta };
+    Ok(keys.pair_of(question, chosen, rejected))
 }
 
 fn provenance(value: Value) -> Result<Provenance, SkipCause> {

@@ -1,7 +1,6 @@
 //! Devices and data types of burn.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use bpo_pairs::catch_panic;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::{DeviceSpec, Dtype};
@@ -18,16 +17,16 @@ impl DeviceSpec {
     /// Returns [`BpoError::DeviceNotBuilt`] or [`BpoError::DeviceUnavailable`].
     pub fn open(self) -> Result<Device, BpoError> {
         let unavailable = |reason| BpoError::DeviceUnavailable { device: self, reason };
-        let started = catch_unwind(AssertUnwindSafe(|| {
+        let started = catch_panic(|| {
             let Some(device) = self.device() else { return Ok(None) };
             let two = Tensor::<1>::from_floats([1.0], &device).add_scalar(1.0);
             two.try_into_data().map(|_| Some(device)).map_err(|error| unavailable(error.to_string()))
-        }));
+        });
         match started {
             Ok(device) => {
                 device?.ok_or_else(|| BpoError::DeviceNotBuilt { device: self, feature: self.feature() })
             }
-            Err(panic) => Err(unavailable(message(panic.as_ref()))),
+            Err(panic) => Err(unavailable(panic)),
         }
     }
 
@@ -60,12 +59,6 @@ impl From<Dtype> for FloatDType {
             Dtype::F16 => Self::F16,
         }
     }
-}
-
-/// Returns the message of a panic.
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("its backend panicked").trim().to_owned()
 }
 
 #[cfg(test)]

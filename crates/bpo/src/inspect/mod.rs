@@ -67,8 +67,14 @@ impl<'a> Gallery<'a> {
         self
     }
 
-    /// Writes the page `out` and the directory of its files, which is named after it:
-    /// `gallery_files` for `gallery.html`. A gallery that is there is replaced. `on_pair` is called
+    /// Returns the directory of the files of a page: `gallery_files` for `gallery.html`.
+    pub fn files_dir(page: &Path) -> PathBuf {
+        let mut name = page.file_stem().unwrap_or_default().to_owned();
+        name.push("_files");
+        page.with_file_name(name)
+    }
+
+    /// Writes the page `out` and the [directory of its files](Self::files_dir). A gallery that is there is replaced. `on_pair` is called
     /// with the number of pairs that are done. Returns the number of pairs that the page shows.
     ///
     /// # Errors
@@ -83,7 +89,7 @@ impl<'a> Gallery<'a> {
         let shown = pairs.len().min(self.most.unwrap_or(usize::MAX));
         let chosen: Vec<&PreferencePair> =
             (0..shown).map(|place| &pairs[scaled(place, pairs.len(), shown)]).collect();
-        let files = files_of(out);
+        let files = Self::files_dir(out);
         let dir = StagedDir::replacing(&files)?;
         let mut pictures = self.images.map(|images| Pictures::new(images, self.seed, dir.path().to_owned()));
         let mut done = 0;
@@ -118,13 +124,6 @@ impl<'a> Gallery<'a> {
         write_bytes(out, PAGE.replace(DIR, &percent_encoded(&name)).as_bytes())?;
         Ok(shown)
     }
-}
-
-/// Returns the directory of the files of a page: `gallery_files` for `gallery.html`.
-pub fn files_of(out: &Path) -> PathBuf {
-    let mut name = out.file_stem().unwrap_or_default().to_owned();
-    name.push("_files");
-    out.with_file_name(name)
 }
 
 /// Returns `place * of / to`, which is below `of` if `place` is below `to`.

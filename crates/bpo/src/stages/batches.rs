@@ -22,23 +22,44 @@ pub(super) struct Item<'a> {
     pub(super) variant: usize,
 }
 
+/// Writes the records of items, counts them and reports the progress.
+pub(super) struct Records<'b> {
+    pub(super) stage: Stage,
+    pub(super) file: &'b mut StageFile,
+    pub(super) done: &'b mut Done,
+    /// Number of records when the stage is done.
+    pub(super) total: usize,
+    pub(super) progress: &'b mut dyn Progress,
+}
+
+impl Records<'_> {
+    /// Appends the record of an item to the file. `place` is the index of the item in the stage.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub(super) fn append(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
+        self.file.append(record)?;
+        if let Some((_, record)) = self.file.answers().lines().last() {
+            self.done.count(place, record);
+        }
+        self.progress.advanced(self.stage, self.done.count.min(self.total));
+        Ok(())
+    }
+}
+
 /// One batch of a stage. It writes the records of its items.
 pub(super) struct Batch<'a, 'b> {
     /// All items of the batch, in the order of the samples.
     pub(super) items: &'b [Item<'a>],
     /// Index of the first item among those of the stage.
     first: usize,
-    file: &'b mut StageFile,
-    done: &'b mut Done,
-    progress: &'b mut dyn Progress,
-    stage: Stage,
-    total: usize,
+    records: Records<'b>,
 }
 
 impl Batch<'_, '_> {
     /// Returns whether the file has the record of an item, by the index of the item in the batch.
     pub(super) fn is_done(&self, place: usize) -> bool {
-        self.done.is_done[self.first + place]
+        self.records.done.is_done[self.first + place]
     }
 
     /// Writes the record of an item, unless the file has it.
@@ -46,15 +67,7 @@ impl Batch<'_, '_> {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub(super) fn write(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
-        if self.is_done(place) {
-            return Ok(());
-        }
-        self.file.append(record)?;
-        if let Some((_, record)) = self.file.answers().lines().last() {
-            self.done.count(self.first + place, record);
-        }
-        self.progress.advanced(self.stage, self.done.count.min(self.total));
-        Ok(())
+        if self.is_done(place) { Ok(()) } else { self.records.append(self.first + place, record) }
     }
 }
 
@@ -171,7 +184,8 @@ impl<'a> Batches<'a> {
             if places.into_iter().all(|place| done.is_done[place] || !is_wanted[place]) {
                 continue;
             }
-            let answered = answer(&mut Batch { items, first, file, done, progress, stage: *stage, total });
+            let records = Records { stage: *stage, file, done, total, progress };
+            let answered = answer(&mut Batch { items, first, records });
             file.sync()?;
             answered?;
         }
@@ -194,7 +208,8 @@ impl<'a> Batches<'a> {
         self.report(progress);
         let total = self.total();
         let Self { stage, items, is_wanted, file, done, .. } = self;
-        let mut missing = Missing::new(*stage, items, is_wanted, file, done, total, usage, progress);
+        let records = Records { stage: *stage, file, done, total, progress };
+        let mut missing = Missing::new(items, is_wanted, records, usage);
         answer(&mut missing);
         missing.finish()
     }

@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 
 use bpo_pairs::UsageMeter;
 
-use super::batches::{Done, Item};
-use super::file::StageFile;
+use super::batches::{Item, Records};
 use super::record::StageRecord;
 use crate::error::BpoError;
-use crate::progress::Progress;
-use crate::stage::Stage;
 
 /// Maximum time after which written records are on disk, not only in the cache of the system, and
 /// the counts of requests are reported.
@@ -19,15 +16,10 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Hands out the items that have no record, and writes each record as soon as it exists.
 pub(super) struct Missing<'a, 'b> {
-    stage: Stage,
     items: &'b [Item<'a>],
     is_wanted: &'b [bool],
-    file: &'b mut StageFile,
-    done: &'b mut Done,
-    /// Number of records when the stage is done.
-    total: usize,
+    records: Records<'b>,
     usage: Option<UsageMeter>,
-    progress: &'b mut dyn Progress,
     /// Number of records before.
     before: usize,
     /// Index of the next item to look at.
@@ -41,35 +33,26 @@ pub(super) struct Missing<'a, 'b> {
 }
 
 impl<'a, 'b> Missing<'a, 'b> {
-    #[expect(clippy::too_many_arguments, reason = "the parts of the stage that it works on")]
+    /// Takes all items of a stage. `is_wanted` tells which of them this process answers, and `usage`
+    /// counts the requests to a server.
     pub(super) fn new(
-        stage: Stage,
         items: &'b [Item<'a>],
         is_wanted: &'b [bool],
-        file: &'b mut StageFile,
-        done: &'b mut Done,
-        total: usize,
+        records: Records<'b>,
         usage: Option<UsageMeter>,
-        progress: &'b mut dyn Progress,
     ) -> Self {
-        let (before, asked, synced) = (done.count, HashMap::new(), Instant::now());
-        let (next, requests, answers, error) = (0, 0, 0, None);
         Self {
-            stage,
             items,
             is_wanted,
-            file,
-            done,
-            total,
+            before: records.done.count,
+            records,
             usage,
-            progress,
-            before,
-            next,
-            asked,
-            requests,
-            answers,
-            error,
-            synced,
+            next: 0,
+            asked: HashMap::new(),
+            requests: 0,
+            answers: 0,
+            error: None,
+            synced: Instant::now(),
         }
     }
 
@@ -81,7 +64,7 @@ impl<'a, 'b> Missing<'a, 'b> {
         while let Some(&item) = self.items.get(self.next) {
             let place = self.next;
             self.next += 1;
-            if self.is_wanted[place] && !self.done.is_done[place] {
+            if self.is_wanted[place] && !self.records.done.is_done[place] {
                 return Some((place, item));
             }
         }
@@ -122,13 +105,9 @@ impl<'a, 'b> Missing<'a, 'b> {
     }
 
     fn append(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
-        self.file.append(record)?;
-        if let Some((_, record)) = self.file.answers().lines().last() {
-            self.done.count(place, record);
-        }
-        self.progress.advanced(self.stage, self.done.count.min(self.total));
+        self.records.append(place, record)?;
         if self.synced.elapsed() >= EVERY {
-            self.file.sync()?;
+            self.records.file.sync()?;
             self.report();
             self.synced = Instant::now();
         }
@@ -148,16 +127,16 @@ impl<'a, 'b> Missing<'a, 'b> {
     /// Reports the counts of the requests to a server.
     fn report(&mut self) {
         if let Some(usage) = &self.usage {
-            let done = self.done.count - self.before;
-            let left = self.total.saturating_sub(self.done.count);
-            self.progress.requested(self.stage, &usage.read(), done, left);
+            let Records { stage, done, total, progress, .. } = &mut self.records;
+            let left = total.saturating_sub(done.count);
+            progress.requested(*stage, &usage.read(), done.count - self.before, left);
         }
     }
 
     /// Checks that each item was answered once.
     pub(super) fn finish(mut self) -> Result<(), BpoError> {
         self.report();
-        self.file.sync()?;
+        self.records.file.sync()?;
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -167,6 +146,6 @@ impl<'a, 'b> Missing<'a, 'b> {
             return Ok(());
         }
         let (requests, answers) = (self.requests, self.answers);
-        Err(BpoError::AnswerCount { stage: self.stage.as_str(), requests, answers })
+        Err(BpoError::AnswerCount { stage: self.records.stage.as_str(), requests, answers })
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Display, Write};
 
-use bpo_pairs::Untrusted;
+use bpo_pairs::{CompletionKind, Untrusted};
 
 use super::{KindStatistics, LengthBias, Lengths, PairStatistics};
 
 impl PairStatistics {
-    /// Writes a data card: Markdown with the header that the Hugging Face Hub reads from the
-    /// `README.md` of a data set. `name` is its title.
+    /// Returns a data card: Markdown with the header that the Hugging Face Hub reads from the
+    /// `README.md` of a data set. `name` is its title. The card names the method only if all pairs
+    /// have the kinds that BPO makes.
     pub fn card(&self, name: &str) -> String {
         let mut text = String::new();
         // writing to a string cannot fail
@@ -17,17 +18,21 @@ impl PairStatistics {
     }
 
     fn write(&self, out: &mut String, name: &str) -> fmt::Result {
-        out.push_str(
-            "---\ntags:\n- preference\n- dpo\n- bpo\ntask_categories:\n- image-text-to-text\n---\n\n",
-        );
-        writeln!(out, "# {}\n", Cell(name))?;
-        writeln!(
-            out,
-            "{} preference pairs about {} images, made by Bootstrapped Preference Optimization \
-            ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): the chosen answer is annotated, the \
-            rejected one was bootstrapped.\n",
-            self.pairs, self.images
-        )?;
+        let of_bpo = [CompletionKind::ImageWeakened, CompletionKind::ErrorInjected];
+        let is_of_bpo = self.kinds.keys().all(|kind| of_bpo.iter().any(|own| own.as_str() == kind));
+        out.push_str("---\ntags:\n- preference\n- dpo\n");
+        if is_of_bpo {
+            out.push_str("- bpo\n");
+        }
+        out.push_str("task_categories:\n- image-text-to-text\n---\n\n");
+        write!(out, "# {}\n\n{} preference pairs, {} images.", Cell(name), self.pairs, self.images)?;
+        if is_of_bpo {
+            out.push_str(
+                " The chosen answers are annotated, and the rejected ones were made by Bootstrapped Preference Optimization \
+                 ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)).",
+            );
+        }
+        out.push_str("\n\n");
         out.push_str("## Kinds of rejected answers\n\n");
         out.push_str("| kind | pairs | share | words, chosen | words, rejected | rejected longer | rejected shorter |\n");
         out.push_str("|---|---|---|---|---|---|---|\n");
@@ -150,6 +155,7 @@ mod tests {
             assert!(card.lines().any(|other| other == line), "{line}\n{card}");
         }
         assert!(!card.contains("Distortions"), "{card}");
+        assert!(card.contains("- bpo\n") && card.contains("made by Bootstrapped Preference"), "{card}");
     }
 
     #[test]
@@ -157,6 +163,7 @@ mod tests {
         let mut hostile = pair(0, "a", "b");
         hostile.kind = "x|y\n# title <b>".to_owned().into();
         let card = PairStatistics::of(&[hostile]).card("a|b");
+        assert!(!card.contains("bpo") && card.contains("1 preference pairs, 1 images.\n"), "{card}");
         assert!(card.contains(r"# a\|b") && card.contains(r"| x\|y\\n\# title \<b\> | 1 |"), "{card}");
     }
 }

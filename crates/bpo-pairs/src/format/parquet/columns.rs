@@ -52,33 +52,11 @@ const PAIRS: &[Named] = &[
     ("prompt", Text),
     ("chosen", Text),
     ("rejected", Text),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
 ];
-const TRL: &[Named] = &[
-    ("id", Text),
-    ("images", List(&Image)),
-    ("prompt", PARTS),
-    ("chosen", PARTS),
-    ("rejected", PARTS),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
-];
-const TRL_PLAIN: &[Named] = &[
-    ("id", Text),
-    ("images", List(&Image)),
-    ("prompt", Text),
-    ("chosen", Text),
-    ("rejected", Text),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
-];
+const TRL: &[Named] =
+    &[("id", Text), ("images", List(&Image)), ("prompt", PARTS), ("chosen", PARTS), ("rejected", PARTS)];
+const TRL_PLAIN: &[Named] =
+    &[("id", Text), ("images", List(&Image)), ("prompt", Text), ("chosen", Text), ("rejected", Text)];
 const LLAMA_FACTORY: &[Named] = &[
     ("id", Text),
     ("images", List(&Image)),
@@ -86,21 +64,9 @@ const LLAMA_FACTORY: &[Named] = &[
     ("conversations", TURNS),
     ("chosen", ANSWER),
     ("rejected", ANSWER),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
 ];
-const MS_SWIFT: &[Named] = &[
-    ("id", Text),
-    ("images", List(&Image)),
-    ("messages", MESSAGES),
-    ("rejected_response", Text),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
-];
+const MS_SWIFT: &[Named] =
+    &[("id", Text), ("images", List(&Image)), ("messages", MESSAGES), ("rejected_response", Text)];
 const POVID: &[Named] = &[
     ("id", Text),
     ("image", Image),
@@ -108,10 +74,6 @@ const POVID: &[Named] = &[
     ("system", Text),
     ("conversations", TURNS),
     ("rejected_conversations", TURNS),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
 ];
 const RLHF_V: &[Named] = &[
     ("ds_name", Text),
@@ -121,10 +83,6 @@ const RLHF_V: &[Named] = &[
     ("origin_split", Text),
     ("idx", Text),
     ("image_path", Text),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
 ];
 const RLAIF_V: &[Named] = &[
     ("ds_name", Text),
@@ -136,14 +94,21 @@ const RLAIF_V: &[Named] = &[
     ("origin_split", Text),
     ("idx", Text),
     ("image_path", Text),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("margin", Number),
-    ("beta", Number),
 ];
 
-/// Returns the columns of a format.
-pub(in crate::format) fn columns(format: Format) -> &'static [Named] {
+/// The columns of [`PairKeysOut`](crate::format::pair_keys::PairKeysOut) after the id, which come last in
+/// every format of pairs.
+const PAIR_KEYS: &[Named] =
+    &[("kind", Text), (Column::PROVENANCE, Json), ("margin", Number), ("beta", Number)];
+
+/// Returns the columns of a format, in order.
+pub(in crate::format) fn columns(format: Format) -> Vec<&'static Named> {
+    let keys = if matches!(format, Format::Llava | Format::Bpo) { &[] } else { PAIR_KEYS };
+    own_columns(format).iter().chain(keys).collect()
+}
+
+/// Returns the columns of a format without those of [`PAIR_KEYS`].
+fn own_columns(format: Format) -> &'static [Named] {
     match format {
         Format::Llava => LLAVA,
         Format::Bpo => BPO,

@@ -1,8 +1,6 @@
 //! Reads the rows of a Parquet file.
 
-use std::any::Any;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
@@ -15,6 +13,7 @@ use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
 use super::columns::Column;
+use crate::caught::catch_panic;
 use crate::error::PairsError;
 use crate::format::fields::JsonRecord;
 use crate::image_store::ImageSink;
@@ -63,18 +62,13 @@ fn next(path: &Path, rows: &mut ReaderIter) -> Result<Option<Row>, PairsError> {
 
 /// Runs code of the crate `parquet`, which panics on some damaged files.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, PairsError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match catch_panic(work) {
         Ok(done) => done.map_err(problem(path)),
         Err(panic) => {
-            let problem = format!("the file is damaged: {}", message(&*panic));
+            let problem = format!("the file is damaged: {panic}");
             Err(PairsError::Parquet { path: path.to_owned(), problem })
         }
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown cause")
 }
 
 /// Returns a function that converts the errors of the crate `parquet`.

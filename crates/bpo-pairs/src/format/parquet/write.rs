@@ -29,7 +29,7 @@ const ROW_GROUP_ROWS: usize = 20_000;
 pub(in crate::format) struct RowWriter<'a, W: Write + Send> {
     path: &'a Path,
     file: SerializedFileWriter<W>,
-    columns: &'static [Named],
+    columns: Vec<&'static Named>,
     leaves: Vec<Leaf>,
     images: Option<&'a dyn ImageBytes>,
     rows: usize,
@@ -53,11 +53,11 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
     pub(in crate::format) fn new(
         path: &'a Path,
         writer: W,
-        columns: &'static [Named],
+        columns: Vec<&'static Named>,
         images: Option<&'a dyn ImageBytes>,
     ) -> Result<Self, PairsError> {
-        let schema = parse_message_type(&message_type(columns)).map_err(problem(path))?;
-        let features = KeyValue::new("huggingface".to_owned(), features(columns));
+        let schema = parse_message_type(&message_type(&columns)).map_err(problem(path))?;
+        let features = KeyValue::new("huggingface".to_owned(), features(&columns));
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_statistics_enabled(EnabledStatistics::None)
@@ -91,9 +91,9 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
     ) -> Result<Result<(), SkipCause>, PairsError> {
         let mut images = Vec::new();
         if let Some(source) = self.images {
-            let columns = self.columns.iter();
-            let read = columns
-                .into_iter()
+            let read = self
+                .columns
+                .iter()
                 .try_for_each(|(name, column)| read_images(column, row.get(*name), source, &mut images));
             if let Err(cause) = read {
                 return Ok(Err(cause));
@@ -101,7 +101,7 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
         }
         let mut images = images.into_iter();
         let mut leaves = self.leaves.as_mut_slice();
-        for (name, column) in self.columns {
+        for (name, column) in &self.columns {
             let (own, rest) = leaves.split_at_mut(column.leaves());
             leaves = rest;
             self.bytes += put(column, row.remove(*name), Levels::default(), own, &mut images);
