@@ -102,7 +102,10 @@ impl FusedGradients for LibTorch {
     }
 
     fn fused_gelu_tanh_gradient(x: TchTensor, grad: TchTensor) -> TchTensor {
-        TchTensor::new(x.tensor.gelu_backward(&grad.tensor, TANH))
+        // the gradient is 0 or 1 beyond the bound; LibTorch multiplies 0 by the square of `x`, which is
+        // infinite from 2e19
+        const BOUND: f64 = 100.0;
+        TchTensor::new(x.tensor.clamp(-BOUND, BOUND).gelu_backward(&grad.tensor, TANH))
     }
 
     fn fused_swiglu_gradients(gate: TchTensor, up: TchTensor, grad: TchTensor) -> [TchTensor; 2] {
