@@ -63,3 +63,20 @@ fn parquet_holds_images_and_gives_them_back() {
     fs::write(at("outside.jsonl"), outside).unwrap();
     bpo(args("outside.jsonl", "b.parquet", photos())).succeeds().says("image outside the image root: 1");
 }
+
+/// The crate that reads Parquet panics on a column whose place is negative.
+#[cfg(feature = "parquet")]
+#[test]
+fn a_damaged_parquet_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpo-pairs/tests/data/trl.parquet");
+    let mut bytes = fs::read(whole).unwrap();
+    // in the footer: the last bit of a variable-length integer is its sign
+    assert_eq!(bytes[2480], 8);
+    bytes[2480] = 9;
+    fs::write(at("damaged.parquet"), bytes).unwrap();
+    let failed = bpo(arguments!["convert", at("damaged.parquet"), at("out.jsonl"), "--to", "trl"]);
+    failed.fails_naming(&["damaged.parquet", "the file is damaged"]);
+    assert!(!at("out.jsonl").exists());
+}
