@@ -97,14 +97,18 @@ fn bytes_of_images_are_written_and_read_back() {
         assert_eq!((&pairs, skipped), (&before, Vec::new()), "{format}");
         input = output;
     }
-    // an image that is gone
-    fs::remove_file(at("images").join(&before[1].images[0])).unwrap();
+    // the second image of a record is gone, and nothing of the record stays
     let list = at("pairs.jsonl");
-    bpo_pairs::format::jsonl::write_pairs(&list, &before).unwrap();
+    let mut broken = before.clone();
+    broken[1].images.push("gone.png".to_owned());
+    broken[1].prompt.insert_str(0, "<image>\n");
+    bpo_pairs::format::jsonl::write_pairs(&list, &broken).unwrap();
     let mut skipped = Vec::new();
     let mut each = |one: &Skipped| skipped.push((one.id.clone(), one.reason));
     let done = convert(&list, &at("trl.parquet"), Format::Trl, &options, &mut each).unwrap();
     assert_eq!((done.written, skipped), (2, vec![("row-1".to_owned(), SkipReason::ImageMissing)]));
+    let (_, pairs, _) = read(&at("trl.parquet"), Some(&images)).unwrap();
+    assert_eq!(pairs, [before[0].clone(), before[2].clone()]);
 }
 
 /// Many rows make several row groups, and lists of every length are told apart.

@@ -212,10 +212,7 @@ impl<'a, W: Write + Send> Rows<'a, W> {
                 Ok(Ok(()))
             }
             #[cfg(feature = "parquet")]
-            Self::Parquet(rows) => match serde_json::to_value(row) {
-                Ok(serde_json::Value::Object(row)) => rows.add(row),
-                Ok(_) | Err(_) => Ok(Err(crate::skipped::SkipReason::Malformed.into())),
-            },
+            Self::Parquet(rows) => rows.add(row),
         }
     }
 

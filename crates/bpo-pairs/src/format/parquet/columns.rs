@@ -33,6 +33,20 @@ const HISTORY: Column = List(&Struct(&[("prompt", Text), ("answer", Text)]));
 const COMPLETIONS: Column =
     List(&Struct(&[("score", Number), ("response", Text), ("type", Text), (Column::PROVENANCE, Json)]));
 
+/// The columns of a format of pairs: its own, and those of
+/// [`PairKeysOut`](crate::format::pair_keys::PairKeysOut) after the id.
+macro_rules! columns_of_pairs {
+    ($($own:expr),* $(,)?) => {
+        &[
+            $($own,)*
+            ("kind", Text),
+            (Column::PROVENANCE, Json),
+            ("margin", Number),
+            ("beta", Number),
+        ]
+    };
+}
+
 const LLAVA: &[Named] =
     &[("id", Text), ("image", Image), ("images", List(&Image)), ("system", Text), ("conversations", TURNS)];
 const BPO: &[Named] = &[
@@ -44,7 +58,7 @@ const BPO: &[Named] = &[
     ("history", HISTORY),
     ("completions", COMPLETIONS),
 ];
-const PAIRS: &[Named] = &[
+const PAIRS: &[Named] = columns_of_pairs![
     ("id", Text),
     ("images", List(&Image)),
     ("system", Text),
@@ -53,11 +67,21 @@ const PAIRS: &[Named] = &[
     ("chosen", Text),
     ("rejected", Text),
 ];
-const TRL: &[Named] =
-    &[("id", Text), ("images", List(&Image)), ("prompt", PARTS), ("chosen", PARTS), ("rejected", PARTS)];
-const TRL_PLAIN: &[Named] =
-    &[("id", Text), ("images", List(&Image)), ("prompt", Text), ("chosen", Text), ("rejected", Text)];
-const LLAMA_FACTORY: &[Named] = &[
+const TRL: &[Named] = columns_of_pairs![
+    ("id", Text),
+    ("images", List(&Image)),
+    ("prompt", PARTS),
+    ("chosen", PARTS),
+    ("rejected", PARTS)
+];
+const TRL_PLAIN: &[Named] = columns_of_pairs![
+    ("id", Text),
+    ("images", List(&Image)),
+    ("prompt", Text),
+    ("chosen", Text),
+    ("rejected", Text)
+];
+const LLAMA_FACTORY: &[Named] = columns_of_pairs![
     ("id", Text),
     ("images", List(&Image)),
     ("system", Text),
@@ -65,9 +89,13 @@ const LLAMA_FACTORY: &[Named] = &[
     ("chosen", ANSWER),
     ("rejected", ANSWER),
 ];
-const MS_SWIFT: &[Named] =
-    &[("id", Text), ("images", List(&Image)), ("messages", MESSAGES), ("rejected_response", Text)];
-const POVID: &[Named] = &[
+const MS_SWIFT: &[Named] = columns_of_pairs![
+    ("id", Text),
+    ("images", List(&Image)),
+    ("messages", MESSAGES),
+    ("rejected_response", Text)
+];
+const POVID: &[Named] = columns_of_pairs![
     ("id", Text),
     ("image", Image),
     ("images", List(&Image)),
@@ -75,7 +103,7 @@ const POVID: &[Named] = &[
     ("conversations", TURNS),
     ("rejected_conversations", TURNS),
 ];
-const RLHF_V: &[Named] = &[
+const RLHF_V: &[Named] = columns_of_pairs![
     ("ds_name", Text),
     ("image", Image),
     ("text", Text),
@@ -84,7 +112,7 @@ const RLHF_V: &[Named] = &[
     ("idx", Text),
     ("image_path", Text),
 ];
-const RLAIF_V: &[Named] = &[
+const RLAIF_V: &[Named] = columns_of_pairs![
     ("ds_name", Text),
     ("image", Image),
     ("question", Text),
@@ -96,19 +124,8 @@ const RLAIF_V: &[Named] = &[
     ("image_path", Text),
 ];
 
-/// The columns of [`PairKeysOut`](crate::format::pair_keys::PairKeysOut) after the id, which come last in
-/// every format of pairs.
-const PAIR_KEYS: &[Named] =
-    &[("kind", Text), (Column::PROVENANCE, Json), ("margin", Number), ("beta", Number)];
-
 /// Returns the columns of a format, in order.
-pub(in crate::format) fn columns(format: Format) -> Vec<&'static Named> {
-    let keys = if matches!(format, Format::Llava | Format::Bpo) { &[] } else { PAIR_KEYS };
-    own_columns(format).iter().chain(keys).collect()
-}
-
-/// Returns the columns of a format without those of [`PAIR_KEYS`].
-fn own_columns(format: Format) -> &'static [Named] {
+pub(in crate::format) fn columns(format: Format) -> &'static [Named] {
     match format {
         Format::Llava => LLAVA,
         Format::Bpo => BPO,

@@ -2,7 +2,9 @@
 //!
 //! Images are structs of `bytes` and `path`, as the `datasets` library has them.
 
+mod cells;
 mod columns;
+mod leaf;
 mod read;
 mod schema;
 mod write;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::columns::{Column, Named};
 
 /// Returns the schema as a Parquet message type.
-pub(super) fn message_type(columns: &[&Named]) -> String {
+pub(super) fn message_type(columns: &[Named]) -> String {
     let mut text = String::from("message schema {\n");
     for (name, column) in columns {
         add(&mut text, name, column);
@@ -43,12 +43,12 @@ fn add(text: &mut String, name: &str, column: &Column) {
 
 /// Returns the value of the key `huggingface` in the metadata of the file, from which the `datasets`
 /// library takes the features.
-pub(super) fn features(columns: &[&Named]) -> String {
-    json!({"info": {"features": parts(columns.iter().copied())}}).to_string()
+pub(super) fn features(columns: &[Named]) -> String {
+    json!({"info": {"features": parts(columns)}}).to_string()
 }
 
-fn parts<'a>(columns: impl IntoIterator<Item = &'a Named>) -> Value {
-    let parts = columns.into_iter().map(|(name, column)| ((*name).to_owned(), feature(column)));
+fn parts(columns: &[Named]) -> Value {
+    let parts = columns.iter().map(|(name, column)| ((*name).to_owned(), feature(column)));
     Value::Object(parts.collect::<Map<_, _>>())
 }
 
@@ -59,6 +59,6 @@ fn feature(column: &Column) -> Value {
         Column::Image => json!({"_type": "Image"}),
         // all versions read this form of a list
         Column::List(element) => json!([feature(element)]),
-        Column::Struct(named) => parts(*named),
+        Column::Struct(named) => parts(named),
     }
 }
