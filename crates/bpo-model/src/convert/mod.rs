@@ -1,8 +1,8 @@
 //! Conversion of checkpoints of LLaVA's original code to the format of transformers.
 //!
 //! The result has the names, sizes and files that transformers' script
-//! `models/llava/convert_llava_weights_to_hf.py` gives, without its random numbers: the script draws
-//! the embeddings of new tokens around the mean of the old ones, and here they are the mean.
+//! `models/llava/convert_llava_weights_to_hf.py` gave until version 4, without its random numbers: the
+//! script drew the embeddings of new tokens around the mean of the old ones, and here they are the mean.
 
 mod config;
 mod files;
