@@ -119,6 +119,11 @@ impl<'a> PairKeysOut<'a> {
             beta: pair.beta,
         }
     }
+
+    /// Leaves out the margin, for a program that uses a key of this name.
+    pub(super) fn without_margin(self) -> Self {
+        Self { margin: None, ..self }
+    }
 }
 
 /// Returns the cause for a pair that a format cannot hold.
