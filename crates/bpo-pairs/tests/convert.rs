@@ -81,11 +81,12 @@ fn kind() -> impl Strategy<Value = CompletionKind> {
 }
 
 fn provenance() -> impl Strategy<Value = Provenance> {
-    (text(), prop::option::of(text()), 0..4_usize).prop_map(|(distortion, other, variant)| {
+    let weakened = (text(), prop::option::of(text()), 0..4_usize).prop_map(|(distortion, other, variant)| {
         let mut provenance = Provenance::default();
         (provenance.distortion, provenance.other, provenance.variant) = (distortion, other, variant);
         provenance
-    })
+    });
+    prop_oneof![weakened, text().prop_map(Provenance::of_error)]
 }
 
 fn number() -> impl Strategy<Value = Option<f64>> {
