@@ -306,7 +306,6 @@ fn unparsable_values_are_named() {
 #[test]
 fn commands_have_no_flags_without_effect() {
     for (command, flag) in [
-        ("pair", "--seed"),
         ("score", "--seed"),
         ("score", "--preset"),
         ("generate", "--preset"),
