@@ -284,7 +284,7 @@ fn shards_give_the_pairs_of_one_machine() {
 fn concurrency_grows_to_the_maximum() {
     let data = Data::new(301);
     let server = VlmServer::start(|_, request| {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(250));
         Reply::Text(answer(request))
     });
     bpo(data.weaken(&server.url, "max_concurrency = 40\n", "weakened.jsonl")).succeeds();
