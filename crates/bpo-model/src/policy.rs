@@ -85,8 +85,7 @@ impl<S: ImageSource> VlmCollator<S> {
     /// A collator for a model, with images by the names in the groups.
     pub fn new(processor: Processor, model: &Vlm, images: S) -> Self {
         let config = model.config().clone();
-        let context = config.context();
-        let texts = Texts { processor, config, context };
+        let texts = Texts { processor, config, max_length: None };
         Self { texts, images, weakening: None, sizes: HashMap::new() }
     }
 
@@ -101,7 +100,7 @@ impl<S: ImageSource> VlmCollator<S> {
     /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
     /// default and upper limit is the model's context.
     pub fn with_max_length(mut self, tokens: usize) -> Self {
-        self.texts.context = self.texts.context.min(tokens);
+        self.texts.max_length = Some(self.texts.limit().min(tokens));
         self
     }
 
@@ -206,10 +205,16 @@ impl<'a> Places<'a> {
 struct Texts {
     processor: Processor,
     config: VlmConfig,
-    context: usize,
+    /// The longest sequence of the caller.
+    max_length: Option<usize>,
 }
 
 impl Texts {
+    /// The longest sequence in tokens.
+    fn limit(&self) -> usize {
+        self.max_length.unwrap_or(self.config.context())
+    }
+
     /// Token ids of a group's prompt, whose images have the given layouts, with each of its
     /// completions.
     fn tokenize(
@@ -217,25 +222,26 @@ impl Texts {
         group: &PromptGroup,
         images: &[ImageLayout],
     ) -> Result<Vec<TokenizedCompletion>, ModelError> {
+        let of_images = images.iter().map(|image| image.placeholder().len()).sum();
         let images: Vec<_> = images.iter().collect();
         let system = group.system.as_deref().filter(|_| self.processor.chat.takes_system());
-        let whole = self.processor.encode_completions(
+        let completions = self.processor.encode_completions(
             system,
             &group.history,
             &group.prompt,
             group.completions.iter().map(String::as_str),
             &images,
         )?;
-        let fit = |whole: TokenizedCompletion| {
-            let (prompt, wanted) = (whole.answer_start, whole.answer().len());
-            let fitted = whole.fit(self.context)?;
-            if fitted.truncated {
-                // a completion without its end would teach the model never to end
-                return Err(ModelError::ContextTooShort { prompt, wanted, context: self.context });
-            }
-            Ok(fitted)
-        };
-        let completions: Vec<TokenizedCompletion> = whole.into_iter().map(fit).collect::<Result<_, _>>()?;
+        let limit = self.limit();
+        if let Some(long) = completions.iter().find(|completion| completion.ids.len() > limit) {
+            return Err(ModelError::SequenceTooLong {
+                prompt: long.answer_start,
+                images: of_images,
+                answer: long.answer().len(),
+                limit,
+                of_model: limit == self.config.context(),
+            });
+        }
         let mut known: HashMap<&[u32], usize> = HashMap::new();
         for (place, completion) in completions.iter().enumerate() {
             if let Some(same) = known.insert(&completion.ids, place) {

@@ -6,13 +6,14 @@
 mod case;
 mod frames;
 mod generation;
+mod quantized;
 mod training;
 mod trl;
 mod weakened;
 
 use std::num::NonZeroUsize;
 
-use bpo_model::{Adapters, ImageInput, ModelInput, Prompt, ScoreBatch, TokenizedCompletion, Vlm};
+use bpo_model::{Adapters, ImageInput, ModelInput, Processor, Prompt, ScoreBatch, TokenizedCompletion, Vlm};
 use bpo_pairs::Sampling;
 use burn::tensor::FloatDType;
 use burn::tensor::activation::log_softmax;
@@ -166,6 +167,20 @@ fn saved_weights_are_those_that_were_loaded() {
         let whole = out.path().join("whole");
         loaded.model.save_checkpoint(checkpoint.path(), &whole).unwrap();
         assert_eq!(sums(&case::load(&whole), &batch, Adapters::On), expected, "{}", checkpoint.name);
+        #[cfg(unix)]
+        {
+            // a directory of links has all files
+            let (links, whole) = (out.path().join("links"), out.path().join("of-links"));
+            std::fs::create_dir(&links).unwrap();
+            for file in std::fs::read_dir(checkpoint.path()).unwrap().map(|file| file.unwrap()) {
+                std::os::unix::fs::symlink(file.path(), links.join(file.file_name())).unwrap();
+            }
+            loaded.model.save_checkpoint(&links, &whole).unwrap();
+            let again = case::load(&whole);
+            let processor = Processor::from_dir(&whole, again.config()).unwrap();
+            again.config().check_processor(&processor).unwrap();
+            assert_eq!(sums(&again, &batch, Adapters::On), expected, "{}", checkpoint.name);
+        }
         // one file in the layout of the published checkpoints
         let copy = Checkpoint::new(&checkpoint.case, Layout::Published);
         loaded.model.save_weights(&copy.path().join("model.safetensors"), FloatDType::F32).unwrap();
