@@ -29,7 +29,7 @@ impl ErrorInjector for Mirror {
                 });
                 let text = mirrored.collect::<Vec<_>>().join(" ");
                 if text == request.answer {
-                    return Err(InjectionFailure::Skipped { reason: Rejection::Identical, attempts: 1 });
+                    return Err(InjectionFailure::skipped(Rejection::Identical));
                 }
                 Ok(Injection::new(text, 1))
             })

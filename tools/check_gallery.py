@@ -2,7 +2,7 @@
 
     python tools/check_gallery.py gallery.html [--chromium chromium]
 
-The page is loaded from disk, without filter, by kind, and with a search, in light and dark.
+The page is loaded from disk, without filter, by kind of answer and of error, and with a search, in light and dark.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main():
     files = page.with_name(page.stem + "_files")
     index = calls(files / "index.js")
     first = calls(files / "pairs-0.js")
-    total = len(index["kind"])
+    total = len(index["kind"]["of"])
 
     html = dump(chromium, page)
     assert html.count("<article") == min(20, total), html.count("<article")
@@ -50,10 +50,13 @@ def main():
     marks = sum(not common for pair in first[:20] for common, _ in pair["chosen"] + pair["rejected"])
     assert html.count("<mark>") == marks, (html.count("<mark>"), marks)
 
-    for number, kind in enumerate(index["kinds"]):
-        of_kind = index["kind"].count(number)
-        html = dump(chromium, page, urllib.parse.urlencode({"kind": kind}))
-        assert f"of {of_kind}" in html, (kind, of_kind)
+    for key in ["kind", "error"]:
+        for number, name in enumerate(index[key]["names"]):
+            named = index[key]["of"].count(number)
+            html = dump(chromium, page, urllib.parse.urlencode({key: name}))
+            assert f"of {named}" in html, (name, named)
+    has_errors = 'id="of-error" hidden' not in html
+    assert has_errors == bool(index["error"]["names"])
 
     wanted = first[-1]["id"]
     html = dump(chromium, page, urllib.parse.urlencode({"search": wanted}), dark=True)

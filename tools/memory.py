@@ -41,6 +41,18 @@ YI_34B = {
     "num_attention_heads": 56, "num_key_value_heads": 8, "vocab_size": 64064,
 }
 
+# the language models of InternVL3 are those of Qwen2.5
+INTERNVL_1B, INTERNVL_8B = ({**text, "tie_word_embeddings": False, "vocab_size": 151674} for text in (QWEN2_05B, QWEN2_7B))
+INTERNVL_2B = {
+    **INTERNVL_1B, "hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_hidden_layers": 28,
+}
+
+
+def internvl(text):
+    # the vision tower has the dimensions of the defaults
+    vision = {"attention_bias": True, "model_type": "internvl_vision"}
+    return {"model_type": "internvl", "text_config": text, "tie_word_embeddings": False, "vision_config": vision}
+
 
 def llava(text, vision=CLIP, **settings):
     return {"model_type": "llava", "text_config": text, "vision_config": vision, **settings}
@@ -63,6 +75,9 @@ MODELS = {
     "llava-hf/llama3-llava-next-8b-hf": llava(LLAMA_3_8B, model_type="llava_next"),
     "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": llava(QWEN2_05B, SIGLIP, model_type="llava_onevision"),
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": llava(QWEN2_7B, SIGLIP, model_type="llava_onevision"),
+    "OpenGVLab/InternVL3-1B-hf": internvl(INTERNVL_1B),
+    "OpenGVLab/InternVL3-2B-hf": internvl(INTERNVL_2B),
+    "OpenGVLab/InternVL3-8B-hf": internvl(INTERNVL_8B),
 }
 
 for name, settings in MODELS.items():

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use bpo::inject::KindWeights;
 #[cfg(feature = "server")]
 use bpo::server::OpenAiConfig;
 use bpo::{BpoError, Distortions, Missing, Paths, Preset, RunConfig, Settings};
 
 #[cfg(feature = "model")]
 use crate::args::{Checkpoint, Model, RunArgs, Train};
-use crate::args::{Config, Data, Images, Inject, SeedArg, Weaken};
+use crate::args::{Config, Data, Images, Inject, SeedArg, Select, Weaken};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -78,6 +79,24 @@ impl Overrides for Images {
     }
 }
 
+impl Overrides for Select {
+    fn apply(&self, config: &mut RunConfig) {
+        let pair = &mut config.pair;
+        if let Some(rule) = self.rule {
+            pair.rule = rule;
+        }
+        set_some(&mut pair.max_per_sample, &self.max_per_sample);
+        set_some(&mut pair.dedup, &self.dedup);
+        set_some(&mut pair.eval_percent, &self.eval_percent);
+        set_some(&mut pair.max_tokens, &self.max_tokens);
+        for (source, percent) in &self.subset {
+            pair.subset = std::mem::take(&mut pair.subset).with(source, *percent);
+        }
+        #[cfg(feature = "model")]
+        set_some(&mut config.model.path, &self.model);
+    }
+}
+
 impl Overrides for Weaken {
     fn apply(&self, config: &mut RunConfig) {
         let given = self.distortion.iter().chain(&self.noise_step).cloned().collect();
@@ -105,10 +124,34 @@ impl Weaken {
 impl Overrides for Inject {
     fn apply(&self, config: &mut RunConfig) {
         self.flags().apply(&mut config.inject.server);
+        #[cfg(feature = "model")]
+        if self.inject_with_model {
+            config.inject.with_model = true;
+        }
+        if !self.kind.is_empty() {
+            let none = KindWeights::none();
+            config.inject.llm.kinds =
+                self.kind.iter().fold(none, |kinds, &(kind, weight)| kinds.with(kind, weight));
+        }
+        if let Some(fallback) = self.fallback {
+            config.inject.fallback = fallback;
+        }
     }
 
     fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
-        self.flags().check(config.inject.server.is_some())
+        self.flags().check(config.inject.server.is_some())?;
+        let has_llm = config.inject.server.is_some() || config.inject.with_model;
+        let expected = if cfg!(feature = "model") {
+            "given with a language model: --server or --inject-with-model"
+        } else {
+            self.flags().alone
+        };
+        for (key, is_given) in [("--kind", !self.kind.is_empty()), ("--fallback", self.fallback.is_some())] {
+            if is_given && !has_llm {
+                return Err(BpoError::Setting { key: key.into(), expected, found: "alone".to_owned() });
+            }
+        }
+        Ok(())
     }
 }
 

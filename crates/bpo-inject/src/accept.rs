@@ -11,6 +11,7 @@ mod inline;
 mod label;
 mod markers;
 mod note;
+mod style;
 mod versions;
 mod words;
 mod wrapping;
@@ -22,10 +23,13 @@ use serde::{Deserialize, Serialize};
 pub use counts::{Counts, Cut, CutCounts, Rejection, RejectionCounts};
 use cut::{Cleaned, clean};
 pub use markers::without_reasoning;
+pub use style::StyleRules;
 pub use words::same_text;
 use words::{telling_words, words};
 
 use bpo_pairs::{FinishReason, Generated, Limits};
+
+use crate::ErrorKind;
 
 /// The text that replaces the API key in the reply of a server.
 pub const REMOVED_KEY: &str = "[API key removed]";
@@ -50,6 +54,8 @@ pub struct AcceptanceRules {
     pub refusals: Vec<String>,
     /// Phrases in lower case that mark text about the task, unless the right answer has them.
     pub commentary: Vec<String>,
+    /// Rules on length and style.
+    pub style: StyleRules,
 }
 
 const REFUSALS: &[&str] = &[
@@ -106,6 +112,7 @@ impl Default for AcceptanceRules {
             echo_words: 8,
             refusals: REFUSALS.iter().map(|&phrase| phrase.to_owned()).collect(),
             commentary: COMMENTARY.iter().map(|&phrase| phrase.to_owned()).collect(),
+            style: StyleRules::default(),
         }
     }
 }
@@ -119,6 +126,8 @@ pub struct DraftContext<'a> {
     pub question: &'a str,
     /// The right answer.
     pub answer: &'a str,
+    /// The requested kind of error.
+    pub kind: ErrorKind,
 }
 
 /// An accepted draft.
@@ -204,6 +213,7 @@ impl AcceptanceRules {
             return Err(*reason);
         }
         self.check_length(&text, expected.answer)?;
+        self.style.check(&text, expected)?;
         Ok(Accepted { text, cuts })
     }
 
@@ -266,7 +276,8 @@ mod tests {
 
     fn judge_for(text: &str, answer: &str) -> Result<String, Rejection> {
         let draft = Generated { text: text.into(), finish: FinishReason::Stop, tokens: None };
-        let expected = DraftContext { prompt: PROMPT, question: "What is on the table?", answer };
+        let expected =
+            DraftContext { prompt: PROMPT, question: "What is on the table?", answer, kind: ErrorKind::Free };
         AcceptanceRules::default().accept(&draft, expected).map(|accepted| accepted.text)
     }
 
@@ -309,7 +320,8 @@ mod tests {
     fn truncated_draft_is_rejected() {
         let draft =
             Generated { text: "There is a blue".into(), finish: FinishReason::Length, tokens: Some(4) };
-        let expected = DraftContext { prompt: PROMPT, question: "What?", answer: "There is a red cup." };
+        let (question, answer, kind) = ("What?", "There is a red cup.", ErrorKind::Free);
+        let expected = DraftContext { prompt: PROMPT, question, answer, kind };
         assert_eq!(AcceptanceRules::default().accept(&draft, expected), Err(Rejection::Truncated));
 
         let rambling = Generated { text: "There is a blue cup.\nQuestion: What".into(), ..draft };

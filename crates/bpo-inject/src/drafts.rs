@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use bpo_pairs::{Generated, RequestFailure, RequestQueue, Sampling};
 
 use crate::{
-    AcceptanceRules, Accepted, CutCounts, DraftContext, InjectError, Injection, InjectionFailure,
+    AcceptanceRules, Accepted, CutCounts, DraftContext, ErrorKind, InjectError, Injection, InjectionFailure,
     InjectionQueue, InjectionRequest, LlmInjectorConfig, Rejection, RejectionCounts, Templates, TextRequest,
 };
 
@@ -18,13 +18,9 @@ pub(crate) struct DraftFilter<'a> {
 }
 
 impl DraftFilter<'_> {
-    fn accept(
-        &mut self,
-        draft: &Generated,
-        prompt: &str,
-        request: &InjectionRequest,
-    ) -> Result<Accepted, Rejection> {
-        let context = DraftContext { prompt, question: &request.question, answer: &request.answer };
+    fn accept(&mut self, draft: &Generated, pending: &Pending) -> Result<Accepted, Rejection> {
+        let Pending { kind, prompt, request: InjectionRequest { question, answer, .. }, .. } = pending;
+        let context = DraftContext { prompt, question, answer, kind: *kind };
         let verdict = self.rules.accept(draft, context);
         match &verdict {
             Ok(accepted) => accepted.cuts.iter().for_each(|&cut| self.cuts.add(cut)),
@@ -37,13 +33,22 @@ impl DraftFilter<'_> {
     }
 }
 
-/// One answer to rewrite, with the number of drafts so far.
+/// One answer to rewrite.
 struct Pending {
     /// Number of the request in the queue of the injector.
     number: usize,
     request: InjectionRequest,
+    kind: ErrorKind,
     prompt: String,
-    attempt: u32,
+    /// The reasons for which its drafts so far were rejected.
+    rejected: Vec<Rejection>,
+}
+
+impl Pending {
+    /// Returns the number of the next draft, from 1.
+    fn attempt(&self) -> u32 {
+        u32::try_from(self.rejected.len() + 1).unwrap_or(u32::MAX)
+    }
 }
 
 /// The drafts to ask a text model for, made from the requests for the injector.
@@ -98,13 +103,19 @@ impl<'a, 'q> Drafts<'a, 'q> {
             let request = self.queue.next_request()?;
             let number = self.taken;
             self.taken += 1;
-            match self.templates.render(&request.question, &request.answer) {
-                Ok(prompt) => return Some(Pending { number, request, prompt, attempt: 1 }),
-                Err(error) => {
-                    self.is_stopped |=
-                        self.queue.receive(number, Err(InjectionFailure::failed(error))).is_break();
+            let failure = match self.config.kinds.draw(&request.answer, request.seed) {
+                None => {
+                    self.filter.rejections.add(Rejection::NoKindFits);
+                    InjectionFailure::skipped(Rejection::NoKindFits)
                 }
-            }
+                Some(kind) => match self.templates.render(kind, &request.question, &request.answer) {
+                    Ok(prompt) => {
+                        return Some(Pending { number, request, kind, prompt, rejected: Vec::new() });
+                    }
+                    Err(error) => InjectionFailure::failed(error),
+                },
+            };
+            self.is_stopped |= self.queue.receive(number, Err(failure)).is_break();
         }
         None
     }
@@ -119,7 +130,7 @@ where
         let sampling = Sampling::greedy(self.config.max_new_tokens)
             .with_temperature(self.config.temperature)
             .with_top_p(self.config.top_p)
-            .with_seed(draft_seed(pending.request.seed, pending.attempt));
+            .with_seed(draft_seed(pending.request.seed, pending.attempt()));
         let (system, prompt) = (self.config.system.clone(), pending.prompt.clone());
         self.awaited.insert(self.asked, pending);
         self.asked += 1;
@@ -128,21 +139,24 @@ where
 
     fn receive(&mut self, number: usize, draft: Result<Generated, RequestFailure<E>>) -> ControlFlow<()> {
         let Some(mut pending) = self.awaited.remove(&number) else { return ControlFlow::Continue(()) };
-        let attempt = pending.attempt;
+        let attempt = pending.attempt();
         let result = match draft {
             Err(RequestFailure { error, is_request_error: true }) => {
                 Err(InjectionFailure::Refused { source: Box::new(error) })
             }
             Err(RequestFailure { error, .. }) => Err(InjectionFailure::failed(error)),
-            Ok(draft) => match self.filter.accept(&draft, &pending.prompt, &pending.request) {
-                Ok(Accepted { text, cuts }) => Ok(Injection::new(text, attempt).with_cuts(cuts)),
-                Err(reason) if attempt == self.config.attempts => {
-                    Err(InjectionFailure::Skipped { reason, attempts: attempt })
-                }
-                Err(_) => {
-                    pending.attempt += 1;
-                    self.rejected.push_back(pending);
-                    return ControlFlow::Continue(());
+            Ok(draft) => match self.filter.accept(&draft, &pending) {
+                Ok(Accepted { text, cuts }) => Ok(Injection::new(text, attempt)
+                    .with_cuts(cuts)
+                    .with_error(pending.kind.as_str())
+                    .with_rejected(pending.rejected)),
+                Err(reason) => {
+                    pending.rejected.push(reason);
+                    if attempt < self.config.attempts {
+                        self.rejected.push_back(pending);
+                        return ControlFlow::Continue(());
+                    }
+                    Err(InjectionFailure::Skipped { rejected: pending.rejected })
                 }
             },
         };

@@ -1,42 +1,57 @@
 //! Errors of templates, settings and text generators.
 
-use bpo_pairs::Untrusted;
+use std::path::PathBuf;
 
-use crate::template::PromptForm;
+use bpo_pairs::files::FileError;
+use bpo_pairs::{Untrusted, UntrustedPath};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectError {
     /// A prompt template does not parse.
-    #[error("the {form} template does not parse")]
+    #[error("the {name} template does not parse")]
     TemplateSyntax {
-        /// Form of the template.
-        form: PromptForm,
+        /// Name of the template.
+        name: &'static str,
         /// Line and reason.
         source: minijinja::Error,
     },
     /// A prompt template uses an unknown variable.
-    #[error("the {form} template asks for `{}`; known are `question` and `answer`", Untrusted(found))]
+    #[error("the {name} template asks for `{}`; known are `question` and `answer`", Untrusted(found))]
     TemplateVariable {
-        /// Form of the template.
-        form: PromptForm,
+        /// Name of the template.
+        name: &'static str,
         /// Name of the variable.
         found: String,
     },
     /// A prompt template does not use `answer`, the text to rewrite.
-    #[error("the {form} template does not use `answer`, the text to rewrite")]
+    #[error("the {name} template does not use `answer`, the text to rewrite")]
     TemplateWithoutAnswer {
-        /// Form of the template.
-        form: PromptForm,
+        /// Name of the template.
+        name: &'static str,
     },
     /// A prompt template does not render for a question and answer.
-    #[error("the {form} template does not render")]
+    #[error("the {name} template does not render")]
     TemplateRender {
-        /// Form of the template.
-        form: PromptForm,
+        /// Name of the template.
+        name: &'static str,
         /// Line and reason.
         source: minijinja::Error,
+    },
+    /// A prompt file cannot be read.
+    #[error("a prompt cannot be read")]
+    TemplateFile {
+        /// The cause, which names the file.
+        source: FileError,
+    },
+    /// A prompt file has the name of no prompt.
+    #[error("{} is no prompt: expected one of {known}", UntrustedPath(path))]
+    UnknownTemplate {
+        /// The file.
+        path: PathBuf,
+        /// The names of the prompt files.
+        known: String,
     },
     /// A setting has an invalid value.
     #[error("`{key}` must be {expected}, found {}", Untrusted(found))]
@@ -68,7 +83,7 @@ mod tests {
             "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}".to_owned()
         };
         let errors = [
-            InjectError::TemplateVariable { form: PromptForm::QuestionAnswer, found: found() },
+            InjectError::TemplateVariable { name: "count", found: found() },
             InjectError::Setting { key: "attempts", expected: "at least 1", found: found() },
         ];
         for error in errors {

@@ -45,6 +45,13 @@ pub trait TextGenerator {
         None
     }
 
+    /// Returns whether a result does not depend on the other requests of a batch, to the last digit.
+    /// If it does, requests must be repeated in the same batches to get the same results. Default:
+    /// true.
+    fn is_batch_invariant(&self) -> bool {
+        true
+    }
+
     /// Returns whether an error is caused by the request itself, so that a repetition would also
     /// fail. Returns false if the generator is the cause, for example a server that is down.
     fn is_request_error(&self, _error: &Self::Error) -> bool {

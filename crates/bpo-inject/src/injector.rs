@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::num::NonZeroUsize;
 
-use bpo_pairs::{RequestQueue, UsageMeter, answer_in_batches};
+use bpo_pairs::{RequestQueue, RequestSlice, UsageMeter, answer_in_batches};
 
 use crate::{Cut, Rejection};
 
@@ -14,7 +14,7 @@ pub struct InjectionRequest {
     pub question: String,
     /// The right answer.
     pub answer: String,
-    /// Seed of the rewrite. The result does not depend on the other requests of a batch.
+    /// Seed of the rewrite.
     pub seed: u64,
 }
 
@@ -35,12 +35,30 @@ pub struct Injection {
     pub attempts: u32,
     /// Kinds of text that were removed from the draft, each once.
     pub cuts: Vec<Cut>,
+    /// Kind of the error, such as the name of an [`ErrorKind`](crate::ErrorKind), if it is known.
+    pub error: Option<String>,
+    /// The reasons for which earlier drafts were rejected, in their order.
+    pub rejected: Vec<Rejection>,
 }
 
 impl Injection {
     /// Creates a wrong answer that was accepted after `attempts` drafts.
     pub fn new(text: impl Into<String>, attempts: u32) -> Self {
-        Self { text: text.into(), attempts, cuts: Vec::new() }
+        Self { text: text.into(), attempts, cuts: Vec::new(), error: None, rejected: Vec::new() }
+    }
+
+    /// Sets the kind of the error.
+    #[must_use]
+    pub fn with_error(mut self, kind: impl Into<String>) -> Self {
+        self.error = Some(kind.into());
+        self
+    }
+
+    /// Sets the reasons for which earlier drafts were rejected.
+    #[must_use]
+    pub fn with_rejected(mut self, rejected: Vec<Rejection>) -> Self {
+        self.rejected = rejected;
+        self
     }
 
     /// Sets the kinds of text that were removed from the draft.
@@ -55,13 +73,12 @@ impl Injection {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectionFailure {
-    /// All drafts were rejected. The sample must be skipped and counted.
-    #[error("skipped after {attempts} attempt(s): the last draft was rejected ({reason})")]
+    /// All drafts were rejected, or there was nothing to request. The sample must be skipped and
+    /// counted.
+    #[error("skipped after {} attempt(s): {}", rejected.len(), reasons(rejected))]
     Skipped {
-        /// The reason why the last draft was rejected.
-        reason: Rejection,
-        /// Number of drafts.
-        attempts: u32,
+        /// The reasons for which the drafts were rejected, in their order. There is at least one.
+        rejected: Vec<Rejection>,
     },
     /// The generator refuses the request, for example because it exceeds the context length. A
     /// repetition would also fail.
@@ -85,12 +102,26 @@ impl InjectionFailure {
         Self::Failed { source: Box::new(source) }
     }
 
+    /// Creates a [`Skipped`](Self::Skipped) with one reason.
+    pub fn skipped(reason: Rejection) -> Self {
+        Self::Skipped { rejected: vec![reason] }
+    }
+
     /// Returns the reason why the last draft was rejected, or `None` if there was no draft.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
-            Self::Skipped { reason, .. } => Some(*reason),
+            Self::Skipped { rejected } => rejected.last().copied(),
             Self::Refused { .. } | Self::Failed { .. } => None,
         }
+    }
+}
+
+/// Lists the reasons of rejected drafts.
+fn reasons(rejected: &[Rejection]) -> String {
+    let reasons: Vec<String> = rejected.iter().map(Rejection::to_string).collect();
+    match reasons.as_slice() {
+        [reason] => format!("the draft was rejected ({reason})"),
+        reasons => format!("the drafts were rejected ({})", reasons.join(", ")),
     }
 }
 
@@ -112,6 +143,24 @@ pub trait ErrorInjector {
     fn usage(&self) -> Option<UsageMeter> {
         None
     }
+
+    /// Returns whether a result does not depend on the other requests of a batch, to the last digit.
+    /// If it does, requests must be repeated in the same batches to get the same results. Default:
+    /// true.
+    fn is_batch_invariant(&self) -> bool {
+        true
+    }
+}
+
+/// Returns the results of [`ErrorInjector::inject_queue`] in the order of the requests, for injectors
+/// that implement [`ErrorInjector::inject`] by it.
+pub(crate) fn inject_by_queue(
+    injector: &mut impl ErrorInjector,
+    requests: &[InjectionRequest],
+) -> Vec<Result<Injection, InjectionFailure>> {
+    let mut queue = RequestSlice::new(requests);
+    injector.inject_queue(&mut queue, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN));
+    queue.into_answers()
 }
 
 impl<I: ErrorInjector + ?Sized> ErrorInjector for &mut I {
@@ -126,6 +175,10 @@ impl<I: ErrorInjector + ?Sized> ErrorInjector for &mut I {
     fn usage(&self) -> Option<UsageMeter> {
         (**self).usage()
     }
+
+    fn is_batch_invariant(&self) -> bool {
+        (**self).is_batch_invariant()
+    }
 }
 
 impl<I: ErrorInjector + ?Sized> ErrorInjector for Box<I> {
@@ -139,5 +192,9 @@ impl<I: ErrorInjector + ?Sized> ErrorInjector for Box<I> {
 
     fn usage(&self) -> Option<UsageMeter> {
         (**self).usage()
+    }
+
+    fn is_batch_invariant(&self) -> bool {
+        (**self).is_batch_invariant()
     }
 }

@@ -2,13 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use bpo_pairs::{RequestSlice, UsageMeter};
+use bpo_pairs::UsageMeter;
 use serde::{Deserialize, Serialize};
 
 use crate::drafts::{DraftFilter, Drafts};
+use crate::injector::inject_by_queue;
 use crate::{
-    AcceptanceRules, CutCounts, ErrorInjector, InjectError, Injection, InjectionFailure, InjectionQueue,
-    InjectionRequest, RejectionCounts, TemplateConfig, Templates, TextGenerator,
+    AcceptanceRules, CutCounts, ErrorInjector, ErrorKind, InjectError, Injection, InjectionFailure,
+    InjectionQueue, InjectionRequest, KindWeights, PromptForm, RejectionCounts, TemplateConfig, Templates,
+    TextGenerator,
 };
 
 /// Settings of error injection by a text model.
@@ -27,6 +29,8 @@ pub struct LlmInjectorConfig {
     pub attempts: u32,
     /// System message, if there is one.
     pub system: Option<String>,
+    /// Weights of the kinds of errors. Default: errors of any kind, as the authors request them.
+    pub kinds: KindWeights,
     /// Prompt templates.
     pub templates: TemplateConfig,
     /// Acceptance rules.
@@ -41,6 +45,7 @@ impl Default for LlmInjectorConfig {
             max_new_tokens: 1024,
             attempts: 3,
             system: None,
+            kinds: KindWeights::default(),
             templates: TemplateConfig::default(),
             acceptance: AcceptanceRules::default(),
         }
@@ -48,15 +53,35 @@ impl Default for LlmInjectorConfig {
 }
 
 impl LlmInjectorConfig {
-    /// Checks the settings and templates.
+    /// Checks the settings. Templates are checked by [`Templates::new`].
     ///
     /// # Errors
-    /// Returns an error if a template does not parse or a setting is invalid.
+    /// Returns an error if a setting is invalid.
     pub fn validate(&self) -> Result<(), InjectError> {
         if self.attempts == 0 {
             return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
         }
-        Templates::new(&self.templates).map(|_| ())
+        self.kinds.validate()?;
+        self.acceptance.style.validate()
+    }
+
+    /// Returns the names and texts of the prompts of the kinds of errors with a weight.
+    ///
+    /// # Errors
+    /// Returns an error if a prompt file cannot be read or is no prompt.
+    pub fn prompts(&self) -> Result<Vec<(&'static str, String)>, InjectError> {
+        let is_used = |name: &str| {
+            self.kinds.used().any(|kind| match kind {
+                ErrorKind::Free => PromptForm::ALL.iter().any(|form| form.as_str() == name),
+                kind => kind.as_str() == name,
+            })
+        };
+        let texts = self.templates.texts()?;
+        Ok(texts
+            .iter()
+            .filter(|(name, _)| is_used(name))
+            .map(|(name, text)| (name, text.to_owned()))
+            .collect())
     }
 
     /// Sets the maximum number of drafts per answer.
@@ -68,6 +93,12 @@ impl LlmInjectorConfig {
     /// Sets the maximum number of tokens of a draft.
     pub fn with_max_new_tokens(mut self, tokens: usize) -> Self {
         self.max_new_tokens = tokens;
+        self
+    }
+
+    /// Sets the weights of the kinds of errors.
+    pub fn with_kinds(mut self, kinds: KindWeights) -> Self {
+        self.kinds = kinds;
         self
     }
 
@@ -114,9 +145,7 @@ impl<G: TextGenerator> LlmInjector<G> {
 
 impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let mut queue = RequestSlice::new(requests);
-        self.inject_queue(&mut queue, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN));
-        queue.into_answers()
+        inject_by_queue(self, requests)
     }
 
     /// A rejected draft is asked for again before the next request.
@@ -130,6 +159,10 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
 
     fn usage(&self) -> Option<UsageMeter> {
         self.generator.usage()
+    }
+
+    fn is_batch_invariant(&self) -> bool {
+        self.generator.is_batch_invariant()
     }
 }
 
@@ -181,8 +214,10 @@ mod tests {
         let mut injector =
             injector(vec![vec![Ok("A red cup"), Ok("A blue cup."), Err("down")], vec![Ok("A plate.")]]);
         let results = injector.inject(&requests());
-        assert_eq!(results[0].as_ref().unwrap(), &Injection::new("A plate.", 2));
-        assert_eq!(results[1].as_ref().unwrap(), &Injection::new("A blue cup.", 1));
+        let accepted = |text, attempts| Injection::new(text, attempts).with_error("free");
+        let rejected = vec![Rejection::Identical];
+        assert_eq!(results[0].as_ref().unwrap(), &accepted("A plate.", 2).with_rejected(rejected));
+        assert_eq!(results[1].as_ref().unwrap(), &accepted("A blue cup.", 1));
         let failure = results[2].as_ref().unwrap_err();
         assert!(matches!(failure, InjectionFailure::Failed { source } if source.to_string() == "down"));
         assert_eq!(injector.rejections().get(Rejection::Identical), 1);

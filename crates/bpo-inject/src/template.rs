@@ -1,20 +1,22 @@
 //! Prompts that request a wrong but plausible answer.
 //!
-//! The two built-in prompts request the same as the authors' two, in our words. The description
-//! prompt has the description alone. The question-answer prompt describes a similar image and has
-//! six examples. Source: `data_generation/error_injection.py` of
+//! The two built-in prompts for errors of the kind [`Free`](ErrorKind::Free) request the same as the
+//! authors' two, in our words. The description prompt has the description alone. The question-answer
+//! prompt describes a similar image and has six examples. Source:
+//! `data_generation/error_injection.py` of
 //! <https://github.com/pipilurj/bootstrapped-preference-optimization-BPO>, and section 3.2 of the
-//! paper (arXiv 2403.08730).
+//! paper (arXiv 2403.08730). The prompts for the other kinds are ours.
+
+mod texts;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
 
-use crate::InjectError;
-
-const DESCRIPTION: &str = include_str!("templates/description.j2");
-const QUESTION_ANSWER: &str = include_str!("templates/question_answer.j2");
+use crate::{ErrorKind, InjectError};
+pub use texts::PromptTexts;
 
 /// The prompt that an answer is rewritten with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub enum PromptForm {
 
 impl fmt::Display for PromptForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.as_str())
     }
 }
 
@@ -72,17 +74,14 @@ impl PromptForm {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Both forms.
+    pub const ALL: [Self; 2] = [Self::Description, Self::QuestionAnswer];
+
+    /// Returns the name of the prompt.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Description => "description",
             Self::QuestionAnswer => "question-answer",
-        }
-    }
-
-    fn built_in(self) -> &'static str {
-        match self {
-            Self::Description => DESCRIPTION,
-            Self::QuestionAnswer => QUESTION_ANSWER,
         }
     }
 }
@@ -92,12 +91,21 @@ impl PromptForm {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TemplateConfig {
-    /// The form for every question. Default: [`PromptForm::of`] the question.
+    /// The form for every question, for errors of the kind [`ErrorKind::Free`]. Default:
+    /// [`PromptForm::of`] the question.
     pub form: Option<PromptForm>,
-    /// Jinja text that replaces the built-in description prompt. Its variables are `question` and
-    /// `answer`.
+    /// Directory with prompts, or one prompt file. Default: none.
+    ///
+    /// A file `NAME.j2` replaces the built-in prompt NAME: `description`, `question-answer` or the
+    /// name of an [`ErrorKind`]. Other files in the directory are ignored, except for those with
+    /// the ending `.j2`, which are an error. The texts are Jinja templates with the variables
+    /// `question` and `answer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Jinja text of the description prompt, which takes precedence over files. Its variables are
+    /// `question` and `answer`.
     pub description: Option<String>,
-    /// Jinja text that replaces the built-in question-answer prompt, with the same variables.
+    /// Jinja text of the question-answer prompt, with the same variables.
     pub question_answer: Option<String>,
 }
 
@@ -105,6 +113,12 @@ impl TemplateConfig {
     /// Uses one form for every question.
     pub fn with_form(mut self, form: PromptForm) -> Self {
         self.form = Some(form);
+        self
+    }
+
+    /// Sets the directory with prompts, or the prompt file.
+    pub fn with_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
         self
     }
 
@@ -117,13 +131,24 @@ impl TemplateConfig {
         self
     }
 
-    /// Returns the text of one form, the built-in one if it is not replaced.
-    pub fn text(&self, form: PromptForm) -> &str {
-        let own = match form {
-            PromptForm::Description => &self.description,
-            PromptForm::QuestionAnswer => &self.question_answer,
-        };
-        own.as_deref().unwrap_or(form.built_in())
+    /// Returns the texts of all prompts, those of files and settings in place of built-in ones.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read or is no prompt.
+    pub fn texts(&self) -> Result<PromptTexts, InjectError> {
+        let mut texts = PromptTexts::built_in();
+        if let Some(path) = &self.path {
+            texts.read(path)?;
+        }
+        for (form, text) in [
+            (PromptForm::Description, &self.description),
+            (PromptForm::QuestionAnswer, &self.question_answer),
+        ] {
+            if let Some(text) = text {
+                texts.set(form.as_str(), text.clone());
+            }
+        }
+        Ok(texts)
     }
 }
 
@@ -135,19 +160,19 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Parses the prompts.
+    /// Reads and parses the prompts.
     ///
     /// # Errors
-    /// Returns an error if a text does not parse, uses an unknown variable or does not use
-    /// `answer`.
+    /// Returns an error if a file cannot be read, or a text does not parse, uses an unknown variable
+    /// or does not use `answer`.
     pub fn new(config: &TemplateConfig) -> Result<Self, InjectError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        for form in [PromptForm::Description, PromptForm::QuestionAnswer] {
+        for (name, text) in config.texts()?.iter() {
             environment
-                .add_template_owned(form.name(), config.text(form).to_owned())
-                .map_err(|source| InjectError::TemplateSyntax { form, source })?;
-            check_variables(&environment, form)?;
+                .add_template_owned(name, text.to_owned())
+                .map_err(|source| InjectError::TemplateSyntax { name, source })?;
+            check_variables(&environment, name)?;
         }
         Ok(Self { environment, form: config.form })
     }
@@ -157,34 +182,38 @@ impl Templates {
         self.form.unwrap_or_else(|| PromptForm::of(question))
     }
 
-    /// Renders the prompt for a wrong version of `answer`. `<image>` is removed from the question.
+    /// Renders the prompt for a wrong version of `answer` with a kind of error. `<image>` is removed
+    /// from the question.
     ///
     /// # Errors
     /// Returns [`InjectError::TemplateRender`] if the template fails for these values.
-    pub fn render(&self, question: &str, answer: &str) -> Result<String, InjectError> {
-        let form = self.form(question);
+    pub fn render(&self, kind: ErrorKind, question: &str, answer: &str) -> Result<String, InjectError> {
+        let name = match kind {
+            ErrorKind::Free => self.form(question).as_str(),
+            kind => kind.as_str(),
+        };
         let question = without_image_token(question);
         self.environment
-            .get_template(form.name())
+            .get_template(name)
             .and_then(|template| template.render(context! { question => question, answer => answer.trim() }))
             .map(|prompt| prompt.trim_end().to_owned())
-            .map_err(|source| InjectError::TemplateRender { form, source })
+            .map_err(|source| InjectError::TemplateRender { name, source })
     }
 }
 
-fn check_variables(environment: &Environment<'static>, form: PromptForm) -> Result<(), InjectError> {
+fn check_variables(environment: &Environment<'static>, name: &'static str) -> Result<(), InjectError> {
     let used = environment
-        .get_template(form.name())
-        .map_err(|source| InjectError::TemplateSyntax { form, source })?
+        .get_template(name)
+        .map_err(|source| InjectError::TemplateSyntax { name, source })?
         .undeclared_variables(false);
     // The order of a set is not defined. The alphabetically first name is reported, so that the
     // message is always the same.
-    let known = |name: &&String| *name == "question" || *name == "answer" || is_global(environment, name);
-    if let Some(found) = used.iter().filter(|name| !known(name)).min() {
-        return Err(InjectError::TemplateVariable { form, found: found.clone() });
+    let known = |found: &&String| *found == "question" || *found == "answer" || is_global(environment, found);
+    if let Some(found) = used.iter().filter(|found| !known(found)).min() {
+        return Err(InjectError::TemplateVariable { name, found: found.clone() });
     }
     if !used.contains("answer") {
-        return Err(InjectError::TemplateWithoutAnswer { form });
+        return Err(InjectError::TemplateWithoutAnswer { name });
     }
     Ok(())
 }
@@ -224,10 +253,10 @@ mod tests {
     #[test]
     fn built_in_prompts_end_with_the_answer_and_have_no_image_token() {
         let templates = Templates::new(&TemplateConfig::default()).unwrap();
-        let prompt = templates.render("<image>\nHow many coins?", " 24. ").unwrap();
+        let prompt = templates.render(ErrorKind::Free, "<image>\nHow many coins?", " 24. ").unwrap();
         assert!(prompt.ends_with("Question: How many coins? Response: 24. Modified response:"), "{prompt}");
         assert!(!prompt.contains("<image>"));
-        let prompt = templates.render("Describe the image.", "A cat.").unwrap();
+        let prompt = templates.render(ErrorKind::Free, "Describe the image.", "A cat.").unwrap();
         assert!(prompt.ends_with("Description: A cat.\nModified description:"), "{prompt}");
         assert!(!prompt.contains("Describe the image."));
     }
@@ -235,7 +264,7 @@ mod tests {
     #[test]
     fn markup_in_an_answer_is_not_escaped() {
         let templates = Templates::new(&TemplateConfig::default()).unwrap();
-        let prompt = templates.render("What?", "{{ question }} & <b>").unwrap();
+        let prompt = templates.render(ErrorKind::Free, "What?", "{{ question }} & <b>").unwrap();
         assert!(prompt.contains("Response: {{ question }} & <b> Modified"), "{prompt}");
     }
 
@@ -245,7 +274,7 @@ mod tests {
             .with_form(PromptForm::Description)
             .with_text(PromptForm::Description, "{{ question }}|{{ answer }}");
         let templates = Templates::new(&config).unwrap();
-        assert_eq!(templates.render("How many?", "two").unwrap(), "How many?|two");
+        assert_eq!(templates.render(ErrorKind::Free, "How many?", "two").unwrap(), "How many?|two");
     }
 
     #[test]
@@ -254,10 +283,7 @@ mod tests {
             Templates::new(&TemplateConfig::default().with_text(PromptForm::QuestionAnswer, text))
                 .unwrap_err()
         };
-        assert!(matches!(
-            with("{{ answer"),
-            InjectError::TemplateSyntax { form: PromptForm::QuestionAnswer, .. }
-        ));
+        assert!(matches!(with("{{ answer"), InjectError::TemplateSyntax { name: "question-answer", .. }));
         assert!(
             matches!(with("{{ answer }} {{ respose }}"), InjectError::TemplateVariable { found, .. } if found == "respose")
         );
@@ -269,6 +295,9 @@ mod tests {
         let config =
             TemplateConfig::default().with_text(PromptForm::QuestionAnswer, "{{ answer.missing.deeper }}");
         let templates = Templates::new(&config).unwrap();
-        assert!(matches!(templates.render("Who?", "x"), Err(InjectError::TemplateRender { .. })));
+        assert!(matches!(
+            templates.render(ErrorKind::Free, "Who?", "x"),
+            Err(InjectError::TemplateRender { .. })
+        ));
     }
 }

@@ -26,6 +26,7 @@ pub use checkpoint::{TensorEntry, WeightIndex};
 pub use convert::{Converted, convert_original};
 pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
+pub use families::internvl::{InternVlConfig, InternVlProjector};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
 pub use families::llava_next::{LlavaNextConfig, LlavaNextProjector};
 pub use families::qwen_vl::{QwenGeneration, QwenMerger, QwenVlConfig};
@@ -50,7 +51,7 @@ pub use processor::{
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
 pub use vision::{
-    ClipVision, Idefics3Vision, QwenVision, QwenVisionConfig, SiglipVision, TokenGrid, VisionTower,
-    VitConfig, VitKind, WindowConfig,
+    ClipVision, Idefics3Vision, InternVlNorm, InternVlVision, InternVlVisionConfig, QwenVision,
+    QwenVisionConfig, SiglipVision, TokenGrid, VisionTower, VitConfig, VitKind, WindowConfig,
 };
 pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

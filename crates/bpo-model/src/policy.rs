@@ -84,7 +84,11 @@ pub struct VlmCollator<S> {
 impl<S: ImageSource> VlmCollator<S> {
     /// A collator for a model, with images by the names in the groups.
     pub fn new(processor: Processor, model: &Vlm, images: S) -> Self {
-        let config = model.config().clone();
+        Self::from_config(processor, model.config().clone(), images)
+    }
+
+    /// Creates a collator for the configuration of a model, whose weights are not needed.
+    pub fn from_config(processor: Processor, config: VlmConfig, images: S) -> Self {
         let texts = Texts { processor, config, max_length: None };
         Self { texts, images, weakening: None, sizes: HashMap::new() }
     }

@@ -43,7 +43,7 @@ impl PairFilter {
     /// Returns [`SkipReason::TooLong`] if [`whole_sample`](Self::whole_sample) is set and a
     /// completion has more than `max_words` words.
     pub fn check_record(&self, record: &Record) -> Result<(), SkipReason> {
-        let too_long = |completion: &Completion| count_words(&completion.response) > self.max_words;
+        let too_long = |completion: &Completion| self.is_too_long(&completion.response);
         if self.whole_sample && record.completions.iter().any(too_long) {
             Err(SkipReason::TooLong)
         } else {
@@ -63,10 +63,15 @@ impl PairFilter {
         if chosen == rejected {
             return Err(SkipReason::Identical);
         }
-        if [chosen, rejected].iter().any(|answer| count_words(answer) > self.max_words) {
+        if [chosen, rejected].iter().any(|answer| self.is_too_long(answer)) {
             return Err(SkipReason::TooLong);
         }
         Ok(())
+    }
+
+    fn is_too_long(&self, answer: &str) -> bool {
+        // n words have at least n - 1 separators
+        answer.len() / 2 >= self.max_words && answer.split_whitespace().nth(self.max_words).is_some()
     }
 }
 
@@ -79,6 +84,16 @@ pub fn count_words(text: &str) -> usize {
 mod tests {
     use super::*;
     use crate::record::CompletionKind;
+
+    #[test]
+    fn the_limit_is_that_of_counted_words() {
+        for text in ["", "a", " a", "a b", "ab cd", "a b c", "a  b\u{3000}c", "\u{e9} \u{e9} \u{e9} "] {
+            for limit in 0..5 {
+                let filter = PairFilter::default().with_max_words(limit);
+                assert_eq!(filter.is_too_long(text), count_words(text) > limit, "{text:?}, {limit}");
+            }
+        }
+    }
 
     #[test]
     fn pair_fails_by_either_answer() {

@@ -1,16 +1,21 @@
-//! The provenance of an answer about a weakened image.
+//! The provenance of an answer about a weakened image, or with injected errors.
 
 use serde::{Deserialize, Serialize};
 
 use crate::skipped::is_zero;
 
-/// How an answer about a weakened image was generated.
+/// How an answer about a weakened image was generated, or which error was injected into an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a provenance: an object with `distortion`")]
+#[serde(deny_unknown_fields, default, expecting = "a provenance: an object with `distortion` or `error`")]
 #[non_exhaustive]
 pub struct Provenance {
-    /// The distortion in its text form, with the parameters that were drawn.
+    /// The distortion in its text form, with the parameters that were drawn. Empty for an answer
+    /// with injected errors.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub distortion: String,
+    /// Kind of the injected error, such as `count` or `co-occurrence`, if one was injected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Path of the other image, if the distortion used one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
@@ -23,6 +28,13 @@ pub struct Provenance {
     /// Index of the answer among the sample's answers about weakened images, from 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: usize,
+}
+
+impl Provenance {
+    /// Creates the provenance of an answer with an injected error of a kind.
+    pub fn of_error(kind: impl Into<String>) -> Self {
+        Self { error: Some(kind.into()), ..Self::default() }
+    }
 }
 
 /// Contrastive decoding: each token is drawn from `(1 + alpha) * logits - alpha * other_logits`.

@@ -73,7 +73,7 @@ pub struct Completion {
     /// Source of the answer (`type` in files).
     #[serde(rename = "type")]
     pub kind: CompletionKind,
-    /// How the answer was generated, if its image was weakened.
+    /// How the answer was generated, if its image was weakened or errors were injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
 }
@@ -130,7 +130,7 @@ pub struct PreferencePair {
     pub rejected: String,
     /// Source of the rejected answer.
     pub kind: CompletionKind,
-    /// How the rejected answer was generated, if its image was weakened.
+    /// How the rejected answer was generated, if its image was weakened or errors were injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
     /// Difference of the scores of the two answers.

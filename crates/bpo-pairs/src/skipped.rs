@@ -51,6 +51,14 @@ pub enum SkipReason {
     NoPreference,
     /// The format of the output has no place for a value of the record.
     NotInFormat,
+    /// The sample is not in the subset of its source.
+    OutsideSubset,
+    /// The rule for pairs keeps another pair of the sample.
+    NotSelected,
+    /// The sample has more pairs than allowed.
+    OverCap,
+    /// The rejected answer is similar to that of an earlier pair of the sample.
+    NearDuplicate,
     /// The image's path leads outside the image root.
     ImageOutside,
     /// The image file does not exist.
@@ -92,6 +100,18 @@ pub enum SkipReason {
     RewriteRepeatsAnswer,
     /// The reply of the text model's server contains the API key.
     RewriteSecret,
+    /// The rewritten answer changes too many words of the annotated one.
+    RewriteChangesTooMuch,
+    /// The rewritten answer changes too few words of the annotated one.
+    RewriteChangesTooLittle,
+    /// The rewritten answer has another number of words than the annotated one.
+    RewriteOtherLength,
+    /// The rewritten answer does not begin like the annotated one.
+    RewriteOtherOpening,
+    /// The rewritten answer does not have the requested kind of error.
+    RewriteOtherKind,
+    /// No requested kind of error fits the annotated answer.
+    NoKindFits,
     /// The annotated answer has no content that could be made wrong.
     NothingToChange,
     /// The rewritten answer was rejected for another reason.
@@ -126,6 +146,10 @@ impl SkipReason {
             Self::SameTokens => "same tokens as an earlier pair",
             Self::NoPreference => "no answer is preferred to another",
             Self::NotInFormat => "not possible in the format of the output",
+            Self::OutsideSubset => "outside the subset of its source",
+            Self::NotSelected => "another pair of the sample kept",
+            Self::OverCap => "more pairs of the sample than allowed",
+            Self::NearDuplicate => "rejected answer similar to an earlier one",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",
             Self::ImageTooLarge => "image too large",
@@ -146,6 +170,12 @@ impl SkipReason {
             Self::RewriteAlternatives => "several rewritten answers",
             Self::RewriteRepeatsAnswer => "rewritten answer repeats the annotated one",
             Self::RewriteSecret => "rewritten answer has the API key",
+            Self::RewriteChangesTooMuch => "rewritten answer changes too many words",
+            Self::RewriteChangesTooLittle => "rewritten answer changes too few words",
+            Self::RewriteOtherLength => "rewritten answer of another length",
+            Self::RewriteOtherOpening => "rewritten answer begins in another way",
+            Self::RewriteOtherKind => "rewritten answer without the requested kind of error",
+            Self::NoKindFits => "no requested kind of error fits the answer",
             Self::NothingToChange => "nothing to make wrong in the answer",
             Self::RewriteRejected => "rewritten answer not accepted",
         }

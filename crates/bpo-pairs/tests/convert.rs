@@ -81,11 +81,12 @@ fn kind() -> impl Strategy<Value = CompletionKind> {
 }
 
 fn provenance() -> impl Strategy<Value = Provenance> {
-    (text(), prop::option::of(text()), 0..4_usize).prop_map(|(distortion, other, variant)| {
+    let weakened = (text(), prop::option::of(text()), 0..4_usize).prop_map(|(distortion, other, variant)| {
         let mut provenance = Provenance::default();
         (provenance.distortion, provenance.other, provenance.variant) = (distortion, other, variant);
         provenance
-    })
+    });
+    prop_oneof![weakened, text().prop_map(Provenance::of_error)]
 }
 
 fn number() -> impl Strategy<Value = Option<f64>> {
@@ -272,6 +273,26 @@ fn examples_of_llama_factory_are_read() {
     let (format, pair) = only_pair(alpaca);
     assert_eq!((format, &*pair.prompt), (Format::LlamaFactory, "human instruction\nhuman input"));
     assert_eq!(pair.history[..], [Turn::new("one", "two")]);
+    let only_input = alpaca.replace("human instruction", "");
+    assert_eq!(only_pair(&only_input).1.prompt, "human input");
+}
+
+/// LLaMA-Factory fails on a file without a column that `dataset_info.json` lists.
+#[test]
+fn records_of_llama_factory_have_every_listed_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out.jsonl"));
+    fs::write(&input, r#"{"prompt": "What?", "chosen": "A", "rejected": "B"}"#).unwrap();
+    converted(&input, &output, Format::LlamaFactory).unwrap();
+    let info = fs::read(dir.path().join("dataset_info.json")).unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
+    for (_, column) in info["out"]["columns"].as_object().unwrap() {
+        assert!(record.get(column.as_str().unwrap()).is_some(), "{column} in {record}");
+    }
+    assert_eq!(record["system"], "");
+    let (_, items, _) = read(&output, None).unwrap();
+    assert!(matches!(&items[..], [Item::Pair(pair)] if pair.system.is_none()), "{items:?}");
 }
 
 #[test]
@@ -293,6 +314,50 @@ fn examples_of_ms_swift_are_read() {
     );
     let (_, items, skipped) = lines(None, &[&other]);
     assert!(items.is_empty() && skipped[0].detail.contains("`rejected_messages`"), "{skipped:?}");
+}
+
+/// ms-swift takes `margin` for its reward loss.
+#[test]
+fn records_of_ms_swift_have_the_margin_under_another_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out.jsonl"));
+    fs::write(&input, r#"{"prompt": "What?", "chosen": "A", "rejected": "B", "margin": 0.5}"#).unwrap();
+    converted(&input, &output, Format::MsSwift).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
+    assert!(record.get("margin").is_none() && record["score_margin"] == 0.5, "{record}");
+    let (_, items, _) = read(&output, None).unwrap();
+    assert!(matches!(&items[..], [Item::Pair(pair)] if pair.margin == Some(0.5)), "{items:?}");
+    let other = fs::read_to_string(&output).unwrap().replace("score_margin", "margin");
+    assert_eq!(only_pair(other.trim()).1.margin, Some(0.5));
+}
+
+/// The forms that ms-swift converts to `messages`.
+#[test]
+fn other_forms_of_ms_swift_are_read() {
+    let query = r#"{"system": "Be brief.", "query": "What?", "response": "A", "history": [["One?", "Two."]], "rejected_response": "B"}"#;
+    let conversation = r#"{"system": "Be brief.", "conversation": [{"human": "One?", "assistant": "Two."}, {"human": "What?", "assistant": "A"}], "rejected_response": "B"}"#;
+    let alpaca = r#"{"system": "Be brief.", "instruction": "What?", "input": "", "output": "A", "history": [["One?", "Two."]], "rejected_response": [{"role": "assistant", "content": "B"}]}"#;
+    for line in [query, conversation, alpaca] {
+        let (format, pair) = only_pair(line);
+        assert_eq!((format, pair.system.as_deref()), (Format::MsSwift, Some("Be brief.")), "{line}");
+        assert_eq!(pair.history[..], [Turn::new("One?", "Two.")], "{line}");
+        assert_eq!((&*pair.prompt, &*pair.chosen, &*pair.rejected), ("What?", "A", "B"), "{line}");
+    }
+    for (line, named) in [
+        (query.replace("\"response\": \"A\", ", ""), "`response`: expected text"),
+        (
+            query.replace("\"B\"", "[]"),
+            "`rejected_response`: expected text or one message, found a list of 0",
+        ),
+        (
+            query.replace("\"B\"", r#"[{"role": "user", "content": "B"}]"#),
+            "`rejected_response[0]`: expected an answer",
+        ),
+        (conversation.replace("\"assistant\": \"Two.\"", "\"gpt\": \"Two.\""), "`conversation[0].assistant`"),
+    ] {
+        let (_, items, skipped) = lines(None, &[&line]);
+        assert!(items.is_empty() && skipped[0].detail.contains(named), "{line}: {skipped:?}");
+    }
 }
 
 #[test]

@@ -170,6 +170,8 @@ fn unknown_provenance_is_ignored() {
         "{}",
         r#"{"eggs": 2}"#,
         r#"{"distortion": 3}"#,
+        r#"{"variant": 1}"#,
+        r#"{"error": 3}"#,
         r#"{"distortion": "no-image", "eggs": 2}"#,
         r#"{"distortion": "no-image", "contrast": {"mode": "up"}}"#,
     ] {
@@ -177,6 +179,7 @@ fn unknown_provenance_is_ignored() {
     }
     let ours = provenance(r#"{"distortion": "no-image", "prefix_words": 2, "variant": 1}"#).unwrap();
     assert_eq!((ours.distortion.as_str(), ours.prefix_words, ours.variant), ("no-image", 2, 1));
+    assert_eq!(provenance(r#"{"error": "count"}"#), Some(Provenance::of_error("count")));
 }
 
 #[test]
@@ -274,7 +277,7 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
         });
     let other = prop::option::of("[a-zé猫/.]{1,9}");
     let provenance = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), 0_usize..3, 0_usize..3);
-    let provenance = prop::option::of(provenance).prop_map(|drawn| {
+    let weakened = provenance.prop_map(|drawn| {
         let mut provenance = Provenance::default();
         (
             provenance.distortion,
@@ -282,9 +285,11 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
             provenance.contrast,
             provenance.prefix_words,
             provenance.variant,
-        ) = drawn?;
-        Some(provenance)
+        ) = drawn;
+        provenance
     });
+    let injected = "[a-zé猫-]{0,9}".prop_map(Provenance::of_error);
+    let provenance = prop::option::of(prop_oneof![weakened, injected]);
     let completion = ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x", provenance).prop_map(
         |(response, score, kind, provenance)| Completion {
             response,

@@ -1,6 +1,8 @@
 //! Construction of the error injector from the settings.
 
 use bpo_inject::{CoOccurrence, ErrorInjector};
+#[cfg(any(feature = "server", feature = "model"))]
+use bpo_inject::{Fallback, LlmInjector, TextGenerator, WithFallback};
 use bpo_pairs::SftSample;
 
 use crate::config::{InjectSection, RunConfig};
@@ -15,7 +17,8 @@ pub(crate) type Server = bpo_server::OpenAiClient;
 pub(crate) type Server = std::convert::Infallible;
 
 /// Creates the injector of the settings: a language model behind `inject.server`, or, without a
-/// server, swapping of words that are common in the answers of `samples`.
+/// server, swapping of words that are common in the answers of `samples`. A
+/// `LocalBackend` creates that of `inject.with_model`.
 ///
 /// `api_key` is the key of the server. The server is checked first. If it cannot be reached, the
 /// injector is created nevertheless, because its requests are tried again.
@@ -23,7 +26,7 @@ pub(crate) type Server = std::convert::Infallible;
 /// # Errors
 /// Returns an error if a setting is invalid, [`BpoError::ServerUnusable`] if the server refuses the
 /// key or has no such model, or [`BpoError::NotBuilt`] if a server is set in a build without the
-/// feature `server`.
+/// feature `server`, or `inject.with_model` is set.
 pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
@@ -45,11 +48,20 @@ pub(crate) fn injector_with(
     server: Option<Server>,
     samples: &[SftSample],
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    if let Some(server) = server {
-        return behind_server(server, &config.inject);
+    if config.inject.with_model {
+        // `LocalBackend` has the model
+        return Err(BpoError::NotBuilt { what: "`inject.with_model`", feature: "model" });
     }
+    match server {
+        Some(server) => behind_server(server, &config.inject, samples),
+        None => Ok(Box::new(co_occurrence(&config.inject, samples))),
+    }
+}
+
+/// Creates the injector that swaps words that are common in the answers of `samples`.
+fn co_occurrence(section: &InjectSection, samples: &[SftSample]) -> CoOccurrence {
     let answers = samples.iter().map(|sample| sample.answer.as_str());
-    Ok(Box::new(CoOccurrence::from_corpus(answers).with_max_edits(config.inject.max_edits)))
+    CoOccurrence::from_corpus(answers).with_max_edits(section.max_edits)
 }
 
 /// Creates the client of the server of the settings, if one is set. The server is not called.
@@ -76,12 +88,37 @@ pub(crate) fn open_server(config: &RunConfig, _: Option<String>) -> Result<Optio
 }
 
 #[cfg(feature = "server")]
-fn behind_server(server: Server, section: &InjectSection) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    Ok(Box::new(bpo_inject::LlmInjector::new(server, section.llm.clone())?))
+fn behind_server(
+    server: Server,
+    section: &InjectSection,
+    samples: &[SftSample],
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    by_llm(server, section, samples)
+}
+
+/// Creates the injector that asks a language model, with the fallback of the settings.
+///
+/// # Errors
+/// Returns an error if a setting is invalid or a prompt cannot be read.
+#[cfg(any(feature = "server", feature = "model"))]
+pub(crate) fn by_llm<G: TextGenerator + 'static>(
+    generator: G,
+    section: &InjectSection,
+    samples: &[SftSample],
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    let injector = LlmInjector::new(generator, section.llm.clone())?;
+    Ok(match section.fallback {
+        Fallback::CoOccurrence => Box::new(WithFallback::new(injector, co_occurrence(section, samples))),
+        _ => Box::new(injector),
+    })
 }
 
 #[cfg(not(feature = "server"))]
-fn behind_server(server: Server, _: &InjectSection) -> Result<Box<dyn ErrorInjector>, BpoError> {
+fn behind_server(
+    server: Server,
+    _: &InjectSection,
+    _: &[SftSample],
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
     match server {}
 }
 

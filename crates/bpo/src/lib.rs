@@ -79,6 +79,7 @@ mod reference;
 mod responder;
 mod run;
 mod run_dir;
+mod sample_file;
 #[cfg(feature = "model")]
 mod samples;
 #[cfg(feature = "model")]
@@ -89,6 +90,10 @@ mod stage;
 pub mod stages;
 mod statistics;
 mod summary;
+#[cfg(feature = "model")]
+mod text_model;
+#[cfg(feature = "model")]
+mod token_check;
 mod usage;
 mod videos;
 mod vision;
@@ -147,6 +152,7 @@ pub use reference::fill_cache;
 pub use responder::ResponderError;
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};
 pub use run_dir::RunDir;
+pub use sample_file::SampleFile;
 #[cfg(feature = "model")]
 pub use samples::Sample;
 #[cfg(feature = "model")]
@@ -156,6 +162,10 @@ pub use server_vlm::{ServerVlm, ServerVlmError, open_vlm};
 pub use stage::Stage;
 pub use statistics::{KindStatistics, LengthBias, Lengths, PairStatistics, WordCount};
 pub use summary::{SkippedLine, StageSummary};
+#[cfg(feature = "model")]
+pub use text_model::TextModel;
+#[cfg(feature = "model")]
+pub use token_check::ProcessorTokens;
 pub use videos::Videos;
 pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionQueue, VisionRequest, Weakening};
 #[cfg(feature = "model")]

@@ -20,7 +20,7 @@ use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::hub::HubModel;
 use crate::images::ImageRoot;
-use crate::injector::{Server, check_server, injector_with, open_server};
+use crate::injector::{Server, by_llm, check_server, injector_with, open_server};
 use crate::progress::Progress;
 use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
@@ -30,6 +30,7 @@ use crate::samples::sampler;
 use crate::server_vlm::{ServerVlm, check as check_vlm, open_unchecked, open_vlm};
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
+use crate::text_model::TextModel;
 use crate::videos::Videos;
 use crate::weaken_model::WeakenModel;
 
@@ -113,6 +114,17 @@ impl LocalBackend {
         Ok(self.checkpoint.insert(checkpoint).clone())
     }
 
+    /// Returns the model for generation.
+    fn responder(&mut self) -> Result<VlmResponder, BpoError> {
+        let Checkpoint { model, processor, adapter } = self.checkpoint()?;
+        if adapter.is_none() {
+            return Ok(VlmResponder::new(model, processor));
+        }
+        // generation is faster with a merged adapter; training needs it unmerged and loads it again
+        self.checkpoint = None;
+        Ok(VlmResponder::new(model.merged(), processor))
+    }
+
     /// Checks the server of `weaken.server`, if it is set, and keeps its client.
     #[cfg(feature = "server")]
     fn check_vlm(&mut self) -> Result<(), BpoError> {
@@ -181,18 +193,15 @@ impl PipelineBackend for LocalBackend {
         }
         #[cfg(not(feature = "server"))]
         self.check_vlm()?;
-        let Checkpoint { model, processor, adapter } = self.checkpoint()?;
-        if adapter.is_none() {
-            return Ok(WeakenModel::Local(Box::new(VlmResponder::new(model, processor))));
-        }
-        // generation is faster with a merged adapter; training needs it unmerged and loads it again
-        self.checkpoint = None;
-        Ok(WeakenModel::Local(Box::new(VlmResponder::new(model.merged(), processor))))
+        Ok(WeakenModel::Local(Box::new(self.responder()?)))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
         match &self.injector {
             Some(make) => Ok(make(samples)),
+            None if self.config.inject.with_model => {
+                by_llm(TextModel::new(self.responder()?), &self.config.inject, samples)
+            }
             None => {
                 let server = match self.server.take() {
                     Some(server) => Some(server),

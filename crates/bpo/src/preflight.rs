@@ -73,9 +73,9 @@ fn check_training(config: &RunConfig) -> Result<(), BpoError> {
     }
 }
 
-/// Checks the settings of the language model, if a server is set.
+/// Checks the settings of the language model, if one rewrites the answers.
 fn check_text_model(config: &RunConfig) -> Result<(), BpoError> {
-    if config.inject.server.is_none() {
+    if !config.inject.has_llm() {
         return Ok(());
     }
     Ok(config.inject.llm.validate()?)

@@ -239,11 +239,28 @@ impl AnnotatedData {
     }
 }
 
-/// Checks that no stage is split into shards.
+/// Checks that no stage is split into shards, and that the pairs need no second file and no count of
+/// tokens.
 ///
 /// # Errors
-/// Returns [`BpoError::Conflict`] if one is.
+/// Returns [`BpoError::Conflict`] for the first setting that a run does not take.
 fn check_whole(config: &RunConfig) -> Result<(), BpoError> {
+    for (key, is_set, reason) in [
+        (
+            "pair.eval_percent",
+            config.pair.eval_percent.is_some(),
+            "make the files with `bpo pair`, or hold pairs out with `train.eval_fraction`",
+        ),
+        (
+            "pair.max_tokens",
+            config.pair.max_tokens.is_some(),
+            "`model.max_length` limits the tokens of a pair in training",
+        ),
+    ] {
+        if is_set {
+            return Err(BpoError::Conflict { key: key.into(), with: "`bpo run`".to_owned(), reason });
+        }
+    }
     for (key, shard) in [("weaken.shard", config.weaken.shard), ("inject.shard", config.inject.shard)] {
         if shard.is_some() {
             let (with, reason) =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_inject::CutCounts;
+use bpo_inject::{CutCounts, RejectionCounts};
 use bpo_pairs::files::write_bytes;
 use bpo_pairs::{JsonlLog, PairsError, SkipCounts, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
@@ -23,12 +23,16 @@ pub struct StageSummary {
     /// Number of parts that were removed from the replies of a language model, by kind.
     #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
     pub cuts: CutCounts,
+    /// Number of rejected replies of a language model by reason, for answers of which a later reply
+    /// or the fallback was accepted. The others are in `skipped`.
+    #[serde(default, skip_serializing_if = "RejectionCounts::is_empty")]
+    pub rejected: RejectionCounts,
 }
 
 impl StageSummary {
     /// Creates the summary of `done` items and the skipped items.
     pub fn new<'a>(done: usize, skipped: impl IntoIterator<Item = &'a Skipped>) -> Self {
-        Self { done, skipped: skipped.into_iter().collect(), cuts: CutCounts::default() }
+        Self { done, skipped: skipped.into_iter().collect(), ..Self::default() }
     }
 }
 

@@ -45,7 +45,7 @@ impl ErrorInjector for Injector {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         let rewrite = |request: &InjectionRequest| {
             if !request.answer.contains("cat") {
-                return Err(InjectionFailure::Skipped { reason: Rejection::NothingToChange, attempts: 1 });
+                return Err(InjectionFailure::skipped(Rejection::NothingToChange));
             }
             let rewrite = Injection::new(request.answer.replace("cat", "dog"), 1);
             Ok(rewrite.with_cuts(vec![Cut::Note]))

@@ -22,7 +22,7 @@ fn invalid_stage_records_are_errors_without_type_names() {
         ),
         (
             r#"{"id":"b","type":"gt","response":"","provenance":3}"#,
-            "`provenance`: expected a provenance: an object with `distortion`, found 3",
+            "`provenance`: expected a provenance: an object with `distortion` or `error`, found 3",
         ),
         (
             r#"{"id":"b","type":"gt","response":"","provenance":{"contrast":{"mode":"up"}}}"#,

@@ -6,7 +6,8 @@ resized to first (no value where the family has none).
 
 The frames of SmolVLM are those of the image processor without splitting, which SmolVLMVideoProcessor repeats with
 torchvision. Those of LLaVA-NeXT are those of CLIP's image processor: LlavaNextVideoVideoProcessor does the same with
-torchvision, which crops images with an odd margin one pixel further.
+torchvision, which crops images with an odd margin one pixel further. Those of InternVL are those of its image processor
+without splitting, which InternVLVideoProcessor repeats with torchvision.
 """
 
 import sys
@@ -44,7 +45,15 @@ def of_next(dir):
     return lambda image: images(image, return_tensors="pt")["pixel_values"], []
 
 
-MAKERS = {"idefics3": of_smolvlm, "smolvlm": of_smolvlm, "llava_next": of_next, "llava_onevision": of_onevision}
+def of_internvl(dir):
+    images = AutoImageProcessor.from_pretrained(dir, backend="pil")
+    return lambda image: images(image, crop_to_patches=False, return_tensors="pt")["pixel_values"], []
+
+
+MAKERS = {
+    "idefics3": of_smolvlm, "internvl": of_internvl, "llava_next": of_next, "llava_onevision": of_onevision,
+    "smolvlm": of_smolvlm,
+}
 
 
 def write(dir):

@@ -2,21 +2,53 @@
 
 use std::path::PathBuf;
 
+use bpo::inject::{ErrorKind, Fallback};
 use bpo::stages::Shard;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+#[cfg(feature = "model")]
+use super::Model;
 use super::{Config, Data, Images, PresetArg, SeedArg};
 
 /// Flags of error injection.
 #[derive(Debug, Args)]
 pub struct Inject {
-    /// OpenAI-compatible server that rewrites answers. Without a server, frequent words of the data
-    /// replace words of the answers
+    /// OpenAI-compatible server with a language model that rewrites the answers. Without one, frequent
+    /// words of the data replace words of the answers
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Model name on the server [default: the one in the settings file, else "default"]
     #[arg(long, value_name = "NAME")]
     pub server_model: Option<String>,
+    /// The model rewrites the answers, as a text model without their images, as in the authors' code
+    #[cfg(feature = "model")]
+    #[arg(long, conflicts_with = "server")]
+    pub inject_with_model: bool,
+    /// Kind of error that the language model injects: object-added, object-removed, object-swapped,
+    /// attribute, count, position, text or free (any error). Repeat it for several kinds, with weights
+    /// if their shares differ [default: free]
+    #[arg(long, value_name = "KIND[=WEIGHT]", value_parser = kind)]
+    pub kind: Vec<(ErrorKind, f64)>,
+    /// What happens to an answer if all replies of the language model are rejected: skip it, or swap
+    /// words as without one [default: skip]
+    #[arg(long, value_parser = fallback_parser())]
+    pub fallback: Option<Fallback>,
+}
+
+/// Reads `KIND` or `KIND=WEIGHT`.
+fn kind(text: &str) -> Result<(ErrorKind, f64), String> {
+    let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
+    let kind = ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    let kind =
+        kind.ok_or_else(|| format!("expected one of {}", ErrorKind::ALL.map(ErrorKind::as_str).join(", ")))?;
+    let weight = weight.parse().map_err(|_| "expected KIND or KIND=WEIGHT, such as count=2".to_owned())?;
+    Ok((kind, weight))
+}
+
+fn fallback_parser() -> impl TypedValueParser<Value = Fallback> {
+    PossibleValuesParser::new(Fallback::ALL.map(Fallback::as_str))
+        .map(|name| Fallback::ALL.into_iter().find(|known| known.as_str() == name).unwrap_or_default())
 }
 
 /// `bpo inject`
@@ -28,6 +60,9 @@ pub struct InjectCommand {
     pub preset: PresetArg,
     #[command(flatten)]
     pub seed: SeedArg,
+    #[cfg(feature = "model")]
+    #[command(flatten)]
+    pub model: Model,
     #[command(flatten)]
     pub data: Data,
     #[command(flatten)]

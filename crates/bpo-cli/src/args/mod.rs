@@ -43,7 +43,7 @@ pub use inject::{Inject, InjectCommand};
 pub use inspect::InspectCommand;
 #[cfg(feature = "model")]
 pub use merge::MergeCommand;
-pub use pair::PairCommand;
+pub use pair::{PairCommand, Select};
 #[cfg(feature = "model")]
 pub use quickstart::QuickstartArgs;
 #[cfg(feature = "model")]

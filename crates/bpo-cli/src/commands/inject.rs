@@ -1,12 +1,16 @@
 //! `bpo inject`
 
+use bpo::inject::ErrorInjector;
+use bpo::pairs::SftSample;
 use bpo::stages::without_answers;
-use bpo::{AnnotatedData, Inputs, Required, Stage, StageLedger};
+use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger};
 
+#[cfg(feature = "model")]
+use super::fetch_models;
 use super::{injector_key, outputs_of_stage, read_answers, read_data};
 use crate::args::InjectCommand;
 use crate::failure::Failure;
-use crate::overrides::required;
+use crate::overrides::{Overrides, required};
 use crate::progress;
 use crate::skipped::print_skipped;
 
@@ -15,12 +19,24 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
-    let mut config = args
-        .config
-        .resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.images, &args.inject])?;
+    let flags: Vec<&dyn Overrides> = vec![
+        &args.seed,
+        #[cfg(feature = "model")]
+        &args.model,
+        &args.data,
+        &args.images,
+        &args.inject,
+    ];
+    let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     config.inject.shard = args.shard.or(config.inject.shard);
-    config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
+    let settings: &[Required] =
+        if config.inject.with_model { &[Required::Model, Required::Data] } else { &[Required::Data] };
+    config.require(settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
+    #[cfg(feature = "model")]
+    if config.inject.with_model {
+        config = fetch_models(config, false, &[])?;
+    }
     let mut paths = args.config.inputs(&config);
     for file in &args.weakened {
         paths.input("--weakened", file);
@@ -33,9 +49,37 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let dropped = without_answers(&weakened);
     let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
     let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;
-    let injector = || bpo::open_injector(&config, key, &samples);
+    let injector = || open_injector(&config, key, &samples);
     let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, &mut file, &mut *progress)?;
     ledger.finish(Stage::Inject, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())
+}
+
+/// Creates the injector of the settings, with the model on this machine if they ask for it.
+///
+/// # Errors
+/// Returns an error if the model cannot be loaded, or the server cannot be used.
+#[cfg(feature = "model")]
+fn open_injector(
+    config: &RunConfig,
+    key: Option<String>,
+    samples: &[SftSample],
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    use bpo::{LocalBackend, PipelineBackend};
+
+    if !config.inject.with_model {
+        return bpo::open_injector(config, key, samples);
+    }
+    LocalBackend::new(config.clone(), super::open_device(config)?, key).injector(samples)
+}
+
+/// A build without models has the injectors that need none.
+#[cfg(not(feature = "model"))]
+fn open_injector(
+    config: &RunConfig,
+    key: Option<String>,
+    samples: &[SftSample],
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    bpo::open_injector(config, key, samples)
 }

@@ -190,19 +190,25 @@ fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<Annotate
     Ok(data)
 }
 
-/// Checks and reads answer files. With `allow_mismatch`, files that do not belong together or to
-/// the data cause a warning in place of an error.
+/// Checks and reads answer files; see [`check_answer_files`].
 fn read_answers(
     files: &[PathBuf],
     data: &Fingerprint,
     allow_mismatch: bool,
 ) -> Result<Vec<StageAnswers>, BpoError> {
+    check_answer_files(files, data, allow_mismatch)?;
+    files.iter().map(|file| StageAnswers::read(file)).collect()
+}
+
+/// Checks answer files. With `allow_mismatch`, files that do not belong together or to the data cause
+/// a warning in place of an error.
+fn check_answer_files(files: &[PathBuf], data: &Fingerprint, allow_mismatch: bool) -> Result<(), BpoError> {
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     match check_answers(&files, data) {
         Err(BpoError::Answers { problems }) if allow_mismatch => {
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            Ok(())
         }
-        checked => checked?,
+        checked => checked,
     }
-    files.into_iter().map(StageAnswers::read).collect()
 }

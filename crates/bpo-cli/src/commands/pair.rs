@@ -1,9 +1,11 @@
 //! `bpo pair`
 
-use bpo::stages::ExistingPairs;
-use bpo::{AnnotatedData, BpoError, Required};
+use std::path::{Path, PathBuf};
 
-use super::{read_answers, read_data};
+use bpo::stages::{AnswerIndex, ExistingPairs, PairFiles, TokenCheck, pair_files};
+use bpo::{BpoError, Missing, Required, RunConfig, SampleFile, Videos};
+
+use super::check_answer_files;
 use crate::args::PairCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -15,24 +17,83 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
-    let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data, &args.images])?;
-    let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
+    let config = args
+        .config
+        .resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.images, &args.select])?;
+    let has_eval = config.pair.eval_percent.is_none() || args.eval_out.is_some();
+    let flags =
+        [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some()), ("--eval-out", has_eval)];
     config.require(&[Required::Data], &flags)?;
+    if args.eval_out.is_some() && config.pair.eval_percent.is_none() {
+        let missing = Missing { key: Some("pair.eval_percent"), flag: "--eval-percent" };
+        return Err(BpoError::NotSet { missing: vec![missing] }.into());
+    }
+    let mut tokens = token_check(&config)?;
     let out = required("--out", &args.out)?;
     let mut paths = args.config.inputs(&config);
     for file in &args.answers {
         paths.input("--answers", file);
     }
-    paths.output("--out", out).check()?;
+    paths.output("--out", out);
+    if let Some(eval) = &args.eval_out {
+        paths.output("--eval-out", eval);
+    }
+    paths.check()?;
+    check_different(out, args.eval_out.as_deref())?;
     let mut progress = progress::new();
-    let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let answers = read_answers(&args.answers, &fingerprint, args.allow_mismatch)?;
-    let (pairs, outcome) =
-        bpo::stages::pair(&config, &samples, answers, out, ExistingPairs::Refuse, &mut *progress)?;
+    let data = SampleFile::read(config.data_path()?, &Videos::of(&config))?;
+    print_skipped(&data.report(&mut *progress).skipped, None);
+    check_answer_files(&args.answers, &data.fingerprint, args.allow_mismatch)?;
+    let answers = AnswerIndex::read(args.answers.iter().map(PathBuf::as_path))?;
+    let files = PairFiles::new(out, args.eval_out.as_deref());
+    let tokens = tokens.as_mut().map(|tokens| &mut **tokens as &mut dyn TokenCheck);
+    let outcome = pair_files(&config, &data, answers, files, ExistingPairs::Refuse, tokens, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
-    if pairs.is_empty() {
+    if outcome.summary.done == 0 {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);
         return Err(BpoError::Nothing { path, what: "pair", skipped }.into());
     }
     Ok(())
+}
+
+/// Returns the counter of tokens for `pair.max_tokens`, if it is set.
+///
+/// # Errors
+/// Returns an error if the processor of the model cannot be read.
+#[cfg(feature = "model")]
+fn token_check(config: &RunConfig) -> Result<Option<Box<dyn TokenCheck>>, Failure> {
+    let Some(most) = config.pair.max_tokens else { return Ok(None) };
+    config.require(&[Required::Model, Required::Images], &[])?;
+    let config = super::fetch_models(config.clone(), false, &[])?;
+    Ok(Some(Box::new(bpo::ProcessorTokens::open(&config, most)?)))
+}
+
+/// A program without models counts no tokens.
+///
+/// # Errors
+/// Returns [`BpoError::NotBuilt`] if `pair.max_tokens` is set.
+#[cfg(not(feature = "model"))]
+fn token_check(config: &RunConfig) -> Result<Option<Box<dyn TokenCheck>>, Failure> {
+    match config.pair.max_tokens {
+        None => Ok(None),
+        Some(_) => {
+            Err(BpoError::NotBuilt { what: "`pair.max_tokens` (--max-tokens)", feature: "model" }.into())
+        }
+    }
+}
+
+/// Checks that both outputs are different files.
+///
+/// # Errors
+/// Returns [`BpoError::Setting`] if they are not.
+fn check_different(out: &Path, eval: Option<&Path>) -> Result<(), BpoError> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match eval.filter(|eval| absolute(eval) == absolute(out)) {
+        None => Ok(()),
+        Some(eval) => Err(BpoError::Setting {
+            key: "--eval-out".into(),
+            expected: "another file than --out",
+            found: eval.display().to_string(),
+        }),
+    }
 }

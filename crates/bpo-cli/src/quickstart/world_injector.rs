@@ -22,7 +22,7 @@ impl ErrorInjector for WorldInjector {
         let rewrite =
             |request: &InjectionRequest| match rewrite(&request.question, &request.answer, request.seed) {
                 Some(text) => Ok(Injection::new(text, 1)),
-                None => Err(InjectionFailure::Skipped { reason: Rejection::NothingToChange, attempts: 1 }),
+                None => Err(InjectionFailure::skipped(Rejection::NothingToChange)),
             };
         requests.iter().map(rewrite).collect()
     }

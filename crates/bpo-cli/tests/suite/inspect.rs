@@ -19,6 +19,9 @@ fn write_pairs(path: &Path) {
             "chosen": format!("A cat sits on a red mat beside {number} dogs."),
             "rejected": format!("A cat sits on a blue mat beside {number} dogs. {HOSTILE}"), "kind": "llm-hal",
         });
+        if number % 5 == 2 {
+            pair["provenance"] = json!({"error": "attribute"});
+        }
         if number % 5 == 1 {
             pair["kind"] = "mllm-hal".into();
             pair["rejected"] = format!("A dog, number {number}.").into();
@@ -50,8 +53,10 @@ fn gallery_has_all_pairs_with_their_images() {
     inspect(dir, &[]).succeeds().says("inspect: 250 pairs in");
     let files = dir.join("gallery_files");
     let index = argument(&files.join("index.js"), "gallery.index(");
-    assert_eq!(index["kinds"], json!(["llm-hal", "mllm-hal"]));
-    assert_eq!(index["kind"].as_array().unwrap().len(), 250);
+    assert_eq!(index["kind"]["names"], json!(["llm-hal", "mllm-hal"]));
+    assert_eq!(index["kind"]["of"].as_array().unwrap().len(), 250);
+    assert_eq!(index["error"]["names"], json!(["attribute"]));
+    assert_eq!(index["error"]["of"].as_array().unwrap()[..3], [Value::Null, Value::Null, json!(0)]);
     let mut cards = Vec::new();
     for number in 0..3 {
         let chunk = argument(&files.join(format!("pairs-{number}.js")), &format!("gallery.pairs({number},"));
@@ -61,6 +66,8 @@ fn gallery_has_all_pairs_with_their_images() {
     assert_eq!(cards[0]["rejected"][2], json!([true, " mat beside 0 dogs."]), "{}", cards[0]);
     assert_eq!(cards[0]["rejected"][3], json!([false, format!(" {HOSTILE}")]));
     assert_eq!(cards[1]["distortion"], "blur:sigma=2+diffusion-noise:step=800");
+    let injected = [&cards[2]["error"], &cards[2]["distortion"], &cards[2]["weakened"]];
+    assert_eq!(injected, [&json!("attribute"), &Value::Null, &json!([])]);
     let load = |picture: &Value| {
         load_rgb(files.join(picture["Ok"].as_str().unwrap()), &ImageLimits::default()).unwrap()
     };
@@ -117,6 +124,9 @@ fn page_has_the_structure() {
         "label",
         "select id=\"kind\"",
         "option value=\"\"",
+        "label id=\"of-error\" hidden",
+        "select id=\"error\"",
+        "option value=\"\"",
         "label",
         "input id=\"search\" type=\"search\" autocomplete=\"off\"",
         "nav aria-label=\"Pages\"",
@@ -152,10 +162,13 @@ fn statistics_are_printed_and_written_as_a_card() {
     assert_eq!((&statistics["pairs"], &statistics["images"]), (&json!(250), &json!(5)));
     assert_eq!(statistics["kinds"]["mllm-hal"]["pairs"], 50);
     assert_eq!(statistics["distortions"], json!({"blur+diffusion-noise": 50}));
+    assert_eq!(statistics["errors"]["attribute"]["pairs"], 50);
+    assert_eq!(statistics["errors"].as_object().unwrap().len(), 1);
     let words = statistics["kinds"]["llm-hal"]["injected_words"].as_array().unwrap();
     assert!(words.contains(&json!({"word": "blue", "answers": 200})), "{words:?}");
     let card = fs::read_to_string(dir.join("card/README.md")).unwrap();
     assert!(card.contains("# My pairs\n") && card.contains("| mllm-hal | 50 | 20.0 % |"), "{card}");
+    assert!(card.contains("## Injected errors") && card.contains("| attribute | 50 | 20.0 % |"), "{card}");
     fs::write(dir.join("empty.jsonl"), "").unwrap();
     bpo(arguments!["stats", dir.join("empty.jsonl")]).fails_naming(&["empty.jsonl"]);
 }

@@ -244,3 +244,99 @@ fn answers_of_other_data_and_missing_shards_are_refused() {
     again(&at("other.json")).fails_naming(&["weakened.jsonl was made from other data"]);
     again(&data).succeeds();
 }
+
+/// The local model rewrites answers as a text model. Interrupted, it gives the same bytes.
+#[test]
+fn the_model_rewrites_answers_without_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let settings = |more: &str| {
+        let text =
+            format!("[inject]\nbatch_size = 3\n[inject.llm]\nmax_new_tokens = 6\nattempts = 2\n{more}");
+        fs::write(at("bpo.toml"), text).unwrap();
+    };
+    settings("");
+    let inject = |more: &[&str]| {
+        let data = photos().join("llava.json");
+        let files = arguments!["--config", at("bpo.toml"), "--data", data, "--out", at("injected.jsonl")];
+        bpo([arguments!["inject"], files, more.iter().map(Into::into).collect()].concat())
+    };
+    let model = tiny().display().to_string();
+    let local = ["--inject-with-model", "--fallback", "co-occurrence", "--model", &model];
+    inject(&local[..3]).refuses_naming(&["--model"]);
+    inject(&local).succeeds();
+    let whole = fs::read_to_string(at("injected.jsonl")).unwrap();
+    let kinds: Vec<String> = whole
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["provenance"]["error"].to_string()
+        })
+        .collect();
+    assert_eq!(kinds.len(), 8);
+    assert!(kinds.iter().all(|kind| kind == "\"free\"" || kind == "\"co-occurrence\""), "{kinds:?}");
+    for kept in [1, 4] {
+        let part: String = whole.split_inclusive('\n').take(kept).collect();
+        fs::write(at("injected.jsonl"), part).unwrap();
+        inject(&local).succeeds();
+        assert_eq!(fs::read_to_string(at("injected.jsonl")).unwrap(), whole, "{kept} lines");
+    }
+    inject(&[&local[..], &["--dtype", "bf16"]].concat()).fails_naming(&["`model.dtype`"]);
+    inject(&[&local[..], &["--kind", "count"]].concat()).fails_naming(&["`inject.llm.kinds.count`"]);
+    inject(&[&local[..], &["--server", "http://127.0.0.1:9"]].concat()).refuses_naming(&["--server"]);
+    settings("templates = { question_answer = \"Lie: {{ answer }}\" }\n");
+    inject(&local).fails_naming(&["template of question-answer"]);
+}
+
+/// Tokens are counted with the images in the prompt, which have at least 16 tokens each.
+#[test]
+fn pairs_with_too_many_tokens_are_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let sample = |id: &str, images: &[&str]| {
+        let prompt = format!("{}\nWhat is it?", "<image>".repeat(images.len()));
+        let turns = [("human", prompt), ("gpt", "A red cup.".to_owned())];
+        let turns = turns.map(|(from, value)| serde_json::json!({"from": from, "value": value}));
+        serde_json::json!({"id": id, "image": images, "conversations": turns}).to_string() + "\n"
+    };
+    fs::write(at("data.jsonl"), sample("one", &["cat.jpg"]) + &sample("two", &["cat.jpg", "coffee.jpg"]))
+        .unwrap();
+    let answer = |id: &str| format!("{{\"id\":\"{id}\",\"type\":\"llm-hal\",\"response\":\"A red mug.\"}}\n");
+    fs::write(at("answers.jsonl"), answer("one") + &answer("two")).unwrap();
+    let pair = |most: usize, out: &str, more: &[&str]| {
+        let data = arguments!["--data", at("data.jsonl"), "--images", photos(), "--allow-mismatch"];
+        let files = arguments!["--answers", at("answers.jsonl"), "--out", at(out)];
+        let most = arguments!["--max-tokens", most.to_string()];
+        bpo([arguments!["pair"], data, files, most, more.iter().map(Into::into).collect()].concat())
+    };
+    let tiny = tiny().display().to_string();
+    let model = ["--model", &tiny];
+    pair(100, "none.jsonl", &[]).refuses_naming(&["--model"]);
+    let refused = pair(1, "none.jsonl", &model).fails_naming(&["model cannot take the pair: 2"]);
+    let prompts: Vec<usize> = refused
+        .stderr
+        .lines()
+        .filter_map(|line| line.split_once("the prompt has ")?.1.split(' ').next()?.parse().ok())
+        .collect();
+    assert_eq!(prompts.len(), 2, "{}", refused.stderr);
+    assert!(prompts[1] - prompts[0] >= 16, "{prompts:?}");
+    let count = |most: usize| {
+        let out = format!("{most}.jsonl");
+        pair(most, &out, &model).without_panic();
+        fs::read_to_string(at(&out)).unwrap_or_default().lines().count()
+    };
+    // the smallest limit with which a number of pairs is kept
+    let least = |pairs: usize| {
+        let (mut low, mut high) = (1, 200);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if count(middle) < pairs {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    };
+    assert!(least(1) > prompts[0], "the answer counts");
+    assert_eq!(least(2) - least(1), prompts[1] - prompts[0]);
+}

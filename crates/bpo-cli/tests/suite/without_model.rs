@@ -99,6 +99,146 @@ fn pairs_are_made_with_a_server() {
     }
 }
 
+/// No answer has a number, so no draft is requested for the kind `count`.
+#[cfg(feature = "server")]
+#[test]
+fn answers_that_no_kind_fits_get_swapped_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("llava.json"), DATA).unwrap();
+    let server = Server::failing_first(0);
+    let settings = |fallback: &str, kinds: &str| {
+        let server = format!("base_url = \"{}\"\nmodel = \"m\"\n", server.url);
+        let text = format!(
+            "[inject]\nfallback = \"{fallback}\"\n[inject.llm.kinds]\n{kinds}\n[inject.server]\n{server}"
+        );
+        fs::write(at("bpo.toml"), text).unwrap();
+    };
+    let inject = |out: &str| {
+        let files = arguments!["--data", at("llava.json"), "--out", at(out)];
+        bpo([arguments!["inject", "--config", at("bpo.toml")], files].concat())
+    };
+    settings("co-occurrence", "count = 1");
+    inject("swapped.jsonl").succeeds().says("inject: 2 answers");
+    assert_eq!(server.requests().len(), 0);
+    for line in read_lines(at("swapped.jsonl")) {
+        assert_eq!(line["provenance"]["error"], "co-occurrence", "{line}");
+        assert_eq!(line["rejected"], serde_json::json!(["no_kind_fits"]), "{line}");
+    }
+    let manifest = fs::read_to_string(at("swapped.jsonl.manifest.json")).unwrap();
+    assert!(manifest.contains("\"no_kind_fits\": 2") && manifest.contains("template of count"), "{manifest}");
+
+    settings("skip", "count = 1");
+    inject("skipped.jsonl").says("no requested kind of error fits the answer: 2");
+    // the server's answers are about elephants, in place of the position
+    settings("skip", "position = 1");
+    inject("position.jsonl");
+    settings("skip", "size = 1");
+    inject("unknown.jsonl").refuses_naming(&["bpo.toml", "size", "object_added"]);
+    settings("skip", "count = 0");
+    inject("zero.jsonl").refuses_naming(&["`inject.llm.kinds`", "above 0"]);
+    // flags override the settings
+    settings("skip", "position = 1");
+    let flags = arguments!["--kind", "count", "--kind", "text=0.5", "--fallback", "co-occurrence"];
+    let files = arguments!["--data", at("llava.json"), "--out", at("flags.jsonl")];
+    bpo([arguments!["inject", "--config", at("bpo.toml")], files.clone(), flags].concat()).succeeds();
+    for line in read_lines(at("flags.jsonl")) {
+        assert_eq!(line["provenance"]["error"], "co-occurrence", "{line}");
+    }
+    for (flags, named) in [
+        (arguments!["--kind", "size"], "object-added"),
+        (arguments!["--kind", "count=much"], "KIND=WEIGHT"),
+        (arguments!["--kind", "count=-1"], "`inject.llm.kinds`"),
+        (arguments!["--fallback", "maybe"], "co-occurrence"),
+    ] {
+        bpo([arguments!["inject", "--config", at("bpo.toml")], files.clone(), flags].concat())
+            .refuses_naming(&[named]);
+    }
+    for flag in [arguments!["--kind", "count"], arguments!["--fallback", "skip"]] {
+        bpo([arguments!["inject"], files.clone(), flag].concat()).refuses_naming(&["--server"]);
+    }
+    settings("maybe", "count = 1");
+    inject("maybe.jsonl").refuses_naming(&["maybe", "co-occurrence"]);
+}
+
+/// Prompts are read from files, and answers of other prompts are not continued.
+#[cfg(feature = "server")]
+#[test]
+fn prompts_are_files_whose_content_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("llava.json"), DATA).unwrap();
+    fs::create_dir(at("prompts")).unwrap();
+    fs::write(at("prompts/question-answer.j2"), "Lie about {{ question }}: {{ answer }}").unwrap();
+    let server = Server::failing_first(0);
+    let inject = |prompts: &str| {
+        let server = format!("[inject.server]\nbase_url = \"{}\"\nmodel = \"m\"\n", server.url);
+        let templates = format!("[inject.llm.templates]\npath = {:?}\n", at(prompts));
+        fs::write(at("bpo.toml"), templates + &server).unwrap();
+        let files = arguments!["--data", at("llava.json"), "--out", at("injected.jsonl")];
+        bpo([arguments!["inject", "--config", at("bpo.toml")], files].concat())
+    };
+    inject("prompts").succeeds().says("inject: 2 answers");
+    assert!(server.requests()[0].contains("Lie about What is on the table?"), "{:?}", server.requests());
+    // the same prompts in another place
+    fs::rename(at("prompts"), at("moved")).unwrap();
+    inject("moved").succeeds();
+    fs::write(at("moved/question-answer.j2"), "Fib: {{ answer }}").unwrap();
+    inject("moved").fails_naming(&["injected.jsonl", "template of question-answer"]);
+    fs::write(at("moved/questions.j2"), "{{ answer }}").unwrap();
+    inject("moved").fails_naming(&["questions.j2", "question-answer.j2"]);
+    inject("gone").fails_naming(&["gone"]);
+}
+
+#[test]
+fn flags_select_pairs() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("llava.json"), DATA).unwrap();
+    let data = arguments!["--data", at("llava.json")];
+    bpo([arguments!["inject"], data.clone(), arguments!["--out", at("injected.jsonl")]].concat()).succeeds();
+    let pair = |flags: &[&str], out: &str| {
+        let files = arguments!["--answers", at("injected.jsonl"), "--out", at(out)];
+        let flags: Vec<_> = flags.iter().flat_map(|flag| arguments![flag]).collect();
+        bpo([arguments!["pair"], data.clone(), files, flags].concat())
+    };
+    let count = |name: &str| fs::read_to_string(at(name)).unwrap().lines().count();
+    let rules = ["--rule", "best-worst", "--max-per-sample", "1", "--dedup", "--seed", "7"];
+    pair(&rules, "pairs.jsonl").succeeds();
+    assert_eq!(count("pairs.jsonl"), 2);
+    let eval = at("eval.jsonl").display().to_string();
+    let split = ["--eval-percent", "50", "--eval-out", &eval];
+    // one of the seeds puts one image on each side
+    let sizes = (0..20).find_map(|seed| {
+        let out = format!("train-{seed}.jsonl");
+        let _ = fs::remove_file(at("eval.jsonl"));
+        pair(&[&split[..], &["--seed", &seed.to_string()]].concat(), &out).succeeds();
+        let sizes = (count(&out), count("eval.jsonl"));
+        assert_eq!(sizes.0 + sizes.1, 2);
+        (sizes == (1, 1)).then_some(sizes)
+    });
+    assert_eq!(sizes, Some((1, 1)));
+
+    pair(&["--subset", ".=0%"], "none.jsonl")
+        .fails_naming(&["none.jsonl", "outside the subset of its source: 2"]);
+    pair(&["--subset", "coco=50"], "warned.jsonl").succeeds().says("no sample has this source");
+    for (flags, named) in [
+        (&["--rule", "worst"][..], "--rule"),
+        (&["--subset", "coco"], "SOURCE=PERCENT"),
+        (&["--subset", "coco=200"], "`pair.subset.coco`"),
+        (&["--dedup", "2"], "`pair.dedup`"),
+        (&["--max-per-sample", "0"], "`pair.max_per_sample`"),
+        (&["--eval-percent", "5"], "--eval-out"),
+        (&["--eval-out", "e.jsonl"], "--eval-percent"),
+        (&["--eval-percent", "100", "--eval-out", "e.jsonl"], "`pair.eval_percent`"),
+        (&["--max-tokens", "100"], "--features model"),
+    ] {
+        pair(flags, "refused.jsonl").refuses_naming(&[named]);
+    }
+    let out = at("same.jsonl").display().to_string();
+    pair(&["--eval-percent", "5", "--eval-out", &out], "same.jsonl").refuses_naming(&["--eval-out", "--out"]);
+}
+
 #[test]
 fn commands_that_need_a_model_name_the_feature() {
     for command in ["quickstart", "run", "train", "score", "generate", "merge", "convert-checkpoint"] {

@@ -40,6 +40,18 @@ pub enum Rejection {
     RepeatsAnswer,
     /// A text with the API key of the server.
     Secret,
+    /// More changed words than [`StyleRules`](crate::StyleRules) allow.
+    ChangesTooMuch,
+    /// Fewer changed words than [`StyleRules`](crate::StyleRules) need.
+    ChangesTooLittle,
+    /// More or fewer words than [`StyleRules`](crate::StyleRules) allow.
+    OtherLength,
+    /// Other first words than [`StyleRules`](crate::StyleRules) allow.
+    OtherOpening,
+    /// Not the requested kind of error; see [`ErrorKind::is_in`](crate::ErrorKind::is_in).
+    OtherKind,
+    /// No kind of error with a weight fits the right answer. There was no draft.
+    NoKindFits,
 }
 
 impl fmt::Display for Rejection {
@@ -59,6 +71,12 @@ impl fmt::Display for Rejection {
             Self::Alternatives => "several versions",
             Self::RepeatsAnswer => "repetition of the answer",
             Self::Secret => "text with the API key",
+            Self::ChangesTooMuch => "too many changed words",
+            Self::ChangesTooLittle => "too few changed words",
+            Self::OtherLength => "another number of words",
+            Self::OtherOpening => "another opening",
+            Self::OtherKind => "another kind of error",
+            Self::NoKindFits => "no kind of error fits",
         })
     }
 }

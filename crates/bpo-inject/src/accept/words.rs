@@ -1,5 +1,7 @@
 //! Comparison of texts by their words.
 
+use bpo_pairs::lower_words;
+
 /// Returns whether two texts have the same words, up to case, spacing and punctuation.
 pub fn same_text(a: &str, b: &str) -> bool {
     words(a) == words(b)
@@ -25,14 +27,9 @@ pub(super) fn telling_words(text: &str) -> Vec<String> {
     if telling.is_empty() { words } else { telling }
 }
 
-/// Returns the words in lower case without the punctuation around them. A text of punctuation alone
-/// keeps it.
+/// Returns the words in lower case. A text of punctuation alone keeps it.
 pub(super) fn words(text: &str) -> Vec<String> {
-    let words: Vec<String> = text
-        .split_whitespace()
-        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase())
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words = lower_words(text);
     if words.is_empty() { text.split_whitespace().map(str::to_lowercase).collect() } else { words }
 }
 

@@ -51,6 +51,9 @@ pub struct CoOccurrence {
 }
 
 impl CoOccurrence {
+    /// The kind of the errors, in [`Injection::error`].
+    pub const ERROR: &str = "co-occurrence";
+
     /// Counts words in the answers of a data set, usually those to rewrite. Without answers, only
     /// colors, numbers, opposites and yes or no change.
     pub fn from_corpus<S: AsRef<str>>(answers: impl IntoIterator<Item = S>) -> Self {
@@ -120,8 +123,8 @@ impl ErrorInjector for CoOccurrence {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
         let rewrite = |request| match self.rewrite(request) {
-            Ok(text) => Ok(Injection::new(text, 1)),
-            Err(reason) => Err(InjectionFailure::Skipped { reason, attempts: 1 }),
+            Ok(text) => Ok(Injection::new(text, 1).with_error(Self::ERROR)),
+            Err(reason) => Err(InjectionFailure::skipped(reason)),
         };
         requests.iter().map(rewrite).collect()
     }

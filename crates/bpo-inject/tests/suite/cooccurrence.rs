@@ -1,8 +1,8 @@
 //! The co-occurrence injector on answers of real photographs and on any text at all.
 
 use bpo_inject::{
-    CoOccurrence, ErrorInjector, InjectionRequest, LlmInjectorConfig, PromptForm, Rejection, Templates,
-    same_text,
+    CoOccurrence, ErrorInjector, ErrorKind, InjectionRequest, LlmInjectorConfig, PromptForm, Rejection,
+    Templates, same_text,
 };
 use proptest::prelude::*;
 
@@ -152,8 +152,10 @@ proptest! {
     #[test]
     fn every_question_has_a_form_and_a_prompt(question: String, answer: String) {
         let templates = Templates::new(&LlmInjectorConfig::default().templates).unwrap();
-        let prompt = templates.render(&question, &answer).unwrap();
-        prop_assert!(prompt.contains(answer.trim()));
+        for kind in ErrorKind::ALL {
+            let prompt = templates.render(kind, &question, &answer).unwrap();
+            prop_assert!(prompt.contains(answer.trim()));
+        }
         prop_assert_eq!(templates.form(&question), PromptForm::of(&question));
     }
 }

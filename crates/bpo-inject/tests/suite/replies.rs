@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_inject::{AcceptanceRules, Cut, DraftContext, PromptForm, Rejection, TemplateConfig, Templates};
+use bpo_inject::{
+    AcceptanceRules, Cut, DraftContext, ErrorKind, PromptForm, Rejection, TemplateConfig, Templates,
+};
 use bpo_pairs::{FinishReason, Generated};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,9 +22,9 @@ fn lines<T: DeserializeOwned>(name: &str) -> Vec<T> {
 fn judge(form: PromptForm, answer: &str, reply: &str) -> Result<(String, Vec<Cut>), Rejection> {
     let question = "What is there in the picture?";
     let templates = Templates::new(&TemplateConfig::default().with_form(form)).unwrap();
-    let prompt = templates.render(question, answer).unwrap();
+    let prompt = templates.render(ErrorKind::Free, question, answer).unwrap();
     let draft = Generated { text: reply.to_owned(), finish: FinishReason::Stop, tokens: None };
-    let expected = DraftContext { prompt: &prompt, question, answer };
+    let expected = DraftContext { prompt: &prompt, question, answer, kind: ErrorKind::Free };
     AcceptanceRules::default().accept(&draft, expected).map(|accepted| (accepted.text, accepted.cuts))
 }
 

@@ -269,7 +269,7 @@ impl DecoderConfig {
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: Option<f64>,
-    /// `default`, `linear`, `llama3` or `mrope`. Files have this key, `type`, or both: see
+    /// `default`, `linear`, `dynamic`, `llama3` or `mrope`. Files have this key, `type`, or both: see
     /// [`kind`](Self::kind).
     pub rope_type: Option<String>,
     /// The kind of scaling in older files (`type`).

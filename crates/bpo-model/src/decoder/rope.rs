@@ -57,7 +57,8 @@ impl RopeTables {
 
 impl Rope {
     /// Computes the frequencies `theta^(-2i/d)`, scaled as the configuration says (`linear`, or
-    /// `llama3`'s smooth cut).
+    /// `llama3`'s smooth cut). `dynamic` scales those of sequences above `max_position_embeddings`,
+    /// which are refused.
     pub(crate) fn new(config: &DecoderConfig) -> Self {
         let (rope, width) = (config.rope(), config.head_dim());
         let theta = rope.rope_theta.unwrap_or(10_000.0) as f32;
@@ -229,6 +230,16 @@ mod tests {
         let cos: Vec<f32> = tables.cos.into_data().try_into_vec().unwrap();
         let expected = [1.0f32, 0.1, 2.0, 0.2].map(f32::cos);
         assert_eq!(cos, [expected, expected].concat());
+    }
+
+    /// Up to the context, which transformers' `_compute_dynamic_ntk_parameters` takes as the least
+    /// length.
+    #[test]
+    fn dynamic_scaling_changes_nothing() {
+        let of = |kind: &str| {
+            frequencies(serde_json::json!({"rope_type": kind, "factor": 2.0, "rope_theta": 1e6}))
+        };
+        assert_eq!(of("dynamic"), of("default"));
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Check<'_> {
             None | Some("default") => true,
             // the name of older files
             Some("mrope") if rope.mrope_section.is_some() => true,
-            Some("linear") => rope.factor.is_some(),
+            Some("linear" | "dynamic") => rope.factor.is_some(),
             Some("llama3") => {
                 rope.factor.is_some()
                     && rope.low_freq_factor.is_some()
@@ -172,7 +172,7 @@ impl Check<'_> {
             }
             Some(other) => {
                 let key = format!("{prefix}rope_scaling.rope_type");
-                return self.refuse(&key, other, "default, linear, llama3");
+                return self.refuse(&key, other, "default, linear, dynamic, llama3");
             }
         };
         if !has_factors {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::internvl::InternVlConfig;
 use super::llava::LlavaConfig;
 use super::llava_next::LlavaNextConfig;
 use super::qwen_vl::QwenVlConfig;
@@ -27,6 +28,8 @@ pub enum VlmConfig {
     QwenVl(QwenVlConfig),
     /// Idefics3, SmolVLM and SmolVLM2.
     SmolVlm(SmolVlmConfig),
+    /// InternVL.
+    InternVl(InternVlConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -94,6 +97,7 @@ impl VlmConfig {
             Self::LlavaNext(config) => config,
             Self::QwenVl(config) => config,
             Self::SmolVlm(config) => config,
+            Self::InternVl(config) => config,
         }
     }
 

@@ -112,7 +112,11 @@ fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 
 /// The name of a model family.
 fn known(model_type: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 6] = [
+    const NAMES: [(&str, &str); 7] = [
+        (
+            "internvl_chat",
+            "InternVL in its own code; names of checkpoints in the format of transformers end with -hf",
+        ),
         ("llava_next_video", "LLaVA-NeXT-Video"),
         ("video_llava", "Video-LLaVA"),
         ("qwen3_vl_moe", "Qwen3-VL with a mixture of experts"),

@@ -4,6 +4,7 @@
 pub(crate) mod check;
 mod config;
 mod detect;
+pub(crate) mod internvl;
 pub(crate) mod llava;
 pub(crate) mod llava_next;
 mod projector;
@@ -21,7 +22,7 @@ pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.
-pub(crate) static FAMILIES: [&FamilySpec; 9] = [
+pub(crate) static FAMILIES: [&FamilySpec; 10] = [
     &llava::LLAVA,
     &llava::VIP_SPEC,
     &llava_next::NEXT,
@@ -31,6 +32,7 @@ pub(crate) static FAMILIES: [&FamilySpec; 9] = [
     &qwen_vl::QWEN2,
     &qwen_vl::QWEN2_5,
     &qwen_vl::QWEN3,
+    &internvl::INTERNVL,
 ];
 
 impl FamilySpec {

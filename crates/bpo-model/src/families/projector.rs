@@ -1,5 +1,6 @@
 //! The projector of a model of any family.
 
+use super::internvl::InternVlProjector;
 use super::llava::LlavaProjector;
 use super::llava_next::LlavaNextProjector;
 use super::qwen_vl::QwenMerger;
@@ -20,9 +21,11 @@ pub enum Projector {
     Qwen(QwenMerger),
     /// Idefics3's connector.
     SmolVlm(SmolVlmProjector),
+    /// InternVL's.
+    InternVl(InternVlProjector),
 }
 
-module_enum!(Projector { Llava, LlavaNext, Qwen, SmolVlm });
+module_enum!(Projector { Llava, LlavaNext, Qwen, SmolVlm, InternVl });
 
 impl Projector {
     /// Projects the features of images with the given layouts.
@@ -37,6 +40,7 @@ impl Projector {
             Self::LlavaNext(projector) => projector.project(features, images, adapters),
             Self::Qwen(merger) => merger.project(features, images, adapters),
             Self::SmolVlm(projector) => projector.project(features, images, adapters),
+            Self::InternVl(projector) => projector.project(features, images, adapters),
         }
     }
 
@@ -47,6 +51,7 @@ impl Projector {
             Self::LlavaNext(projector) => Box::new(projector.linears_mut().into_iter()),
             Self::Qwen(merger) => Box::new(merger.linears_mut()),
             Self::SmolVlm(projector) => Box::new(projector.linears_mut().into_iter()),
+            Self::InternVl(projector) => Box::new(projector.linears_mut().into_iter()),
         }
     }
 }

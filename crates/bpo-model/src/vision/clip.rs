@@ -39,7 +39,7 @@ impl ClipVision {
         Self {
             embeddings: Embeddings {
                 class_embedding: weights.param("vision_tower.embeddings.class_embedding", [hidden]),
-                patch_embedding: PatchEmbedding::load(weights, vision, false),
+                patch_embedding: PatchEmbedding::of_vit(weights, vision, false),
                 position_embedding: weights
                     .param("vision_tower.embeddings.position_embedding.weight", [vision.tokens(), hidden]),
             },

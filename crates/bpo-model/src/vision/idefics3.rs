@@ -39,7 +39,7 @@ impl Idefics3Vision {
         let (hidden, patches) = (vision.hidden_size, vision.patches());
         Self {
             embeddings: Embeddings {
-                patch_embedding: PatchEmbedding::load(weights, vision, true),
+                patch_embedding: PatchEmbedding::of_vit(weights, vision, true),
                 position_embedding: weights
                     .param("vision_tower.embeddings.position_embedding.weight", [patches, hidden]),
                 side: vision.image_size / vision.patch_size,

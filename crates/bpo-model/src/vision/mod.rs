@@ -4,6 +4,7 @@ mod clip;
 mod config;
 mod encoder;
 mod idefics3;
+mod internvl;
 mod patches;
 mod qwen;
 mod siglip;
@@ -13,6 +14,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 pub use clip::ClipVision;
 pub use config::{VitConfig, VitKind};
 pub use idefics3::Idefics3Vision;
+pub use internvl::{InternVlNorm, InternVlVision, InternVlVisionConfig};
 pub(crate) use qwen::EPSILON as QWEN_EPSILON;
 pub use qwen::{QwenVision, QwenVisionConfig, TokenGrid, WindowConfig};
 pub use siglip::SiglipVision;
@@ -35,9 +37,11 @@ pub enum VisionTower {
     Idefics3(Idefics3Vision),
     /// Qwen-VL's.
     Qwen(QwenVision),
+    /// InternVL's.
+    InternVl(InternVlVision),
 }
 
-module_enum!(VisionTower { Clip, Siglip, Idefics3, Qwen });
+module_enum!(VisionTower { Clip, Siglip, Idefics3, Qwen, InternVl });
 
 /// The hidden states of a vision transformer that become image features.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +104,7 @@ impl VisionTower {
             Self::Siglip(tower) => Box::new(tower.linears_mut()),
             Self::Idefics3(tower) => Box::new(tower.linears_mut()),
             Self::Qwen(tower) => Box::new(tower.linears_mut()),
+            Self::InternVl(tower) => Box::new(tower.linears_mut()),
         };
         linears
     }
@@ -121,6 +126,9 @@ impl VisionTower {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }
             Self::Idefics3(tower) => {
+                of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
+            }
+            Self::InternVl(tower) => {
                 of_tiles(images, device, |pixels| tower.forward(pixels.cast(dtype), adapters))
             }
         }

@@ -16,15 +16,19 @@ pub(super) struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    /// Loads the weight, and the bias if there is one.
-    pub(super) fn load(weights: &mut WeightLoader, vision: &VitConfig, has_bias: bool) -> Self {
-        const NAME: &str = "vision_tower.embeddings.patch_embedding";
-        let (hidden, patch) = (vision.hidden_size, vision.patch_size);
-        let shape = [hidden, vision.num_channels, patch, patch];
+    /// Loads `{name}.weight`, of the shape `[hidden, channels, patch, patch]`, and `{name}.bias` if
+    /// there is one.
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, shape: [usize; 4], has_bias: bool) -> Self {
         Self {
-            weight: weights.param(&format!("{NAME}.weight"), shape),
-            bias: has_bias.then(|| weights.param(&format!("{NAME}.bias"), [hidden])),
+            weight: weights.param(&format!("{name}.weight"), shape),
+            bias: has_bias.then(|| weights.param(&format!("{name}.bias"), [shape[0]])),
         }
+    }
+
+    /// Loads the patches of CLIP or SigLIP.
+    pub(super) fn of_vit(weights: &mut WeightLoader, vision: &VitConfig, has_bias: bool) -> Self {
+        let shape = [vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size];
+        Self::load(weights, "vision_tower.embeddings.patch_embedding", shape, has_bias)
     }
 
     /// Side of a patch, in pixels.

@@ -36,7 +36,7 @@ impl SiglipVision {
         let positions = [vision.patches(), vision.hidden_size];
         Self {
             embeddings: Embeddings {
-                patch_embedding: PatchEmbedding::load(weights, vision, true),
+                patch_embedding: PatchEmbedding::of_vit(weights, vision, true),
                 position_embedding: weights
                     .param("vision_tower.embeddings.position_embedding.weight", positions),
             },

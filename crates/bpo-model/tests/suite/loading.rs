@@ -295,6 +295,10 @@ fn other_families_formats_and_quantized_weights_are_named() {
             set("/model_type", json!("llava_next_video")),
             vec!["llava_next_video (LLaVA-NeXT-Video)", "llava-hf/llava-1.5-7b-hf"],
         ),
+        (
+            set("/model_type", json!("internvl_chat")),
+            vec!["internvl_chat (InternVL in its own code", "OpenGVLab/InternVL3-1B-hf"],
+        ),
         (set("/text_config/model_type", json!("gemma2")), vec!["text_config.model_type is gemma2"]),
         (set("/vision_config/model_type", json!("dinov2")), vec!["dinov2", "clip_vision_model"]),
         (set("/model_type", json!("llava_llama")), original.to_vec()),
@@ -406,6 +410,7 @@ fn a_configuration_that_is_not_supported_names_its_key() {
             "layer_types[0] is sliding_attention;",
         ),
         ("/text_config/rope_parameters", json!({"type": "linear", "factor": 0.0}), "factor"),
+        ("/text_config/rope_parameters", json!({"type": "dynamic"}), "dynamic without its factors"),
     ] {
         let checkpoint = Checkpoint::new();
         checkpoint.set_config(pointer, value);

@@ -25,7 +25,7 @@ use crate::files::write_atomic;
 use crate::format::Format;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::input::{Item, ReadOptions, for_each_item};
-use crate::format::pair_keys::not_in_format;
+use crate::format::pair_keys::{not_in_format, provenance};
 use crate::format::question_fields::QuestionFields;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::provenance::Provenance;
@@ -154,12 +154,7 @@ fn completion(at: &str, value: Value) -> Result<Completion, SkipCause> {
     let score = number(&format!("{at}.score"), fields.take("score"))?;
     let response = fields.text(&within, "response")?;
     let kind = CompletionKind::from(fields.text(&within, "type")?);
-    // Files of other programs may use this key differently. Only objects are tried, because serde
-    // would also accept a list as the fields in order.
-    let provenance = fields.take("provenance").filter(Value::is_object);
-    let provenance = provenance.and_then(|value| serde_json::from_value(value).ok());
-    let provenance = provenance.filter(|provenance: &Provenance| !provenance.distortion.is_empty());
-    Ok(Completion { response, score, kind, provenance })
+    Ok(Completion { response, score, kind, provenance: provenance(&mut fields) })
 }
 
 #[derive(Serialize)]

@@ -22,7 +22,7 @@ use crate::video::VideoFrames;
 /// Reads a pair, without its id.
 pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
     let mut messages =
-        if fields.has("instruction") { alpaca(&mut fields)? } else { take_messages(&mut fields)? };
+        if fields.has("instruction") { question(&mut fields, &ALPACA)? } else { take_messages(&mut fields)? };
     let [chosen, rejected] =
         ["chosen", "rejected"].map(|key| (key.to_owned(), answer_value(fields.take(key))));
     messages.push(chosen);
@@ -37,12 +37,14 @@ fn answer_value(value: Option<Value>) -> Value {
     }
 }
 
-/// Takes the question and the earlier turns of the Alpaca form as messages.
-fn alpaca(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
-    let mut question = fields.text("", "instruction")?;
-    if let Some(input) = fields.optional_text("input")?.filter(|input| !input.is_empty()) {
-        question = format!("{question}\n{input}");
-    }
+/// The keys of a question in the Alpaca form.
+pub(super) const ALPACA: [&str; 2] = ["instruction", "input"];
+
+/// Takes a question, which may be divided among keys, and the pairs of texts under `history` as
+/// messages. A part without text is left out.
+pub(super) fn question(fields: &mut Fields, keys: &[&str]) -> Result<Vec<NamedMessage>, SkipCause> {
+    let parts = keys.iter().map(|key| fields.optional_text(key)).collect::<Result<Vec<_>, _>>()?;
+    let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
     let history = fields.take_some("history").map(|value| list("history", "a list of turns", Some(value)));
     let mut messages = Vec::new();
     for (i, turn) in history.transpose()?.unwrap_or_default().into_iter().enumerate() {
@@ -54,8 +56,8 @@ fn alpaca(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
             messages.push(json!({"from": role, "value": value}));
         }
     }
-    messages.push(json!({"from": "human", "value": question}));
-    named("instruction", Some(Value::Array(messages)))
+    messages.push(json!({"from": "human", "value": parts.join("\n")}));
+    named(keys[0], Some(Value::Array(messages)))
 }
 
 /// A record of the ShareGPT preference format.
@@ -66,8 +68,8 @@ pub(super) struct Row<'a> {
     conversations: Vec<Message<'a>>,
     chosen: Message<'a>,
     rejected: Message<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system: Option<&'a str>,
+    /// Empty without a system text: LLaMA-Factory fails on a column of its list that a file lacks.
+    system: &'a str,
     images: &'a [String],
 }
 
@@ -101,7 +103,7 @@ impl<'a> Row<'a> {
             conversations: Message::before_answer(pair),
             chosen: Message::gpt(&pair.chosen),
             rejected: Message::gpt(&pair.rejected),
-            system: pair.system.as_deref(),
+            system: pair.system.as_deref().unwrap_or_default(),
             images: &pair.images,
         }
     }

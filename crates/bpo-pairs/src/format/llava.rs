@@ -66,15 +66,30 @@ pub fn read_with_fingerprint(
     videos: &dyn VideoFrames,
 ) -> Result<(SftData, Fingerprint), PairsError> {
     let mut data = SftData::default();
-    let options = ReadOptions { fallback: Some(Format::Llava), videos, ..ReadOptions::default() };
-    let fingerprint = for_each_item_with_fingerprint(path.as_ref(), &options, &mut |item| {
-        match item.and_then(Item::into_sample) {
+    let fingerprint = for_each_sample(path, videos, &mut |item| {
+        match item {
             Ok(sample) => data.samples.push(sample),
             Err(skipped) => data.skipped.push(skipped),
         }
         Ok(())
     })?;
     Ok((data, fingerprint))
+}
+
+/// Calls `each` with every sample and every skipped conversation or turn of a file, without holding
+/// the file in memory, and returns the fingerprint of its bytes.
+///
+/// # Errors
+/// Returns the errors of [`read`] and of `each`.
+pub fn for_each_sample(
+    path: impl AsRef<Path>,
+    videos: &dyn VideoFrames,
+    each: &mut dyn FnMut(Result<SftSample, Skipped>) -> Result<(), PairsError>,
+) -> Result<Fingerprint, PairsError> {
+    let options = ReadOptions { fallback: Some(Format::Llava), videos, ..ReadOptions::default() };
+    for_each_item_with_fingerprint(path.as_ref(), &options, &mut |item| {
+        each(item.and_then(Item::into_sample))
+    })
 }
 
 /// Converts the record at `index`, from 0.

@@ -8,21 +8,34 @@
 //! `messages` ends with the chosen answer. In place of `rejected_response`, a record can have
 //! `rejected_messages`, whose earlier messages must be those of `messages`. A pair has the same images
 //! on both sides, so `rejected_images` must equal `images`.
+//!
+//! The margin of a pair is under `score_margin`: ms-swift passes `margin` to its reward loss, and in
+//! DPO to the model.
+//!
+//! The forms that ms-swift converts to `messages` are read, too: `query`, `response` and `history`;
+//! `instruction`, `input` and `output`; `conversation` with `human` and `assistant` in each turn.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::conversation::{NamedMessage, named, take_messages};
-use super::fields::{Fields, wrong};
+use super::fields::{Fields, object, turns, wrong};
 use super::images_field::paths;
+use super::llama_factory::{ALPACA, question};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;
 use crate::video::VideoFrames;
 
+/// The key of a pair's margin.
+const MARGIN: &str = "score_margin";
+
 /// Reads a pair, without its id.
 pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
-    let messages = take_messages(&mut fields)?;
+    if let Some(margin) = fields.take(MARGIN) {
+        fields.put("margin", margin);
+    }
+    let messages = messages(&mut fields)?;
     let rejected = rejected(&mut fields, &messages)?;
     let other = paths("rejected_images", fields.take("rejected_images"))?;
     let pair = pair_of_messages(fields, messages, rejected, videos)?;
@@ -33,11 +46,51 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
     Ok(pair)
 }
 
-/// Takes the rejected answer as a message.
+/// Takes the messages, in any form.
+fn messages(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
+    if let Some(value) = fields.take_some("conversation") {
+        return conversation(value);
+    }
+    let has_messages = fields.has("messages") || fields.has("conversations");
+    let (keys, answer): (&[&str], _) = if fields.has("query") && !has_messages {
+        (&["query"], "response")
+    } else if fields.has("instruction") && !has_messages {
+        (&ALPACA, "output")
+    } else {
+        return take_messages(fields);
+    };
+    let mut messages = question(fields, keys)?;
+    messages.push(assistant(answer.to_owned(), fields.text("", answer)?));
+    Ok(messages)
+}
+
+/// Returns the messages of turns that have a question and its answer each.
+fn conversation(value: Value) -> Result<Vec<NamedMessage>, SkipCause> {
+    let mut messages = Vec::new();
+    for (i, turn) in turns("conversation", 1, Some(value))?.into_iter().enumerate() {
+        let at = format!("conversation[{i}]");
+        let mut turn = object(&at, Some(turn))?;
+        let (at, key) = (format!("{at}."), "human");
+        messages.push((format!("{at}{key}"), json!({"role": "user", "content": turn.text(&at, key)?})));
+        messages.push(assistant(format!("{at}assistant"), turn.text(&at, "assistant")?));
+    }
+    Ok(messages)
+}
+
+/// Returns a message of the assistant.
+fn assistant(at: String, text: String) -> NamedMessage {
+    (at, json!({"role": "assistant", "content": text}))
+}
+
+/// Takes the rejected answer as a message. `rejected_response` is text or a list of one message.
 fn rejected(fields: &mut Fields, messages: &[NamedMessage]) -> Result<NamedMessage, SkipCause> {
     let Some(value) = fields.take_some("rejected_messages") else {
-        let text = fields.text("", "rejected_response")?;
-        return Ok(("rejected_response".to_owned(), json!({"role": "assistant", "content": text})));
+        let key = "rejected_response";
+        return match fields.take(key) {
+            Some(Value::Array(mut list)) if list.len() == 1 => Ok((format!("{key}[0]"), list.remove(0))),
+            Some(Value::String(text)) => Ok(assistant(key.to_owned(), text)),
+            other => Err(wrong(key, "text or one message", other.as_ref())),
+        };
     };
     let mut other = named("rejected_messages", Some(value))?;
     let (last, before) = (other.pop(), messages.split_last().map_or(&[][..], |(_, before)| before));
@@ -60,6 +113,8 @@ fn rejected(fields: &mut Fields, messages: &[NamedMessage]) -> Result<NamedMessa
 pub(super) struct Row<'a> {
     #[serde(flatten)]
     keys: PairKeysOut<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score_margin: Option<f64>,
     messages: Vec<Message<'a>>,
     rejected_response: &'a str,
     images: &'a [String],
@@ -80,7 +135,8 @@ impl<'a> Row<'a> {
         let system = pair.system.iter().map(|system| message("system", system));
         let last = [message("user", &pair.prompt), message("assistant", &pair.chosen)];
         Self {
-            keys: PairKeysOut::new(pair),
+            keys: PairKeysOut::new(pair).without_margin(),
+            score_margin: pair.margin,
             messages: system.chain(turns).chain(last).collect(),
             rejected_response: &pair.rejected,
             images: &pair.images,

@@ -30,13 +30,11 @@ impl PairKeys {
     /// ignored.
     pub(super) fn take(fields: &mut Fields) -> Self {
         let kind = fields.take("kind").and_then(|value| Some(value.as_str()?.to_owned()));
-        // serde would also accept a list as the fields in order
-        let provenance = fields.take("provenance").filter(Value::is_object);
-        let provenance = provenance.and_then(|value| serde_json::from_value(value).ok());
+        let provenance = provenance(fields);
         let mut number = |key| fields.take(key)?.as_f64().filter(|number| number.is_finite());
         Self {
             kind: CompletionKind::from(kind.unwrap_or_else(|| UNKNOWN.to_owned())),
-            provenance: provenance.filter(|provenance: &Provenance| !provenance.distortion.is_empty()),
+            provenance,
             margin: number("margin"),
             beta: number("beta"),
         }
@@ -83,6 +81,15 @@ impl PairKeys {
     }
 }
 
+/// Takes the key `provenance`. Other programs may use it differently, so a value that is none is
+/// ignored.
+pub(super) fn provenance(fields: &mut Fields) -> Option<Provenance> {
+    // serde would also accept a list as the fields in order
+    let value = fields.take("provenance").filter(Value::is_object)?;
+    let provenance: Provenance = serde_json::from_value(value).ok()?;
+    (!provenance.distortion.is_empty() || provenance.error.is_some()).then_some(provenance)
+}
+
 /// Makes a pair from messages that end with the chosen answer, and from the rejected answer, each with
 /// its path in the record.
 pub(super) fn pair_of_messages(
@@ -118,6 +125,11 @@ impl<'a> PairKeysOut<'a> {
             margin: pair.margin,
             beta: pair.beta,
         }
+    }
+
+    /// Leaves out the margin, for a program that uses a key of this name.
+    pub(super) fn without_margin(self) -> Self {
+        Self { margin: None, ..self }
     }
 }
 

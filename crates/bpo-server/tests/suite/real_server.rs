@@ -67,9 +67,7 @@ fn a_real_model_injects_errors() {
                 assert!(!same_text(&injection.text, &request.answer));
                 accepted += 1;
             }
-            Err(InjectionFailure::Skipped { reason, .. }) => {
-                println!("{} -> skipped: {reason}", request.answer)
-            }
+            Err(failure @ InjectionFailure::Skipped { .. }) => println!("{} -> {failure}", request.answer),
             Err(failure) => panic!("{failure}: {:?}", std::error::Error::source(failure)),
         }
     }

@@ -24,6 +24,8 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
         "weaken" if is_transport_key(rest) => return Some(&[]),
         "weaken" => (WeakenSection::AFFECTS, rest),
         "inject" if is_transport_key(rest) => return Some(&[]),
+        // an input, compared by content
+        "inject" if rest == "llm.templates.path" => return Some(&[]),
         "inject" => (InjectSection::AFFECTS, rest),
         "reference" => (ReferenceSection::AFFECTS, rest),
         "conditional" => (ConditionalSection::AFFECTS, rest),

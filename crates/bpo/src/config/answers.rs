@@ -1,7 +1,7 @@
 //! The sections of the stages that make answers: `[weaken]` and `[inject]`.
 
 use bpo_distort::{DiffusionNoise, Distortion, diffusion};
-use bpo_inject::LlmInjectorConfig;
+use bpo_inject::{Fallback, LlmInjectorConfig};
 use bpo_pairs::Contrast;
 #[cfg(feature = "server")]
 use bpo_server::OpenAiConfig;
@@ -141,20 +141,29 @@ impl WeakenSection {
 }
 
 /// `[inject]`: the annotated answer is rewritten with errors. A language model rewrites it if
-/// `server` is set. Otherwise words are swapped for others that are common in the data.
+/// `server` or `with_model` is set. Otherwise words are swapped for others that are common in the
+/// data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct InjectSection {
     /// Number of answers rewritten in one batch. Default: 16 (ours).
     pub batch_size: usize,
-    /// Maximum number of words swapped in one answer, without a server. Default: 3 (ours).
+    /// Maximum number of words swapped in one answer, without a language model or as fallback.
+    /// Default: 3 (ours).
     pub max_edits: usize,
+    /// What happens to an answer if all replies of the language model are rejected: `skip`, or
+    /// `co-occurrence`, which swaps words. Default: `skip` (ours).
+    pub fallback: Fallback,
+    /// Whether the model of the run rewrites the answers, as a text model without their images, as in
+    /// the authors' code. Default: false, because this takes about as long as the weaken stage.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub with_model: bool,
     /// Part of the stage that this process works on, if several processes share the work. Default:
     /// none, the whole stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
-    /// Prompts and sampling of the language model. Used only with a server.
+    /// Prompts and sampling of the language model.
     pub llm: LlmInjectorConfig,
     /// OpenAI-compatible server. Default: none.
     #[cfg(feature = "server")]
@@ -168,10 +177,17 @@ pub struct InjectSection {
 }
 
 impl InjectSection {
+    /// Returns whether a language model rewrites the answers.
+    pub(crate) fn has_llm(&self) -> bool {
+        self.with_model || self.server.is_some()
+    }
+
     /// The stages whose results each key affects.
     pub(super) const AFFECTS: Affects = &[
         ("batch_size", &[Stage::Inject]),
         ("max_edits", &[Stage::Inject]),
+        ("fallback", &[Stage::Inject]),
+        ("with_model", &[Stage::Inject]),
         ("shard", &[Stage::Inject]),
         ("llm", &[Stage::Inject]),
         ("server", &[Stage::Inject]),
@@ -180,6 +196,14 @@ impl InjectSection {
 
 impl Default for InjectSection {
     fn default() -> Self {
-        Self { batch_size: 16, max_edits: 3, shard: None, llm: LlmInjectorConfig::default(), server: None }
+        Self {
+            batch_size: 16,
+            max_edits: 3,
+            fallback: Fallback::default(),
+            with_model: false,
+            shard: None,
+            llm: LlmInjectorConfig::default(),
+            server: None,
+        }
     }
 }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use bpo_dpo::DpoConfig;
 #[cfg(feature = "model")]
 use bpo_model::LoraConfig;
-use bpo_pairs::PairFilter;
+use bpo_pairs::{PairFilter, PairSelection};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use affects::may_change_until_finished;
@@ -67,8 +67,8 @@ pub struct RunConfig {
     pub preset: Option<Preset>,
     /// Device on which tensors are computed. Default: `flex` (ours).
     pub device: DeviceSpec,
-    /// Seed of weakening, injection and the initial values of the adapter. Default: 42, the default
-    /// of transformers, as for `train.seed`, which orders the training data.
+    /// Seed of weakening, injection, the selection of pairs and the initial values of the adapter.
+    /// Default: 42, the default of transformers, as for `train.seed`, which orders the training data.
     pub seed: Seed,
     /// The checkpoint.
     pub model: ModelSection,
@@ -80,6 +80,8 @@ pub struct RunConfig {
     pub inject: InjectSection,
     /// Filter of preference pairs.
     pub filter: PairFilter,
+    /// Selection of preference pairs.
+    pub pair: PairSelection,
     /// The LoRA adapter.
     #[cfg(feature = "model")]
     pub lora: LoraConfig,
@@ -108,8 +110,9 @@ impl RunConfig {
     const AFFECTS: Affects = &[
         ("preset", &[]),
         ("device", &[]),
-        ("seed", &[Stage::Weaken, Stage::Inject, Stage::Train]),
+        ("seed", &[Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train]),
         ("filter", &[Stage::Pair]),
+        ("pair", &[Stage::Pair]),
         ("lora", &[Stage::Train]),
         ("full_finetune", &[Stage::Train]),
         ("train", &[Stage::Train]),
@@ -199,6 +202,7 @@ impl RunConfig {
             &mut self.data.eval_pairs,
             &mut self.reference.adapter,
             &mut self.reference.cache,
+            &mut self.inject.llm.templates.path,
         ];
         for path in models.into_iter().flatten().filter(is_local).chain(paths.into_iter().flatten()) {
             *path = std::path::absolute(&*path).map_err(BpoError::io("find", path))?;

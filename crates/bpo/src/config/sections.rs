@@ -45,7 +45,7 @@ impl ModelSection {
         // inputs, compared by content
         ("path", &[]),
         ("adapter", &[]),
-        ("dtype", &[Stage::Weaken, Stage::Train]),
+        ("dtype", &[Stage::Weaken, Stage::Inject, Stage::Train]),
         ("max_length", &[Stage::Train]),
         ("gradient_checkpointing", &[]),
     ];

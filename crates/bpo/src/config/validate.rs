@@ -98,6 +98,16 @@ impl RunConfig {
         check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;
         check_top_p("weaken.top_p", self.weaken.top_p)?;
         check_top_p("inject.llm.top_p", self.inject.llm.top_p)?;
+        self.inject.llm.validate()?;
+        if self.inject.with_model && self.inject.server.is_some() {
+            let (key, with) = ("inject.with_model".into(), "`inject.server`".to_owned());
+            return Err(BpoError::Conflict { key, with, reason: "one model rewrites the answers" });
+        }
+        self.pair.validate().map_err(|error| BpoError::Setting {
+            key: format!("pair.{}", error.key).into(),
+            expected: error.expected,
+            found: error.found,
+        })?;
         #[cfg(feature = "server")]
         for (section, server) in
             [("weaken.server", &self.weaken.server), ("inject.server", &self.inject.server)]
@@ -195,7 +205,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 10] = [
+        let broken: [(&str, Break); 12] = [
             ("inject.llm.attempts", |config| config.inject.llm.attempts = u32::MAX),
             ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = usize::MAX),
             ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = 0),
@@ -210,6 +220,8 @@ mod tests {
             ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
+            ("inject.llm.kinds", |config| config.inject.llm.kinds = bpo_inject::KindWeights::none()),
+            ("pair.max_per_sample", |config| config.pair.max_per_sample = Some(0)),
         ];
         for (key, break_it) in broken {
             let mut config = RunConfig::default();

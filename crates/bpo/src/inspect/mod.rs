@@ -106,15 +106,11 @@ impl<'a> Gallery<'a> {
             }
             write_script(&dir.path().join(format!("pairs-{number}.js")), "pairs", Some(number), &cards)?;
         }
-        let mut kinds: Vec<&str> = chosen.iter().map(|pair| pair.kind.as_str()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        let place = |pair: &&PreferencePair| kinds.iter().position(|kind| *kind == pair.kind.as_str());
         let index = Index {
             pairs: pairs.len(),
             chunk: CHUNK,
-            kind: chosen.iter().filter_map(place).collect(),
-            kinds,
+            kind: Names::of(chosen.iter().map(|pair| Some(pair.kind.as_str()))),
+            error: Names::of(chosen.iter().map(|pair| error(pair))),
             has_images: self.images.is_some(),
         };
         write_script(&dir.path().join("index.js"), "index", None, &index)?;
@@ -165,11 +161,35 @@ struct Index<'a> {
     pairs: usize,
     /// Pairs of a chunk.
     chunk: usize,
-    /// The kinds, sorted.
-    kinds: Vec<&'a str>,
-    /// For each pair, the index of its kind.
-    kind: Vec<usize>,
+    /// The kinds of rejected answers.
+    kind: Names<'a>,
+    /// The kinds of injected errors.
+    error: Names<'a>,
     has_images: bool,
+}
+
+/// A name of each pair, by which the page filters.
+#[derive(Serialize)]
+struct Names<'a> {
+    /// The different names, sorted.
+    names: Vec<&'a str>,
+    /// For each pair, the index of its name, or none.
+    of: Vec<Option<usize>>,
+}
+
+impl<'a> Names<'a> {
+    fn of(pairs: impl Iterator<Item = Option<&'a str>> + Clone) -> Self {
+        let mut names: Vec<&str> = pairs.clone().flatten().collect();
+        names.sort_unstable();
+        names.dedup();
+        let of = pairs.map(|name| names.binary_search(&name?).ok()).collect();
+        Self { names, of }
+    }
+}
+
+/// Returns the kind of the injected error, if one was injected.
+fn error(pair: &PreferencePair) -> Option<&str> {
+    pair.provenance.as_ref()?.error.as_deref()
 }
 
 /// A pair as the page shows it.
@@ -187,6 +207,7 @@ struct Card<'a> {
     chosen: Vec<Part<'a>>,
     rejected: Vec<Part<'a>>,
     distortion: Option<&'a str>,
+    error: Option<&'a str>,
     other: Option<&'a str>,
     contrast: Option<Contrast>,
     prefix_words: usize,
@@ -210,7 +231,8 @@ impl<'a> Card<'a> {
             prompt: &pair.prompt,
             chosen,
             rejected,
-            distortion: provenance.map(|provenance| provenance.distortion.as_str()),
+            distortion: provenance.map(|from| from.distortion.as_str()).filter(|text| !text.is_empty()),
+            error: error(pair),
             other: provenance.and_then(|provenance| provenance.other.as_deref()),
             contrast: provenance.and_then(|provenance| provenance.contrast),
             prefix_words: provenance.map_or(0, |provenance| provenance.prefix_words),

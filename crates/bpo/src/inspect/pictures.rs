@@ -62,7 +62,8 @@ impl<'a> Pictures<'a> {
             clean.push(self.clean[name].clone());
         }
         let mut weakened = Vec::new();
-        if let Some(provenance) = &pair.provenance {
+        // an answer with injected errors has a provenance without a distortion
+        if let Some(provenance) = pair.provenance.as_ref().filter(|from| !from.distortion.is_empty()) {
             for (place, name) in pair.images.iter().enumerate() {
                 let seed = weakening_seed(self.seed, sample_of(&pair.id), provenance.variant, place);
                 weakened.push(self.weakened(name, provenance, seed)?);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_inject::PromptForm;
 use bpo_pairs::{Fingerprint, fingerprint_file};
 
 use crate::config::RunConfig;
@@ -53,10 +52,17 @@ impl Inputs {
                 Err(error) => problems.push(error),
             }
         };
+        let mut templates_error = None;
         let of_adapter = |path: &Path| check_is_adapter(path).and_then(|()| fingerprint_checkpoint(path));
         // with a server, only training uses the model
-        let readers = [Stage::Weaken, Stage::Train];
-        let of_model = if config.weaken.server.is_some() { &readers[1..] } else { &readers };
+        let mut readers = vec![Stage::Train];
+        if config.weaken.server.is_none() {
+            readers.push(Stage::Weaken);
+        }
+        if config.inject.with_model {
+            readers.push(Stage::Inject);
+        }
+        let of_model = &readers;
         add("model", of_model, &|| fingerprint_checkpoint(config.model_path()?));
         if let Some(adapter) = &config.model.adapter {
             add("adapter", of_model, &|| of_adapter(adapter));
@@ -70,13 +76,19 @@ impl Inputs {
         if let Some(pairs) = &config.data.eval_pairs {
             add("eval_pairs", &[Stage::Train], &|| Ok(fingerprint_file(pairs)?));
         }
-        if config.inject.server.is_some() {
-            let templates = &config.inject.llm.templates;
-            for form in [PromptForm::Description, PromptForm::QuestionAnswer] {
-                let name = format!("template of {form}");
-                add(&name, &[Stage::Inject], &|| Ok(Fingerprint::of(templates.text(form))));
+        if config.inject.has_llm() {
+            match config.inject.llm.prompts() {
+                Ok(prompts) => {
+                    for (name, text) in &prompts {
+                        let name = format!("template of {name}");
+                        add(&name, &[Stage::Inject], &|| Ok(Fingerprint::of(text)));
+                    }
+                }
+                Err(error) if stages.contains(&Stage::Inject) => templates_error = Some(error.into()),
+                Err(_) => {}
             }
         }
+        problems.extend(templates_error);
         if let Some(data) = data {
             inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Inject]);
         }

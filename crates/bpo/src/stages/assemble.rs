@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample, SkipReason};
 
 use super::file::StageAnswers;
-use super::record::StageRecord;
+use super::record::{Bootstrapped, StageRecord};
 use crate::error::BpoError;
 
 /// Makes one record per sample, with its annotated answer (score 1), then its bootstrapped answers
@@ -20,9 +20,19 @@ pub fn assemble(
     samples: &[SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
 ) -> Result<Vec<Record>, BpoError> {
+    Ok(records(samples, answers)?.collect())
+}
+
+/// Iterates over the records of [`assemble`]. A record is made when it is asked for.
+///
+/// # Errors
+/// Returns the errors of [`assemble`].
+pub(super) fn records<'a>(
+    samples: &'a [SftSample],
+    answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
+) -> Result<impl Iterator<Item = Record> + 'a, BpoError> {
     let places: HashMap<&str, usize> =
         samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
-    let mut records: Vec<Record> = samples.iter().map(annotated).collect();
     let mut answered = Vec::new();
     for answer in answers {
         let StageRecord::Answered(answer) = answer? else { continue };
@@ -35,19 +45,27 @@ pub fn assemble(
         let by_stage = || rank(&one.kind).cmp(&rank(&other.kind));
         place.cmp(other_place).then_with(by_stage).then(one.variant.cmp(&other.variant))
     });
-    for (place, answer) in answered {
-        records[place].completions.push(Completion {
-            response: answer.response,
-            score: 0.0,
-            kind: answer.kind,
-            provenance: answer.provenance,
-        });
-    }
-    Ok(records)
+    let mut answered = answered.into_iter().peekable();
+    Ok(samples.iter().enumerate().map(move |(place, sample)| {
+        let of_sample = std::iter::from_fn(|| answered.next_if(|(of, _)| *of == place));
+        record_of(sample, of_sample.map(|(_, answer)| answer))
+    }))
+}
+
+/// Makes the record of a sample with its bootstrapped answers.
+pub(super) fn record_of(sample: &SftSample, answers: impl IntoIterator<Item = Bootstrapped>) -> Record {
+    let mut record = annotated(sample);
+    record.completions.extend(answers.into_iter().map(|answer| Completion {
+        response: answer.response,
+        score: 0.0,
+        kind: answer.kind,
+        provenance: answer.provenance,
+    }));
+    record
 }
 
 /// Returns the rank of a kind of answer in the order of the stages. Other kinds come last.
-fn rank(kind: &CompletionKind) -> (usize, &str) {
+pub(super) fn rank(kind: &CompletionKind) -> (usize, &str) {
     match kind {
         CompletionKind::ImageWeakened => (0, ""),
         CompletionKind::ErrorInjected => (1, ""),
@@ -71,7 +89,7 @@ pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) ->
 }
 
 /// Returns whether the record of the weaken stage allows a pair of its sample.
-fn is_usable(record: &StageRecord) -> bool {
+pub(super) fn is_usable(record: &StageRecord) -> bool {
     match record {
         StageRecord::Answered(_) => true,
         StageRecord::Skipped { skipped, .. } => skipped.reason == SkipReason::NoImage,

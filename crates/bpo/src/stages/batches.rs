@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use bpo_inject::CutCounts;
+use bpo_inject::{CutCounts, RejectionCounts};
 use bpo_pairs::{RecordKey, SftSample, Skipped, UsageMeter};
 
 use super::StageOutcome;
@@ -78,6 +78,7 @@ pub(super) struct Done {
     pub(super) count: usize,
     answered: usize,
     cuts: CutCounts,
+    rejected: RejectionCounts,
     /// Skipped items with their index.
     skipped: Vec<(usize, Skipped)>,
 }
@@ -90,6 +91,7 @@ impl Done {
             StageRecord::Answered(answer) => {
                 self.answered += 1;
                 answer.cuts.iter().for_each(|&cut| self.cuts.add(cut));
+                answer.rejected.iter().for_each(|&reason| self.rejected.add(reason));
             }
             StageRecord::Skipped { skipped, .. } => self.skipped.push((item, skipped.clone())),
         }
@@ -225,12 +227,13 @@ impl<'a> Batches<'a> {
     /// Counts the records of the file, including those of earlier processes. Skipped items are in
     /// the order of the samples.
     pub(super) fn outcome(&self) -> StageOutcome {
-        let Done { answered, cuts, skipped, .. } = &self.done;
+        let Done { answered, cuts, rejected, skipped, .. } = &self.done;
         let mut skipped = skipped.clone();
         skipped.sort_by_key(|(place, _)| *place);
         let mut outcome =
             StageOutcome::new(*answered, skipped.into_iter().map(|(_, skipped)| skipped).collect());
         outcome.summary.cuts = cuts.clone();
+        outcome.summary.rejected = rejected.clone();
         if outcome.summary.skipped.total() > 0 {
             tracing::info!(stage = %self.stage, skipped = %outcome.summary.skipped, "answers skipped");
         }

@@ -6,10 +6,12 @@ use std::ops::ControlFlow;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_pairs::{
-    CompletionKind, RequestQueue, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_tokens,
+    CompletionKind, Provenance, RequestQueue, SftSample, SkipReason, Skipped, item_seed, stage_seed,
+    strip_image_tokens,
 };
 
-use super::batches::Batches;
+use super::answers::Answers;
+use super::batches::{Batch, Batches};
 use super::file::StageFile;
 use super::missing::Missing;
 use super::weaken::at_least_one;
@@ -49,10 +51,18 @@ pub fn inject<I: ErrorInjector>(
         batches.report(progress);
     } else {
         let mut injector = injector()?;
-        let usage = injector.usage();
-        batches.stream(progress, usage, |missing| {
-            injector.inject_queue(&mut Requests { missing, config }, size);
-        })?;
+        if injector.is_batch_invariant() {
+            let usage = injector.usage();
+            batches.stream(progress, usage, |missing| {
+                injector.inject_queue(&mut Requests { missing, config }, size);
+            })?;
+        } else {
+            batches.run(progress, |batch| {
+                let mut requests = WholeBatch::new(batch, dropped, config);
+                injector.inject_queue(&mut requests, size);
+                requests.answers.finish()
+            })?;
+        }
     }
     let outcome = batches.outcome();
     if let Some(error) = nothing_answered(&outcome) {
@@ -102,6 +112,43 @@ impl RequestQueue<InjectionRequest, Result<Injection, InjectionFailure>> for Req
     }
 }
 
+/// The requests for all items of a batch, including finished ones, because the last digits of a
+/// model's output may depend on the other items of its batch.
+struct WholeBatch<'a, 'b, 'c> {
+    batch: &'c mut Batch<'a, 'b>,
+    /// Indices of the items that this process answers.
+    places: Vec<usize>,
+    config: &'c RunConfig,
+    next: usize,
+    answers: Answers,
+}
+
+impl<'a, 'b, 'c> WholeBatch<'a, 'b, 'c> {
+    fn new(batch: &'c mut Batch<'a, 'b>, dropped: &HashSet<String>, config: &'c RunConfig) -> Self {
+        let is_asked = |&place: &usize| !dropped.contains(&batch.items[place].sample.id);
+        let places: Vec<usize> = (0..batch.items.len()).filter(is_asked).collect();
+        let answers = Answers::new(Stage::Inject, places.len());
+        Self { batch, places, config, next: 0, answers }
+    }
+}
+
+impl RequestQueue<InjectionRequest, Result<Injection, InjectionFailure>> for WholeBatch<'_, '_, '_> {
+    fn next_request(&mut self) -> Option<InjectionRequest> {
+        let place = *self.places.get(self.next)?;
+        self.next += 1;
+        Some(request(self.batch.items[place].sample, self.config))
+    }
+
+    fn receive(&mut self, number: usize, answer: Result<Injection, InjectionFailure>) -> ControlFlow<()> {
+        let Self { batch, places, answers, .. } = self;
+        answers.receive(number, || {
+            // `number` is that of a request
+            let place = places[number];
+            batch.write(place, record(batch.items[place].sample, answer)?)
+        })
+    }
+}
+
 fn request(sample: &SftSample, config: &RunConfig) -> InjectionRequest {
     let seed = item_seed(stage_seed(config.seed.0, "inject"), &sample.id);
     InjectionRequest::new(strip_image_tokens(&sample.prompt), &sample.answer, seed)
@@ -116,12 +163,15 @@ fn record(sample: &SftSample, answer: Result<Injection, InjectionFailure>) -> Re
             kind: CompletionKind::ErrorInjected,
             response: injection.text,
             finish: None,
-            provenance: None,
+            provenance: injection.error.map(Provenance::of_error),
             cuts: injection.cuts,
+            rejected: injection.rejected,
         })),
         Err(failure) => {
             let reason = match &failure {
-                InjectionFailure::Skipped { reason, .. } => rewrite_reason(*reason),
+                InjectionFailure::Skipped { .. } => {
+                    failure.rejection().map_or(SkipReason::RewriteRejected, rewrite_reason)
+                }
                 InjectionFailure::Refused { .. } => SkipReason::RequestFailed,
                 _ => {
                     let source = Box::new(failure);
@@ -149,6 +199,12 @@ fn rewrite_reason(rejection: Rejection) -> SkipReason {
         Rejection::Alternatives => SkipReason::RewriteAlternatives,
         Rejection::RepeatsAnswer => SkipReason::RewriteRepeatsAnswer,
         Rejection::Secret => SkipReason::RewriteSecret,
+        Rejection::ChangesTooMuch => SkipReason::RewriteChangesTooMuch,
+        Rejection::ChangesTooLittle => SkipReason::RewriteChangesTooLittle,
+        Rejection::OtherLength => SkipReason::RewriteOtherLength,
+        Rejection::OtherOpening => SkipReason::RewriteOtherOpening,
+        Rejection::OtherKind => SkipReason::RewriteOtherKind,
+        Rejection::NoKindFits => SkipReason::NoKindFits,
         Rejection::NothingToChange => SkipReason::NothingToChange,
         _ => SkipReason::RewriteRejected,
     }

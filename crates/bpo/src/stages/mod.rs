@@ -8,6 +8,7 @@
 //! [shards](Shard). [`pair()`] writes the pairs in the order of the samples. The stages use models
 //! and injectors only through their traits.
 
+mod answer_index;
 mod answers;
 mod assemble;
 mod batches;
@@ -15,6 +16,7 @@ mod file;
 mod inject;
 mod missing;
 mod pair;
+mod pair_output;
 mod record;
 mod sample_images;
 mod shard;
@@ -24,10 +26,11 @@ mod weaken;
 
 use bpo_pairs::Skipped;
 
+pub use answer_index::AnswerIndex;
 pub use assemble::{assemble, without_answers};
 pub use file::{StageAnswers, StageFile};
 pub use inject::inject;
-pub use pair::{ExistingPairs, pair};
+pub use pair::{ExistingPairs, PairFiles, TokenCheck, pair, pair_files};
 pub use record::{Bootstrapped, StageRecord};
 pub use shard::{Shard, ShardError};
 #[cfg(feature = "model")]

@@ -3,17 +3,21 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use bpo_pairs::files::create_parents;
-use bpo_pairs::format::jsonl::{read_pairs, write_pairs};
-use bpo_pairs::{Keyed, PairSet, PairsError, PreferencePair, RecordKey, SftSample, make_pairs};
+use bpo_pairs::{
+    ImageGroups, Keyed, PairSet, PairsError, PreferencePair, Record, RecordKey, SelectedPairs, SftSample,
+    SkipCounts, Skipped, source_of, stage_seed,
+};
 
-use super::assemble::{assemble, without_answers};
+use super::answer_index::AnswerIndex;
+use super::assemble::{record_of, records, without_answers};
+use super::pair_output::Output;
 use super::{StageAnswers, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::ledger::has_content;
 use crate::progress::Progress;
+use crate::sample_file::SampleFile;
 use crate::stage::Stage;
+use crate::videos::Videos;
 
 /// What to do with an existing file whose pairs differ from those of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +28,42 @@ pub enum ExistingPairs {
     Refuse,
 }
 
+/// The files that the pair stage writes.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PairFiles<'a> {
+    /// The pairs, or those for training if `pair.eval_percent` is set.
+    pub pairs: &'a Path,
+    /// The pairs for evaluation, if `pair.eval_percent` is set.
+    pub eval: Option<&'a Path>,
+}
+
+impl<'a> PairFiles<'a> {
+    /// Creates the names of the files.
+    pub fn new(pairs: &'a Path, eval: Option<&'a Path>) -> Self {
+        Self { pairs, eval }
+    }
+}
+
+/// Checks the tokens of a pair.
+pub trait TokenCheck {
+    /// Returns the reason to skip a pair: its prompt with its images and one answer has too many
+    /// tokens, or the model cannot take it. Returns `None` for other pairs.
+    fn check(&mut self, pair: &PreferencePair) -> Option<Skipped>;
+}
+
 /// Makes pairs of the annotated answers and the answers of stage files.
 ///
 /// `answers` are one or more files of each stage, with lines in any order. Pairs are in the order
 /// of the samples, then of the stages, then of the variants. Samples [without any weakened
-/// answer](super::without_answers) have no pair. An existing file is never overwritten unless it is
-/// empty; `existing` decides what happens if it differs.
+/// answer](super::without_answers) have no pair, and `config.pair` selects among the others. An
+/// existing file is never overwritten unless it is empty; `existing` decides what happens if it
+/// differs.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or written, if an answer belongs to no sample or
-/// occurs twice, or [`BpoError::Differs`].
+/// occurs twice, [`BpoError::Differs`], or [`BpoError::Conflict`] if `pair.eval_percent` or
+/// `pair.max_tokens` is set, for which there is [`pair_files`].
 pub fn pair(
     config: &RunConfig,
     samples: &[SftSample],
@@ -42,37 +72,263 @@ pub fn pair(
     existing: ExistingPairs,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<PreferencePair>, StageOutcome), BpoError> {
-    progress.started(Stage::Pair, 0, samples.len());
-    let PairSet { mut pairs, mut skipped } = make(config, samples, answers)?;
-    if has_content(file) {
-        let PairSet { pairs: kept, skipped: refused } = read_pairs(file)?;
-        if kept != pairs {
-            if existing == ExistingPairs::Refuse {
-                return Err(BpoError::Differs {
-                    path: file.to_owned(),
-                    in_file: kept.len(),
-                    from_answers: pairs.len(),
-                });
-            }
-            tracing::warn!(file = %file.display(), "the pairs in the file differ from those of the answers; those in the file are used");
-        }
-        pairs = kept;
-        skipped.extend(refused);
-    } else {
-        create_parents(file)?;
-        write_pairs(file, &pairs)?;
-    }
-    let outcome = StageOutcome::new(pairs.len(), skipped);
-    progress.advanced(Stage::Pair, samples.len());
-    progress.finished(Stage::Pair, &outcome.summary);
+    let mut pairs = Vec::new();
+    let files = PairFiles::new(file, None);
+    let input = Input::Memory { samples, answers };
+    let outcome = write(config, input, files, existing, None, Some(&mut pairs), progress)?;
     Ok((pairs, outcome))
 }
 
-fn make(config: &RunConfig, samples: &[SftSample], answers: Vec<StageAnswers>) -> Result<PairSet, BpoError> {
-    let dropped = without_answers(&answers);
-    if !dropped.is_empty() {
-        tracing::info!(samples = dropped.len(), "samples without a weakened answer have no pair");
+/// Makes pairs like [`pair()`] without holding data, answers or pairs in memory, and returns the
+/// counts.
+///
+/// With `pair.eval_percent` the pairs of that share of the images are in the second file, and no
+/// image is in both. `tokens` counts tokens for `pair.max_tokens`.
+///
+/// # Errors
+/// Returns the errors of [`pair()`], or [`BpoError::Conflict`] if only one of `pair.eval_percent` and
+/// the second file is given, or only one of `pair.max_tokens` and `tokens`.
+pub fn pair_files(
+    config: &RunConfig,
+    data: &SampleFile,
+    answers: AnswerIndex,
+    files: PairFiles<'_>,
+    existing: ExistingPairs,
+    tokens: Option<&mut dyn TokenCheck>,
+    progress: &mut dyn Progress,
+) -> Result<StageOutcome, BpoError> {
+    write(config, Input::Files { data, answers }, files, existing, tokens, None, progress)
+}
+
+/// The samples and their answers.
+enum Input<'a> {
+    Memory { samples: &'a [SftSample], answers: Vec<StageAnswers> },
+    Files { data: &'a SampleFile, answers: AnswerIndex },
+}
+
+impl Input<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Self::Memory { samples, .. } => samples.len(),
+            Self::Files { data, .. } => data.count,
+        }
     }
+
+    /// Calls `each` with every sample.
+    fn for_each_sample(
+        &self,
+        config: &RunConfig,
+        each: &mut dyn FnMut(&SftSample) -> Result<(), BpoError>,
+    ) -> Result<(), BpoError> {
+        match self {
+            Self::Memory { samples, .. } => samples.iter().try_for_each(each),
+            Self::Files { data, .. } => data.for_each(&Videos::of(config), each),
+        }
+    }
+
+    /// Calls `each` with the record of every sample that may have pairs, and with the number of
+    /// samples before it.
+    fn for_each_record(
+        self,
+        config: &RunConfig,
+        each: &mut dyn FnMut(usize, Record) -> Result<(), BpoError>,
+    ) -> Result<(), BpoError> {
+        match self {
+            Self::Memory { samples, answers } => {
+                let dropped = without_answers(&answers);
+                log_dropped(dropped.len());
+                let answered = unique(answers, &dropped)?;
+                for (place, record) in records(samples, answered.into_iter().map(Ok))?.enumerate() {
+                    if !dropped.contains(&record.id) {
+                        each(place, record)?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Files { data, mut answers } => {
+                log_dropped(answers.count_dropped());
+                let mut place = 0;
+                data.for_each(&Videos::of(config), &mut |sample| {
+                    if let Some(answers) = answers.take(&sample.id)? {
+                        each(place, record_of(sample, answers))?;
+                    }
+                    place += 1;
+                    Ok(())
+                })?;
+                answers.finish()
+            }
+        }
+    }
+}
+
+fn log_dropped(samples: usize) {
+    if samples > 0 {
+        tracing::info!(samples, "samples without a weakened answer have no pair");
+    }
+}
+
+fn write(
+    config: &RunConfig,
+    input: Input<'_>,
+    files: PairFiles<'_>,
+    existing: ExistingPairs,
+    tokens: Option<&mut dyn TokenCheck>,
+    mut all: Option<&mut Vec<PreferencePair>>,
+    progress: &mut dyn Progress,
+) -> Result<StageOutcome, BpoError> {
+    let conflict = |key: &'static str, with: &str, reason| {
+        Err(BpoError::Conflict { key: key.into(), with: with.to_owned(), reason })
+    };
+    if config.pair.eval_percent.is_some() != files.eval.is_some() {
+        return conflict(
+            "pair.eval_percent",
+            "one file",
+            "the split needs two files, and they need the split",
+        );
+    }
+    if config.pair.max_tokens.is_some() != tokens.is_some() {
+        return conflict("pair.max_tokens", "no model", "tokens are counted with a model's processor");
+    }
+    let count = input.count();
+    progress.started(Stage::Pair, 0, count);
+    let split = config.pair.eval_percent.map(|percent| Split::new(config, &input, percent)).transpose()?;
+    let mut maker = Maker::new(config, tokens);
+    let kept = Output::with(files.pairs, |train| {
+        let make = |mut eval: Option<&mut Output<'_>>| {
+            input.for_each_record(config, &mut |place, record| {
+                if place.is_multiple_of(REPORTED) {
+                    progress.advanced(Stage::Pair, place);
+                }
+                let is_eval = split.as_ref().is_some_and(|split| split.is_eval(&record));
+                for pair in maker.pairs_of(&record) {
+                    match eval.as_deref_mut().filter(|_| is_eval) {
+                        Some(eval) => eval.add(&pair)?,
+                        None => {
+                            train.add(&pair)?;
+                            all.iter_mut().for_each(|all| all.push(pair.clone()));
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+            // both are checked before one of them is there
+            if let Some(eval) = eval {
+                eval.finish(existing)?;
+            }
+            train.finish(existing)
+        };
+        match files.eval {
+            Some(path) => Output::with(path, |eval| make(Some(eval))),
+            None => make(None),
+        }
+    })?;
+    let mut outcome = maker.finish();
+    if let Some(PairSet { pairs, skipped: refused }) = kept {
+        if files.eval.is_none() {
+            outcome.summary.done = pairs.len();
+        }
+        outcome.add(refused);
+        if let Some(all) = all {
+            *all = pairs;
+        }
+    }
+    progress.advanced(Stage::Pair, count);
+    progress.finished(Stage::Pair, &outcome.summary);
+    Ok(outcome)
+}
+
+/// The split of the samples into those for training and for evaluation.
+struct Split {
+    groups: ImageGroups,
+    percent: f64,
+    seed: u64,
+}
+
+impl Split {
+    fn new(config: &RunConfig, input: &Input<'_>, percent: f64) -> Result<Self, BpoError> {
+        let mut groups = ImageGroups::default();
+        input.for_each_sample(config, &mut |sample| {
+            groups.add(&sample.id, &sample.images);
+            Ok(())
+        })?;
+        Ok(Self { groups, percent, seed: seed(config) })
+    }
+
+    fn is_eval(&self, record: &Record) -> bool {
+        self.groups.is_within(self.percent, self.seed, &record.id, &record.images)
+    }
+}
+
+fn seed(config: &RunConfig) -> u64 {
+    stage_seed(config.seed.0, "pair")
+}
+
+/// Number of samples between two reports of progress.
+const REPORTED: usize = 1000;
+
+/// Makes pairs and counts them.
+struct Maker<'a, 'b> {
+    config: &'a RunConfig,
+    seed: u64,
+    tokens: Option<&'b mut dyn TokenCheck>,
+    outcome: StageOutcome,
+    left_out: SkipCounts,
+    /// Sources of the subset that no sample has had so far.
+    sources: HashSet<String>,
+}
+
+impl<'a, 'b> Maker<'a, 'b> {
+    fn new(config: &'a RunConfig, tokens: Option<&'b mut dyn TokenCheck>) -> Self {
+        Self {
+            config,
+            seed: seed(config),
+            tokens,
+            outcome: StageOutcome::default(),
+            left_out: SkipCounts::default(),
+            sources: config.pair.subset.sources().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Returns the pairs of a record.
+    fn pairs_of(&mut self, record: &Record) -> Vec<PreferencePair> {
+        if !self.sources.is_empty() {
+            self.sources.remove(source_of(&record.images));
+        }
+        let SelectedPairs { mut pairs, skipped, left_out, .. } =
+            self.config.pair.pairs_of(record, &self.config.filter, self.seed);
+        self.outcome.add(skipped);
+        self.left_out.merge(&left_out);
+        if let Some(tokens) = &mut self.tokens {
+            pairs.retain(|pair| {
+                let refused = tokens.check(pair);
+                let fits = refused.is_none();
+                self.outcome.add(refused.into_iter().collect());
+                fits
+            });
+        }
+        self.outcome.summary.done += pairs.len();
+        pairs
+    }
+
+    /// Returns the counts, and warns of sources that no sample has.
+    fn finish(self) -> StageOutcome {
+        let Self { mut outcome, left_out, sources, .. } = self;
+        for source in &sources {
+            tracing::warn!(source, "no sample has this source of `pair.subset`");
+        }
+        outcome.summary.skipped.merge(&left_out);
+        if left_out.total() > 0 {
+            tracing::info!(left_out = %left_out, "pairs left out by the selection");
+        }
+        outcome
+    }
+}
+
+/// Returns the records of all files, without those of `dropped` samples.
+///
+/// # Errors
+/// Returns [`PairsError::DuplicateId`] for a record that occurs twice.
+fn unique(answers: Vec<StageAnswers>, dropped: &HashSet<String>) -> Result<Vec<StageRecord>, BpoError> {
     let mut records: Vec<StageRecord> = Vec::new();
     let mut seen = HashSet::new();
     for (path, lines) in answers.into_iter().map(StageAnswers::into_parts) {
@@ -87,11 +343,5 @@ fn make(config: &RunConfig, samples: &[SftSample], answers: Vec<StageAnswers>) -
             }
         }
     }
-    let kept: Vec<SftSample> =
-        samples.iter().filter(|sample| !dropped.contains(&sample.id)).cloned().collect();
-    let mut set = PairSet::default();
-    for record in assemble(&kept, records.into_iter().map(Ok))? {
-        set.extend(make_pairs(&record, &config.filter));
-    }
-    Ok(set)
+    Ok(records)
 }

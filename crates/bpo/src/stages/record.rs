@@ -1,6 +1,6 @@
 //! The lines of a stage's file.
 
-use bpo_inject::Cut;
+use bpo_inject::{Cut, Rejection};
 use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +17,18 @@ pub struct Bootstrapped {
     pub response: String,
     /// The reason why generation stopped, if the model reports it.
     pub finish: Option<FinishReason>,
-    /// How the image was weakened and the answer generated, for weakened answers.
+    /// How the image was weakened and the answer generated, or the kind of the injected error.
     pub provenance: Option<Provenance>,
     /// Kinds of text that were removed from the reply of the language model, each once.
     pub cuts: Vec<Cut>,
+    /// The reasons for which earlier replies of the language model were rejected.
+    pub rejected: Vec<Rejection>,
 }
 
 /// A line of a stage's file: an answer, or the reason why there is none.
 ///
-/// The keys are `{"id", "type", "response", "finish", "provenance", "cuts"}` or `{"id", "type",
-/// "reason", "detail"}`, and `"variant"` if it is not 0. Skipped items have a line too, so that
+/// The keys are `{"id", "type", "response", "finish", "provenance", "cuts", "rejected"}` or
+/// `{"id", "type", "reason", "detail"}`, and `"variant"` if it is not 0. Skipped items have a line too, so that
 /// they are counted and not requested again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
@@ -85,6 +87,8 @@ struct Line {
     provenance: Option<Provenance>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cuts: Vec<Cut>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rejected: Vec<Rejection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<SkipReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,13 +104,14 @@ impl TryFrom<Line> for StageRecord {
 
     fn try_from(line: Line) -> Result<Self, LineError> {
         let id = if line.id.is_empty() { return Err(LineError) } else { line.id.clone() };
-        let Line { variant, finish, provenance, cuts, .. } = line;
+        let Line { variant, finish, provenance, cuts, rejected, .. } = line;
         match (line.kind, line.response, line.reason, line.detail) {
             (Some(kind), Some(response), None, None) => {
-                Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, provenance, cuts }))
+                let answer = Bootstrapped { id, variant, kind, response, finish, provenance, cuts, rejected };
+                Ok(Self::Answered(answer))
             }
             (Some(kind), None, Some(reason), Some(detail))
-                if finish.is_none() && provenance.is_none() && cuts.is_empty() =>
+                if finish.is_none() && provenance.is_none() && cuts.is_empty() && rejected.is_empty() =>
             {
                 Ok(Self::Skipped { kind, skipped: Skipped { id, variant, reason, detail } })
             }
@@ -119,9 +124,9 @@ impl From<StageRecord> for Line {
     fn from(record: StageRecord) -> Self {
         match record {
             StageRecord::Answered(answer) => {
-                let Bootstrapped { id, variant, kind, response, finish, provenance, cuts } = answer;
+                let Bootstrapped { id, variant, kind, response, finish, provenance, cuts, rejected } = answer;
                 let (kind, response) = (Some(kind), Some(response));
-                Self { id, variant, kind, response, finish, provenance, cuts, ..Self::default() }
+                Self { id, variant, kind, response, finish, provenance, cuts, rejected, ..Self::default() }
             }
             StageRecord::Skipped { kind, skipped: Skipped { id, variant, reason, detail } } => {
                 let (kind, reason, detail) = (Some(kind), Some(reason), Some(detail));
@@ -142,6 +147,7 @@ mod tests {
             r#"{"id":"a","type":"llm-hal","response":""}"#,
             r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","provenance":{"distortion":"no-image","prefix_words":3}}"#,
             r#"{"id":"a","type":"llm-hal","response":"A dog.","cuts":["reasoning","note"]}"#,
+            r#"{"id":"a","type":"llm-hal","response":"A dog.","provenance":{"error":"count"},"rejected":["empty","other_opening"]}"#,
             r#"{"id":"a","variant":2,"type":"mllm-hal","reason":"request-failed","detail":"too long"}"#,
             r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"no image \"a.jpg\""}"#,
         ];
@@ -156,6 +162,7 @@ mod tests {
             r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","provenance":{"distortion":"swap"}}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","detail":"x"}"#,
             r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","cuts":["note"]}"#,
+            r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","rejected":["empty"]}"#,
             r#"{"id":"a","type":"gt","reason":"no-such-reason","detail":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,
         ];

@@ -278,6 +278,7 @@ fn record<E: std::error::Error + Send + Sync + 'static>(
             finish: Some(finish),
             provenance: Some(provenance),
             cuts: Vec::new(),
+            rejected: Vec::new(),
         })),
         Err(RequestFailure { error, is_request_error: true }) => {
             let skipped = Skipped::new(id, SkipReason::RequestFailed).with_detail(chain(&error));

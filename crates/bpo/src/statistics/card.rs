@@ -1,5 +1,6 @@
 //! The data card: statistics of pairs as Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
 use bpo_pairs::{CompletionKind, Untrusted};
@@ -34,29 +35,17 @@ impl PairStatistics {
         }
         out.push_str("\n\n");
         out.push_str("## Kinds of rejected answers\n\n");
-        out.push_str("| kind | pairs | share | words, chosen | words, rejected | rejected longer | rejected shorter |\n");
-        out.push_str("|---|---|---|---|---|---|---|\n");
-        for (kind, statistics) in &self.kinds {
-            let KindStatistics { pairs, chosen, rejected, rejected_longer, rejected_shorter, .. } =
-                statistics;
-            let share = *pairs as f64 / self.pairs as f64;
-            writeln!(
-                out,
-                "| {} | {pairs} | {} | {} | {} | {} | {} |",
-                Cell(kind),
-                Percent(share),
-                Words(chosen),
-                Words(rejected),
-                Percent(*rejected_longer),
-                Percent(*rejected_shorter)
-            )?;
-        }
+        self.lengths(out, "kind", &self.kinds)?;
         out.push_str("\nWords are the mean, and in brackets the median and the 90th percentile.\n");
         for (kind, bias) in self.length_biases() {
             writeln!(out, "\n**Length bias**: the rejected answers of the kind {} are {bias}.", Cell(kind))?;
         }
-        counts(out, "Sources", "directory of the image", "in the image root, or no image", &self.sources)?;
-        counts(out, "Distortions", "distortion", "none", &self.distortions)?;
+        if !self.errors.is_empty() {
+            out.push_str("\n## Injected errors\n\n");
+            self.lengths(out, "kind of error", &self.errors)?;
+        }
+        counts(out, "Sources", "directory of the image", &self.sources)?;
+        counts(out, "Distortions", "distortion", &self.distortions)?;
         writeln!(
             out,
             "\n## Near-duplicates\n\n{} pairs have nearly the same prompt and answers as an earlier pair.",
@@ -71,22 +60,45 @@ impl PairStatistics {
         }
         Ok(())
     }
+
+    /// Writes a table of the shares and lengths of kinds.
+    fn lengths(
+        &self,
+        out: &mut String,
+        column: &str,
+        kinds: &BTreeMap<String, KindStatistics>,
+    ) -> fmt::Result {
+        writeln!(
+            out,
+            "| {column} | pairs | share | words, chosen | words, rejected | rejected longer | rejected shorter |"
+        )?;
+        out.push_str("|---|---|---|---|---|---|---|\n");
+        for (kind, statistics) in kinds {
+            let KindStatistics { pairs, chosen, rejected, rejected_longer, rejected_shorter, .. } =
+                statistics;
+            let share = *pairs as f64 / self.pairs as f64;
+            writeln!(
+                out,
+                "| {} | {pairs} | {} | {} | {} | {} | {} |",
+                Cell(kind),
+                Percent(share),
+                Words(chosen),
+                Words(rejected),
+                Percent(*rejected_longer),
+                Percent(*rejected_shorter)
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes a table of counts, unless it is empty.
-fn counts(
-    out: &mut String,
-    title: &str,
-    column: &str,
-    unnamed: &str,
-    counts: &std::collections::BTreeMap<String, usize>,
-) -> fmt::Result {
+fn counts(out: &mut String, title: &str, column: &str, counts: &BTreeMap<String, usize>) -> fmt::Result {
     if counts.is_empty() {
         return Ok(());
     }
     write!(out, "\n## {title}\n\n| {column} | pairs |\n|---|---|\n")?;
     for (name, pairs) in counts {
-        let name = if name.is_empty() { unnamed } else { name };
         writeln!(out, "| {} | {pairs} |", Cell(name))?;
     }
     Ok(())
@@ -154,7 +166,7 @@ mod tests {
         ] {
             assert!(card.lines().any(|other| other == line), "{line}\n{card}");
         }
-        assert!(!card.contains("Distortions"), "{card}");
+        assert!(!card.contains("Distortions") && !card.contains("Injected errors"), "{card}");
         assert!(card.contains("- bpo\n") && card.contains("made by Bootstrapped Preference"), "{card}");
     }
 
@@ -162,8 +174,10 @@ mod tests {
     fn text_of_the_data_is_escaped() {
         let mut hostile = pair(0, "a", "b");
         hostile.kind = "x|y\n# title <b>".to_owned().into();
+        hostile.provenance = Some(bpo_pairs::Provenance::of_error("<i>|"));
         let card = PairStatistics::of(&[hostile]).card("a|b");
         assert!(!card.contains("bpo") && card.contains("1 preference pairs, 1 images.\n"), "{card}");
+        assert!(card.contains(r"| \<i\>\| | 1 |"), "{card}");
         assert!(card.contains(r"# a\|b") && card.contains(r"| x\|y\\n\# title \<b\> | 1 |"), "{card}");
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use bpo_pairs::PreferencePair;
-use unicode_segmentation::UnicodeSegmentation;
 
 /// Number of hash functions of a signature.
 const HASHES: usize = 32;
@@ -64,7 +63,7 @@ fn signature(pair: &PreferencePair) -> Signature {
     let texts = [&pair.prompt, &pair.chosen, &pair.rejected].map(|text| text.to_lowercase());
     let mut words = Vec::new();
     for text in &texts {
-        words.extend(text.unicode_words());
+        words.extend(bpo_pairs::words(text));
         words.push("\n");
     }
     // without random state, so that results are the same in each run

@@ -6,7 +6,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use bpo_pairs::{PreferencePair, count_words};
+use bpo_pairs::{PreferencePair, Provenance, count_words, source_of};
 use serde::Serialize;
 
 use duplicates::Duplicates;
@@ -40,13 +40,14 @@ pub struct PairStatistics {
     pub pairs: usize,
     /// Number of different images.
     pub images: usize,
-    /// Pairs by the source of their image: the first directory of its path, or empty for an image
-    /// in the image root and for a text without an image.
+    /// Pairs by the source of their image: [`source_of`](bpo_pairs::source_of).
     pub sources: BTreeMap<String, usize>,
     /// Pairs by the distortion of the image, without its parameters.
     pub distortions: BTreeMap<String, usize>,
     /// Statistics of each kind of rejected answer.
     pub kinds: BTreeMap<String, KindStatistics>,
+    /// Statistics of each kind of injected error, such as `count`. Pairs that name none are not in it.
+    pub errors: BTreeMap<String, KindStatistics>,
     /// Pairs whose prompt and answers are nearly those of an earlier pair: the estimated Jaccard
     /// similarity of their sequences of three words is at least 0.8. Images are not compared.
     pub near_duplicates: usize,
@@ -54,7 +55,7 @@ pub struct PairStatistics {
     pub examples_of_near_duplicates: Vec<[String; 2]>,
 }
 
-/// Statistics of the pairs with one kind of rejected answer.
+/// Statistics of the pairs with one kind of rejected answer or of injected error.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KindStatistics {
@@ -102,7 +103,7 @@ pub enum LengthBias {
 impl PairStatistics {
     /// Computes the statistics of pairs.
     pub fn of<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
-        let mut kinds: BTreeMap<&str, Kind> = BTreeMap::new();
+        let (mut kinds, mut errors) = (BTreeMap::<&str, Kind>::new(), BTreeMap::<&str, Kind>::new());
         let (mut images, mut sources, mut distortions) =
             (std::collections::HashSet::new(), BTreeMap::new(), BTreeMap::new());
         let mut duplicates = Duplicates::default();
@@ -110,10 +111,14 @@ impl PairStatistics {
         for pair in pairs {
             total += 1;
             images.extend(pair.images.iter().map(String::as_str));
-            let source = pair.images.first().and_then(|name| name.split_once('/'));
-            *sources.entry(source.map_or("", |(source, _)| source).to_owned()).or_default() += 1;
-            if let Some(provenance) = &pair.provenance {
-                *distortions.entry(family_names(&provenance.distortion)).or_default() += 1;
+            *sources.entry(source_of(&pair.images).to_owned()).or_default() += 1;
+            if let Some(Provenance { distortion, error, .. }) = &pair.provenance {
+                if !distortion.is_empty() {
+                    *distortions.entry(family_names(distortion)).or_default() += 1;
+                }
+                if let Some(error) = error {
+                    errors.entry(error).or_default().add(pair);
+                }
             }
             kinds.entry(pair.kind.as_str()).or_default().add(pair);
             duplicates.add(pair);
@@ -123,7 +128,8 @@ impl PairStatistics {
             images: images.len(),
             sources,
             distortions,
-            kinds: kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind.finish())).collect(),
+            kinds: finished(kinds),
+            errors: finished(errors),
             near_duplicates: duplicates.found,
             examples_of_near_duplicates: duplicates.examples,
         }
@@ -150,6 +156,10 @@ impl KindStatistics {
             None
         }
     }
+}
+
+fn finished(kinds: BTreeMap<&str, Kind>) -> BTreeMap<String, KindStatistics> {
+    kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind.finish())).collect()
 }
 
 /// Returns the names of the families of a distortion: `blur+diffusion-noise` for
@@ -222,9 +232,12 @@ mod tests {
         pairs[2].kind = "mllm-hal".to_owned().into();
         pairs[2].provenance =
             serde_json::from_value(json!({"distortion": "blur:sigma=2+diffusion-noise:step=500"})).unwrap();
+        pairs[1].provenance = Some(Provenance::of_error("count"));
         let statistics = PairStatistics::of(&pairs);
         assert_eq!((statistics.pairs, statistics.images), (3, 3));
-        assert_eq!(statistics.sources, BTreeMap::from([(String::new(), 1), ("coco".into(), 2)]));
+        let count = &statistics.errors["count"];
+        assert_eq!((statistics.errors.len(), count.pairs, count.rejected_longer), (1, 1, 1.0));
+        assert_eq!(statistics.sources, BTreeMap::from([(".".into(), 1), ("coco".into(), 2)]));
         assert_eq!(statistics.distortions, BTreeMap::from([("blur+diffusion-noise".into(), 1)]));
         let kind = &statistics.kinds["llm-hal"];
         assert_eq!((kind.pairs, kind.rejected_longer, kind.rejected_shorter), (2, 0.5, 0.5));

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bpo_pairs::PreferencePair;
+use bpo_pairs::{PreferencePair, lower_words};
 use serde::Serialize;
-use unicode_segmentation::UnicodeSegmentation;
 
 /// Number of words in a table.
 const SHOWN: usize = 20;
@@ -26,7 +25,7 @@ pub(super) struct InjectedWords {
 
 impl InjectedWords {
     pub(super) fn add(&mut self, pair: &PreferencePair) {
-        let words = |text: &str| text.unicode_words().map(str::to_lowercase).collect::<HashSet<_>>();
+        let words = |text: &str| lower_words(text).into_iter().collect::<HashSet<_>>();
         let chosen = words(&pair.chosen);
         for word in words(&pair.rejected).into_iter().filter(|word| !chosen.contains(word)) {
             *self.answers.entry(word).or_default() += 1;

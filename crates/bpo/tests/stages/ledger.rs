@@ -1,7 +1,8 @@
 //! The file of a stage and the manifest beside it belong to one process.
 
-use bpo::pairs::Fingerprint;
-use bpo::{Inputs, Manifest, Stage, StageLedger, manifest_beside};
+use bpo::inject::{ErrorKind, Fallback, KindWeights};
+use bpo::pairs::{Fingerprint, PairRule, Subset};
+use bpo::{Inputs, Manifest, RunDir, Stage, StageLedger, manifest_beside};
 
 use super::*;
 
@@ -51,4 +52,53 @@ fn a_stage_without_its_file_starts_again() {
     assert!(!ledger.is_finished(Stage::Inject));
     let manifest = Manifest::read(&manifest_beside(&path)).unwrap().unwrap();
     assert_eq!(manifest.stages[&Stage::Inject].settings["seed"], "2");
+}
+
+/// Answers and pairs of other kinds of errors, other rules for their style or another selection do
+/// not mix with those of a run.
+#[test]
+fn other_kinds_and_selections_are_refused() {
+    type Change = fn(&mut RunConfig);
+    let changes: [(&str, Change); 9] = [
+        ("inject.llm.kinds.count", |config| {
+            config.inject.llm.kinds = KindWeights::none().with(ErrorKind::Count, 1.0);
+        }),
+        ("inject.llm.acceptance.style.max_edit_share", |config| {
+            config.inject.llm.acceptance.style.max_edit_share = 0.4;
+        }),
+        ("inject.fallback", |config| config.inject.fallback = Fallback::CoOccurrence),
+        ("pair.rule", |config| config.pair.rule = PairRule::BestWorst),
+        ("pair.max_per_sample", |config| config.pair.max_per_sample = Some(1)),
+        ("pair.dedup", |config| config.pair.dedup = Some(0.9)),
+        ("pair.subset.coco", |config| config.pair.subset = Subset::default().with("coco", 50.0)),
+        ("pair.eval_percent", |config| config.pair.eval_percent = Some(5.0)),
+        ("pair.max_tokens", |config| config.pair.max_tokens = Some(100)),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::open(dir.path()).unwrap();
+    let stages = [Stage::Inject, Stage::Pair];
+    let open = |config: &RunConfig| {
+        let inputs = Inputs::read(&stages, config, Some(&Fingerprint::of("data")))?;
+        StageLedger::open_run(config, &inputs, &run)
+    };
+    let before = config(1);
+    let mut ledger = open(&before).unwrap();
+    let answer = r#"{"id":"a","type":"llm-hal","response":"A dog."}"#;
+    for (stage, file, line) in [
+        (Stage::Weaken, run.weakened(), answer),
+        (Stage::Inject, run.injected(), answer),
+        (Stage::Pair, run.pairs(), "{}"),
+    ] {
+        fs::write(file, format!("{line}\n")).unwrap();
+        ledger.finish(stage, &StageSummary::default()).unwrap();
+    }
+    open(&before).unwrap();
+    for (key, change) in changes {
+        let mut other = before.clone();
+        change(&mut other);
+        let error = open(&other).unwrap_err();
+        assert!(matches!(error, BpoError::Changed { .. }), "{key}: {error:?}");
+        assert!(bpo::chain(&error).contains(key), "{key}: {error}");
+    }
+    open(&before).unwrap();
 }

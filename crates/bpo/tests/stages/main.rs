@@ -1,8 +1,10 @@
 //! Weakening and injection. Resumed from a truncated file, they give the same bytes as an
 //! uninterrupted run.
 
+mod kinds;
 mod ledger;
 mod orders;
+mod selection;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -248,7 +250,8 @@ struct Refusing;
 
 impl ErrorInjector for Refusing {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let refused = |_| Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 2 });
+        let refused =
+            |_| Err(InjectionFailure::Skipped { rejected: vec![Rejection::Empty, Rejection::Refusal] });
         requests.iter().map(refused).collect()
     }
 }

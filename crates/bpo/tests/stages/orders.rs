@@ -134,7 +134,7 @@ impl ErrorInjector for Unordered {
                 let result = if self.is_down() {
                     Err(InjectionFailure::failed(ModelError::Down))
                 } else if request.answer.len().is_multiple_of(5) {
-                    Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 1 })
+                    Err(InjectionFailure::skipped(Rejection::Refusal))
                 } else {
                     Ok(Injection::new(format!("{} {}", request.answer, request.seed), 1))
                 };

@@ -64,7 +64,7 @@ impl SmolVlmProjector {
 /// # Shapes
 /// - `values`: `[tiles * side * side, width]`, the patches of each tile row by row
 /// - output: `[tiles * (side / scale)^2, scale * scale * width]`
-fn shuffled(values: Tensor<2>, tiles: usize, side: usize, scale: usize) -> Tensor<2> {
+pub(crate) fn shuffled(values: Tensor<2>, tiles: usize, side: usize, scale: usize) -> Tensor<2> {
     let [_, width] = values.dims();
     let squares = side / scale;
     values

@@ -55,10 +55,7 @@ impl<'r> Cell<'r> {
 
     fn number(self, number: f64) -> Result<(), RowError> {
         let Place::Column(Column::Number) = self.place else { return self.null() };
-        let leaf = &mut self.leaves[0];
-        leaf.level(self.levels.there());
-        leaf.numbers.push(number);
-        leaf.bytes += size_of::<f64>();
+        self.leaves[0].number(number, self.levels.there());
         Ok(())
     }
 
@@ -86,17 +83,10 @@ impl<'r> Cell<'r> {
             Place::Column(Column::Struct(parts)) => (*parts, levels.there()),
             place => {
                 Cell { place, levels, leaves: &mut *leaves, images }.null()?;
-                return Ok(PartCells {
-                    parts: &[],
-                    filled: Vec::new(),
-                    key: None,
-                    levels,
-                    leaves: &mut [],
-                    images,
-                });
+                return Ok(PartCells { parts: &[], filled: 0, key: None, levels, leaves: &mut [], images });
             }
         };
-        Ok(PartCells { parts, filled: vec![false; parts.len()], key: None, levels, leaves, images })
+        Ok(PartCells { parts, filled: 0, key: None, levels, leaves, images })
     }
 }
 
@@ -106,7 +96,7 @@ fn put(value: &(impl Serialize + ?Sized), cell: Cell<'_>) -> Result<(), RowError
         return match serde_json::to_string(value).map_err(RowError::custom)? {
             text if text == "null" => cell.null(),
             text => {
-                cell.leaves[0].text(text.into_bytes(), cell.levels.there());
+                cell.leaves[0].text(text.as_bytes(), cell.levels.there());
                 Ok(())
             }
         };
@@ -160,8 +150,8 @@ impl SerializeTuple for ListCells<'_> {
 /// The parts of a struct, or the columns of a row.
 struct PartCells<'r> {
     parts: &'static [Named],
-    /// Whether each part has its value.
-    filled: Vec<bool>,
+    /// A bit for each part that has its value.
+    filled: u64,
     /// The key of a map whose value comes next.
     key: Option<String>,
     levels: Levels,
@@ -174,8 +164,8 @@ impl PartCells<'_> {
         let mut first = 0;
         for (at, (name, column)) in self.parts.iter().enumerate() {
             let count = column.leaves();
-            if *name == key && !self.filled[at] {
-                self.filled[at] = true;
+            if *name == key && self.filled & 1 << at == 0 {
+                self.filled |= 1 << at;
                 let leaves = &mut self.leaves[first..first + count];
                 let Self { levels, images, .. } = *self;
                 return put(value, Cell { place: Place::Column(column), levels, leaves, images });
@@ -188,10 +178,10 @@ impl PartCells<'_> {
     /// Makes the parts without a value null.
     fn fill(self) -> Result<(), RowError> {
         let mut leaves = self.leaves;
-        for ((_, column), filled) in self.parts.iter().zip(self.filled) {
+        for (at, (_, column)) in self.parts.iter().enumerate() {
             let (own, rest) = leaves.split_at_mut(column.leaves());
             leaves = rest;
-            if !filled {
+            if self.filled & 1 << at == 0 {
                 own.iter_mut().for_each(|leaf| leaf.level(self.levels));
             }
         }
@@ -300,17 +290,17 @@ impl<'r> Serializer for Cell<'r> {
     fn serialize_str(self, text: &str) -> Result<(), RowError> {
         let there = self.levels.there();
         match self.place {
-            Place::Column(Column::Text) => self.leaves[0].text(text.into(), there),
+            Place::Column(Column::Text) => self.leaves[0].text(text.as_bytes(), there),
             Place::Column(Column::Image) => {
                 let image = self.images.map(|images| images.bytes(text)).transpose().map_err(RowError)?;
                 let [bytes, path] = self.leaves else {
                     return Err(RowError::custom("an image has two columns"));
                 };
                 match image {
-                    Some(image) => bytes.text(image, there.there()),
+                    Some(image) => bytes.text(&image, there.there()),
                     None => bytes.level(there),
                 }
-                path.text(text.into(), there.there());
+                path.text(text.as_bytes(), there.there());
             }
             _ => return self.null(),
         }

@@ -89,11 +89,15 @@ const LLAMA_FACTORY: &[Named] = columns_of_pairs![
     ("chosen", ANSWER),
     ("rejected", ANSWER),
 ];
-const MS_SWIFT: &[Named] = columns_of_pairs![
+const MS_SWIFT: &[Named] = &[
     ("id", Text),
     ("images", List(&Image)),
     ("messages", MESSAGES),
-    ("rejected_response", Text)
+    ("rejected_response", Text),
+    ("kind", Text),
+    (Column::PROVENANCE, Json),
+    ("score_margin", Number),
+    ("beta", Number),
 ];
 const POVID: &[Named] = columns_of_pairs![
     ("id", Text),

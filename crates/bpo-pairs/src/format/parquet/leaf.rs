@@ -7,35 +7,41 @@ use parquet::data_type::ByteArray;
 pub(super) struct Leaf {
     pub(super) definition: Vec<i16>,
     pub(super) repetition: Vec<i16>,
-    pub(super) texts: Vec<ByteArray>,
     pub(super) numbers: Vec<f64>,
-    /// Bytes of the values.
-    pub(super) bytes: usize,
+    /// All texts, one after the other: an allocation for each would take longer than to encode it.
+    text: Vec<u8>,
+    /// Where each text ends.
+    ends: Vec<usize>,
 }
 
 /// The size of a leaf, to which it can be cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeafSize {
     levels: usize,
-    texts: usize,
     numbers: usize,
-    bytes: usize,
+    text: usize,
+    ends: usize,
 }
 
 impl Leaf {
-    /// Returns how much there is.
+    /// Returns the size of the leaf.
     pub(super) fn size(&self) -> LeafSize {
-        let Self { definition, texts, numbers, bytes, .. } = self;
-        LeafSize { levels: definition.len(), texts: texts.len(), numbers: numbers.len(), bytes: *bytes }
+        let Self { definition, numbers, text, ends, .. } = self;
+        LeafSize { levels: definition.len(), numbers: numbers.len(), text: text.len(), ends: ends.len() }
+    }
+
+    /// Returns the bytes of the values.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + size_of_val(self.numbers.as_slice())
     }
 
     /// Removes the values that were added after `size` was taken.
     pub(super) fn cut(&mut self, size: LeafSize) {
         self.definition.truncate(size.levels);
         self.repetition.truncate(size.levels);
-        self.texts.truncate(size.texts);
         self.numbers.truncate(size.numbers);
-        self.bytes = size.bytes;
+        self.text.truncate(size.text);
+        self.ends.truncate(size.ends);
     }
 
     /// Adds a null, or the place of a value.
@@ -44,11 +50,24 @@ impl Leaf {
         self.repetition.push(levels.repetition);
     }
 
-    /// Adds a text.
-    pub(super) fn text(&mut self, text: Vec<u8>, levels: Levels) {
+    /// Adds a text, or other bytes.
+    pub(super) fn text(&mut self, text: &[u8], levels: Levels) {
         self.level(levels);
-        self.bytes += text.len();
-        self.texts.push(ByteArray::from(text));
+        self.text.extend_from_slice(text);
+        self.ends.push(self.text.len());
+    }
+
+    /// Adds a number.
+    pub(super) fn number(&mut self, number: f64, levels: Levels) {
+        self.level(levels);
+        self.numbers.push(number);
+    }
+
+    /// Returns the texts.
+    pub(super) fn into_texts(self) -> Vec<ByteArray> {
+        let text = ByteArray::from(self.text);
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| text.slice(start, end - start)).collect()
     }
 }
 

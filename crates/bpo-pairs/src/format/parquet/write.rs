@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::Compression;
+use parquet::column::writer::ColumnWriter;
 use parquet::data_type::{ByteArrayType, DoubleType};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -87,7 +88,7 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
             return Ok(Err(cause));
         }
         self.rows += 1;
-        let bytes: usize = self.leaves.iter().map(|leaf| leaf.bytes).sum();
+        let bytes: usize = self.leaves.iter().map(Leaf::bytes).sum();
         if bytes >= ROW_GROUP_BYTES || self.rows >= ROW_GROUP_ROWS {
             self.write_group()?;
         }
@@ -112,13 +113,16 @@ impl<'a, W: Write + Send> RowWriter<'a, W> {
         let mut group = self.file.next_row_group().map_err(problem)?;
         for leaf in &mut self.leaves {
             let Some(mut column) = group.next_column().map_err(problem)? else { break };
-            let Leaf { definition, repetition, texts, numbers, .. } = std::mem::take(leaf);
-            let levels = (Some(definition.as_slice()), Some(repetition.as_slice()));
-            if let parquet::column::writer::ColumnWriter::DoubleColumnWriter(_) = column.untyped() {
-                column.typed::<DoubleType>().write_batch(&numbers, levels.0, levels.1).map_err(problem)?;
+            let mut leaf = std::mem::take(leaf);
+            let [definition, repetition] =
+                [&mut leaf.definition, &mut leaf.repetition].map(std::mem::take).map(Some);
+            let (definition, repetition) = (definition.as_deref(), repetition.as_deref());
+            if let ColumnWriter::DoubleColumnWriter(_) = column.untyped() {
+                column.typed::<DoubleType>().write_batch(&leaf.numbers, definition, repetition)
             } else {
-                column.typed::<ByteArrayType>().write_batch(&texts, levels.0, levels.1).map_err(problem)?;
+                column.typed::<ByteArrayType>().write_batch(&leaf.into_texts(), definition, repetition)
             }
+            .map_err(problem)?;
             column.close().map_err(problem)?;
         }
         group.close().map(drop).map_err(problem)
