@@ -226,7 +226,7 @@ pub enum ModelError {
     /// the model never to end.
     #[error(
         "the prompt has {prompt} tokens, {images} of them of images, and the answer {answer}: {} in all, but {}",
-        prompt + answer, limit_of(*limit, *of_model)
+        prompt + answer, limit_of(*limit, *setting)
     )]
     SequenceTooLong {
         /// Tokens of the prompt, image tokens included.
@@ -237,8 +237,8 @@ pub enum ModelError {
         answer: usize,
         /// The longest sequence.
         limit: usize,
-        /// Whether the limit is the model's context, and not that of the caller.
-        of_model: bool,
+        /// The setting that it follows from; `None` for the model's context.
+        setting: Option<&'static str>,
     },
     /// A sequence has another number of image tokens than its images have features.
     #[error("the sequence has {found} image tokens and its images give {expected}")]
@@ -410,11 +410,10 @@ impl WeightProblems {
 const LISTED: usize = 16;
 
 /// What the longest sequence is, and where it is set.
-fn limit_of(limit: usize, of_model: bool) -> String {
-    if of_model {
-        format!("the model's context is {limit} (`max_position_embeddings` in config.json)")
-    } else {
-        format!("`model.max_length` (--max-length) is {limit}")
+fn limit_of(limit: usize, setting: Option<&str>) -> String {
+    match setting {
+        Some(setting) => format!("{setting} is {limit}"),
+        None => format!("the model's context is {limit} (`max_position_embeddings` in config.json)"),
     }
 }
 

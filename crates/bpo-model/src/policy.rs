@@ -103,8 +103,10 @@ impl<S: ImageSource> VlmCollator<S> {
 
     /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
     /// default and upper limit is the model's context.
-    pub fn with_max_length(mut self, tokens: usize) -> Self {
-        self.texts.max_length = Some(self.texts.limit().min(tokens));
+    ///
+    /// `setting` is the name of this limit in errors.
+    pub fn with_max_length(mut self, tokens: usize, setting: &'static str) -> Self {
+        self.texts.max_length = Some((tokens, setting));
         self
     }
 
@@ -209,14 +211,19 @@ impl<'a> Places<'a> {
 struct Texts {
     processor: Processor,
     config: VlmConfig,
-    /// The longest sequence of the caller.
-    max_length: Option<usize>,
+    /// The longest sequence of the caller, and the name of its setting.
+    max_length: Option<(usize, &'static str)>,
 }
 
 impl Texts {
-    /// The longest sequence in tokens.
-    fn limit(&self) -> usize {
-        self.max_length.unwrap_or(self.config.context())
+    /// The longest sequence in tokens, and the setting that it follows from. Without a setting it is
+    /// the context of the model.
+    fn limit(&self) -> (usize, Option<&'static str>) {
+        let context = self.config.context();
+        match self.max_length {
+            Some((tokens, setting)) if tokens < context => (tokens, Some(setting)),
+            _ => (context, None),
+        }
     }
 
     /// Token ids of a group's prompt, whose images have the given layouts, with each of its
@@ -236,14 +243,14 @@ impl Texts {
             group.completions.iter().map(String::as_str),
             &images,
         )?;
-        let limit = self.limit();
+        let (limit, setting) = self.limit();
         if let Some(long) = completions.iter().find(|completion| completion.ids.len() > limit) {
             return Err(ModelError::SequenceTooLong {
                 prompt: long.answer_start,
                 images: of_images,
                 answer: long.answer().len(),
                 limit,
-                of_model: limit == self.config.context(),
+                setting,
             });
         }
         let mut known: HashMap<&[u32], usize> = HashMap::new();

@@ -403,7 +403,7 @@ pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot)
     let collator = VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
         .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"));
     match config.model.max_length {
-        Some(tokens) => collator.with_max_length(tokens),
+        Some(tokens) => collator.with_max_length(tokens, "`model.max_length` (--max-length)"),
         None => collator,
     }
 }

@@ -189,7 +189,15 @@ fn special_tokens_are_found_in_every_place() {
     };
     let error = with_image_token(77).unwrap_err();
     assert!(matches!(error, ProcessorError::NoToken { token: "image", .. }), "{error}");
-    let text = with_image_token(8).unwrap();
+    // a piece of ordinary text is one only where the tokenizer says so
+    let error = with_image_token(8).unwrap_err();
+    assert!(matches!(&error, ProcessorError::NoToken { token: "image", .. }), "{error}");
+    let mut config = ids.clone();
+    config["image_token_index"] = 8.into();
+    let named = json!({ "image_token": "猫" });
+    let text =
+        TextProcessor::from_dir(files(&[("config.json", config), ("tokenizer_config.json", named)]).path())
+            .unwrap();
     assert_eq!(text.encode_prompt("what <image>", &[&ImageLayout::plain(8, 2)]).unwrap(), [4, 8, 8]);
 }
 

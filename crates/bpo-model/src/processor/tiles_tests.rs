@@ -73,10 +73,8 @@ fn features_of_the_grid_are_read_across_tiles() {
 
 #[test]
 fn images_without_a_place_are_errors() {
-    for (width, height) in [(1, 4000), (4000, 1), (u32::MAX, 1)] {
-        let error = next().grid(width, height).unwrap_err();
-        assert!(matches!(error, ProcessorError::NoResolution { .. }), "{error}");
-    }
+    let nowhere = Tiling { resolutions: Vec::new(), ..next() };
+    assert!(matches!(nowhere.grid(9, 9), Err(ProcessorError::NoResolution { .. })));
     assert!(matches!(next().grid(0, 9), Err(ProcessorError::EmptyImage { .. })));
     // one row of patches, and room for no row
     let row = Tiling { resolutions: vec![[1, 1000]], side: 1, patches: 1, max_tiles: Some(1) };
