@@ -18,11 +18,12 @@ fn documented_configuration_is_valid() {
     let whole: String =
         toml.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
     let whole = RunConfig::parse(Path::new(page), &whole).unwrap();
-    // a model behind a server takes no contrastive decoding
+    // a model behind a server takes no contrastive decoding, and one model rewrites the answers
     let (mut local, mut remote) = (whole.clone(), whole);
-    local.weaken.server = None;
+    (local.weaken.server, local.inject.server) = (None, None);
     local.validate().unwrap();
     remote.weaken.contrast = None;
+    remote.inject.with_model = false;
     remote.validate().unwrap();
 
     let mut expected = RunConfig::default();
