@@ -233,7 +233,7 @@ impl Overrides for Train {
         if self.full_finetune {
             config.full_finetune.get_or_insert_default();
         }
-        set(&mut config.model.max_length, &self.max_length);
+        set_some(&mut config.model.max_length, &self.max_length);
         config.model.gradient_checkpointing |= self.gradient_checkpointing;
         set_some(&mut config.data.eval_pairs, &self.eval_pairs);
         set_some(&mut config.reference.path, &self.reference);

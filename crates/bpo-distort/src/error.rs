@@ -225,7 +225,7 @@ pub enum DistortError {
     },
 
     /// An image file has fewer frames.
-    #[error("image {} has no frame {index}: it has {frames}, counted from 0", Shown(path))]
+    #[error("image {} has no frame{}", Shown(path), missing_frame(*index, *frames))]
     NoFrame {
         /// The file.
         path: PathBuf,
@@ -311,6 +311,11 @@ fn suggest(nearest: &Option<&'static str>) -> String {
 
 fn list(known: &[&'static str]) -> String {
     if known.is_empty() { "no parameter".to_owned() } else { format!("one of {}", known.join(", ")) }
+}
+
+/// What an image with `frames` frames has instead of the frame `index`.
+fn missing_frame(index: usize, frames: usize) -> String {
+    if frames == 0 { String::new() } else { format!(" {index}: it has {frames}, counted from 0") }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use crate::{DistortError, ImageLimits, color, orientation};
 ///
 /// # Errors
 ///
-/// Returns the errors of [`load_rgb`](crate::load_rgb). The decoding time of all frames is limited
+/// Returns [`DistortError::NoFrame`] for an animation without a frame, and the errors of
+/// [`load_rgb`](crate::load_rgb). The decoding time of all frames is limited
 /// by [`max_millis`](ImageLimits::max_millis).
 pub fn frame_durations(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Vec<Duration>, DistortError> {
     let path = path.as_ref();
@@ -33,6 +34,9 @@ pub fn frame_durations(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<V
     if still {
         decode_rgb(&bytes, path, limits)?;
         durations.push(Duration::ZERO);
+    }
+    if durations.is_empty() {
+        return Err(DistortError::NoFrame { path: path.into(), index: 0, frames: 0 });
     }
     Ok(durations)
 }
@@ -247,6 +251,18 @@ mod tests {
             let frame = load_frame(&path, index, &limits).expect("a frame");
             assert_eq!((frame.dimensions(), frame.get_pixel(0, 0)[0]), ((2, 3), level));
         }
+    }
+
+    /// A GIF file of a header, a comment and the end.
+    #[test]
+    fn an_animation_without_a_frame_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, limits) = (dir.path().join("a.gif"), ImageLimits::default());
+        std::fs::write(&path, b"GIF89a\x04\0\x04\0\0\0\0\x21\xfe\x02hi\0;").expect("written");
+        let error = frame_durations(&path, &limits).unwrap_err();
+        assert!(matches!(error, DistortError::NoFrame { frames: 0, .. }), "{error}");
+        assert!(error.to_string().ends_with("has no frame"), "{error}");
+        assert!(matches!(load_frame(&path, 0, &limits), Err(DistortError::NoFrame { frames: 0, .. })));
     }
 
     #[test]

@@ -42,6 +42,17 @@ pub enum ModelError {
         /// The checkpoint directory.
         dir: PathBuf,
     },
+    /// A file of weights is missing.
+    #[error(
+        "{path} does not exist, and {index} names it: the checkpoint is incomplete. Get all of its files, for example \
+         with `hf download`", path = UntrustedPath(path), index = UntrustedPath(index)
+    )]
+    NoShard {
+        /// The missing file.
+        path: PathBuf,
+        /// The index that names it.
+        index: PathBuf,
+    },
     /// The weights are a PyTorch pickle. Reading a pickle can run arbitrary code.
     #[error(
         "{path} is a PyTorch pickle, which is not read because it can run code; convert it to safetensors with\n{convert}",
@@ -157,6 +168,14 @@ pub enum ModelError {
         /// The value.
         found: String,
     },
+    /// `modules_to_save` has a module that cannot be trained in full beside adapters.
+    #[error("modules_to_save has {:?}; with this model, it can have {known}", Untrusted(found))]
+    ModulesToSave {
+        /// The modules that it can have.
+        known: String,
+        /// The module.
+        found: String,
+    },
     /// A setting that selects modules by name is not a regular expression.
     #[error("{key}: {:?} is not a regular expression: {}", Untrusted(pattern), Untrusted(&source.to_string()))]
     TargetPattern {
@@ -192,16 +211,34 @@ pub enum ModelError {
     },
     /// A prompt leaves too little room in the context.
     #[error(
-        "the prompt has {prompt} tokens and {wanted} more are needed, but a sequence has at most {context} \
-         (`max_length`, or the context of the model)"
+        "the prompt has {prompt} tokens and {wanted} more are needed, but the model's context is {context} \
+         (`max_position_embeddings` in config.json)"
     )]
     ContextTooShort {
         /// Tokens of the prompt, image tokens included.
         prompt: usize,
         /// Number of tokens that are needed for the answer.
         wanted: usize,
-        /// The longest sequence of the model (`max_position_embeddings`) or of the caller.
+        /// The longest sequence of the model (`max_position_embeddings`).
         context: usize,
+    },
+    /// A sequence is too long to train on. Its end is not cut: an answer without its end would teach
+    /// the model never to end.
+    #[error(
+        "the prompt has {prompt} tokens, {images} of them of images, and the answer {answer}: {} in all, but {}",
+        prompt + answer, limit_of(*limit, *setting)
+    )]
+    SequenceTooLong {
+        /// Tokens of the prompt, image tokens included.
+        prompt: usize,
+        /// Tokens of the images.
+        images: usize,
+        /// Tokens of the answer, with its end token.
+        answer: usize,
+        /// The longest sequence.
+        limit: usize,
+        /// The setting that it follows from; `None` for the model's context.
+        setting: Option<&'static str>,
     },
     /// A sequence has another number of image tokens than its images have features.
     #[error("the sequence has {found} image tokens and its images give {expected}")]
@@ -338,7 +375,7 @@ impl From<FileError> for ModelError {
     }
 }
 
-/// Weights that are missing, misshapen or not part of the model.
+/// Weights that are missing, misshapen or not part of the model, by their names in the files.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WeightProblems {
     /// Names that the configuration requires and no file has.
@@ -351,6 +388,8 @@ pub struct WeightProblems {
     pub repeated: Vec<String>,
     /// Names in the files that are not part of the model and would change its results.
     pub extra: Vec<String>,
+    /// What the names in `extra` say about the model that they belong to.
+    pub hints: Vec<String>,
 }
 
 impl WeightProblems {
@@ -358,10 +397,25 @@ impl WeightProblems {
     pub fn is_fatal(&self) -> bool {
         *self != Self::default()
     }
+
+    /// The names of weights, without those that occur more than once.
+    pub(crate) fn names_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let misshapen = self.misshapen.iter_mut().map(|(name, ..)| name);
+        let mistyped = self.mistyped.iter_mut().map(|(name, _)| name);
+        self.missing.iter_mut().chain(misshapen).chain(mistyped).chain(&mut self.extra)
+    }
 }
 
 /// Number of problems of one kind that a message lists; further ones are counted.
 const LISTED: usize = 16;
+
+/// What the longest sequence is, and where it is set.
+fn limit_of(limit: usize, setting: Option<&str>) -> String {
+    match setting {
+        Some(setting) => format!("{setting} is {limit}"),
+        None => format!("the model's context is {limit} (`max_position_embeddings` in config.json)"),
+    }
+}
 
 /// Lists the first names and counts the others.
 pub(crate) fn first_of(names: &[String]) -> String {
@@ -392,8 +446,8 @@ impl std::fmt::Display for WeightProblems {
         list("type", &mut self.mistyped.iter().map(dtype))?;
         list("duplicate", &mut self.repeated.iter().cloned())?;
         list("not part of the model", &mut self.extra.iter().cloned())?;
-        for family in crate::checkpoint::families(&self.extra) {
-            writeln!(f, "  {family}")?;
+        for hint in &self.hints {
+            writeln!(f, "  {hint}")?;
         }
         Ok(())
     }

@@ -27,11 +27,14 @@ fn texts_of_checkpoints_cannot_control_a_terminal() {
         mistyped: vec![(text(), text())],
         repeated: texts(),
         extra: texts(),
+        hints: Vec::new(),
     };
     let errors = [
         ModelError::Io { path: path(), source: std::io::Error::other(HOSTILE) },
         ModelError::Safetensors { path: path(), reason: text() },
         ModelError::NoWeights { dir: dir() },
+        ModelError::NoShard { path: path(), index: path() },
+        ModelError::Json(JsonError::GitLfs { path: path() }),
         ModelError::Pickle { path: path(), convert: "  convert(\"a\")".to_owned() },
         ModelError::NoConfig { dir: dir() },
         ModelError::Family { path: path(), found: text(), supported: "llava".to_owned() },

@@ -1,5 +1,7 @@
 //! JSON files, with errors that name the key in JSON's own words.
 
+mod strict;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use bpo_pairs::{Limits, MessageTerms, Untrusted, UntrustedPath};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
+use strict::Strict;
 
 /// Longest text of a value in an error, in characters.
 const SHOWN: usize = 80;
@@ -19,8 +22,17 @@ pub enum JsonError {
     /// The file cannot be read, is not a regular file or is too large.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The file is a pointer of Git LFS in place of the file.
+    #[error(
+        "{} is a pointer of Git LFS, and not the file itself: fetch the files with `git lfs pull`",
+        UntrustedPath(path)
+    )]
+    GitLfs {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not JSON, or is cut off.
-    #[error("{} is not JSON: {source}", UntrustedPath(path))]
+    #[error("{} is not JSON: {source}{}", UntrustedPath(path), InCache(path))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -46,6 +58,36 @@ pub enum JsonError {
         /// The value in the file, as JSON.
         found: String,
     },
+}
+
+/// Advice for a broken file in a cache of the Hugging Face Hub, which has
+/// `models--ORG--NAME/snapshots/COMMIT/FILE` and no longer compares the file with the hub.
+struct InCache<'a>(&'a Path);
+
+impl std::fmt::Display for InCache<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let snapshots = self.0.parent().and_then(Path::parent).filter(|dir| dir.ends_with("snapshots"));
+        if snapshots.is_none() {
+            return Ok(());
+        }
+        f.write_str("; to download it again, delete it")?;
+        match self.0.canonicalize() {
+            Ok(blob) if blob != self.0 => write!(f, " and {}, which it is a link to", UntrustedPath(&blob)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses the content of a file that is a pointer of Git LFS: what is there after `git clone`
+/// without `git lfs`.
+///
+/// # Errors
+/// [`JsonError::GitLfs`].
+pub(crate) fn check_lfs(bytes: &[u8], path: &Path) -> Result<(), JsonError> {
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Err(JsonError::GitLfs { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 /// The key of an error, where there is one.
@@ -85,6 +127,7 @@ pub(crate) fn optional<T>(read: Result<T, JsonError>) -> Result<Option<T>, JsonE
 /// [`JsonError`].
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
     let text = read_plain(path)?;
+    check_lfs(text.as_bytes(), path)?;
     let syntax = |source| JsonError::Syntax { path: path.to_owned(), source };
     // errors of a value name the key, but a value does not keep the order of keys
     let value = serde_json::from_str(&text).map_err(syntax)?;
@@ -149,7 +192,7 @@ struct UnexpectedValue {
 /// # Errors
 /// [`UnexpectedValue`] for the first value that a `T` cannot have.
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, UnexpectedValue> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Strict(value)).map_err(|error| {
         let message = error.inner().to_string();
         let mut key = written(error.path());
         let found = at(value, error.path());
@@ -248,6 +291,14 @@ mod tests {
             (json!({ "_inner": 3 }), ["_inner", "an object", "3"]),
             (json!({ "_inner": {}, "_map": { "a": 1.5 } }), ["_map.a", "a whole number, at least 0", "1.5"]),
             (json!({ "_map": {} }), ["_inner", "a value", "nothing"]),
+            (
+                json!({ "_inner": [1.0, [1, 2], true, null] }),
+                ["_inner", "an object", "[1.0,[1,2],true,null]"],
+            ),
+            (
+                json!({ "_inner": { "_sizes": [1, 2, 3] } }),
+                ["_inner._sizes", "fewer elements in array", "[1,2,3]"],
+            ),
             (json!({ "_inner": { "_colour": "blue" } }), ["_inner._colour", "`red`", "\"blue\""]),
         ] {
             let misfit = typed::<Outer>(&value).unwrap_err();

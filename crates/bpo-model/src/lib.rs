@@ -37,8 +37,8 @@ pub use input::{ImageInput, ImageLayout, ModelInput};
 pub use json::JsonError;
 pub use layers::Activation;
 pub use lora::{
-    Adapters, Linear, LoraConfig, ModulePatterns, TargetModules, adapter_settings, base_of_adapter,
-    load_adapter, merge_checkpoint, save_adapter,
+    AdapterBase, Adapters, Linear, LoraConfig, ModulePatterns, TargetModules, adapter_settings,
+    base_of_adapter, load_adapter, merge_checkpoint, save_adapter,
 };
 pub use memory::{BatchShape, Footprint};
 #[cfg(feature = "dpo")]
@@ -46,7 +46,7 @@ pub use policy::{ImageError, ImageSource, OnImage, VlmCollator};
 pub use processor::{
     Aspect, ChatTemplate, GenerationSettings, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues,
     Processor, ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,
-    VideoSettings, check_prompt_length,
+    VideoSettings,
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;

@@ -89,8 +89,7 @@ impl<S: ImageSource> VlmCollator<S> {
 
     /// Creates a collator for the configuration of a model, whose weights are not needed.
     pub fn from_config(processor: Processor, config: VlmConfig, images: S) -> Self {
-        let context = config.context();
-        let texts = Texts { processor, config, context };
+        let texts = Texts { processor, config, max_length: None };
         Self { texts, images, weakening: None, sizes: HashMap::new() }
     }
 
@@ -104,8 +103,10 @@ impl<S: ImageSource> VlmCollator<S> {
 
     /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
     /// default and upper limit is the model's context.
-    pub fn with_max_length(mut self, tokens: usize) -> Self {
-        self.texts.context = self.texts.context.min(tokens);
+    ///
+    /// `setting` is the name of this limit in errors.
+    pub fn with_max_length(mut self, tokens: usize, setting: &'static str) -> Self {
+        self.texts.max_length = Some((tokens, setting));
         self
     }
 
@@ -210,10 +211,21 @@ impl<'a> Places<'a> {
 struct Texts {
     processor: Processor,
     config: VlmConfig,
-    context: usize,
+    /// The longest sequence of the caller, and the name of its setting.
+    max_length: Option<(usize, &'static str)>,
 }
 
 impl Texts {
+    /// The longest sequence in tokens, and the setting that it follows from. Without a setting it is
+    /// the context of the model.
+    fn limit(&self) -> (usize, Option<&'static str>) {
+        let context = self.config.context();
+        match self.max_length {
+            Some((tokens, setting)) if tokens < context => (tokens, Some(setting)),
+            _ => (context, None),
+        }
+    }
+
     /// Token ids of a group's prompt, whose images have the given layouts, with each of its
     /// completions.
     fn tokenize(
@@ -221,25 +233,26 @@ impl Texts {
         group: &PromptGroup,
         images: &[ImageLayout],
     ) -> Result<Vec<TokenizedCompletion>, ModelError> {
+        let of_images = images.iter().map(|image| image.placeholder().len()).sum();
         let images: Vec<_> = images.iter().collect();
         let system = group.system.as_deref().filter(|_| self.processor.chat.takes_system());
-        let whole = self.processor.encode_completions(
+        let completions = self.processor.encode_completions(
             system,
             &group.history,
             &group.prompt,
             group.completions.iter().map(String::as_str),
             &images,
         )?;
-        let fit = |whole: TokenizedCompletion| {
-            let (prompt, wanted) = (whole.answer_start, whole.answer().len());
-            let fitted = whole.fit(self.context)?;
-            if fitted.truncated {
-                // a completion without its end would teach the model never to end
-                return Err(ModelError::ContextTooShort { prompt, wanted, context: self.context });
-            }
-            Ok(fitted)
-        };
-        let completions: Vec<TokenizedCompletion> = whole.into_iter().map(fit).collect::<Result<_, _>>()?;
+        let (limit, setting) = self.limit();
+        if let Some(long) = completions.iter().find(|completion| completion.ids.len() > limit) {
+            return Err(ModelError::SequenceTooLong {
+                prompt: long.answer_start,
+                images: of_images,
+                answer: long.answer().len(),
+                limit,
+                setting,
+            });
+        }
         let mut known: HashMap<&[u32], usize> = HashMap::new();
         for (place, completion) in completions.iter().enumerate() {
             if let Some(same) = known.insert(&completion.ids, place) {

@@ -172,8 +172,7 @@ impl VlmResponder {
             ModelError::Distort(DistortError::Recompress { .. }) => true,
             ModelError::Processor(error) => matches!(
                 error,
-                P::PromptTooLong { .. }
-                    | P::SpecialToken { .. }
+                P::SpecialToken { .. }
                     | P::ImageTokens { .. }
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }

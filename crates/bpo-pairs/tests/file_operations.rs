@@ -310,9 +310,16 @@ mod unix {
         symlink("nowhere", at("model/dangling")).unwrap();
         fifo(&at("model"));
         let to = target("out");
-        let left = copy_files(&at("model"), &to, |name| name.extension().is_none_or(|end| end != "bin"));
+        let wanted = |name: &Path| name.extension().is_none_or(|end| end != "bin");
+        let left = copy_files(&at("model"), &to, wanted, |_| false);
         assert_eq!(left.unwrap(), [at("model/LICENSE"), at("model/README.md")]);
         assert_eq!(names(&to), ["config.json", "inside.json"]);
+        // files that the caller reads are copied wherever they are
+        let to = target("of-read");
+        let left = copy_files(&at("model"), &to, wanted, |name| name == Path::new("LICENSE"));
+        assert_eq!(left.unwrap(), [at("model/README.md")]);
+        assert_eq!(names(&to), ["LICENSE", "config.json", "inside.json"]);
+        assert_eq!(fs::read(to.join("LICENSE")).unwrap(), b"secret");
 
         // the layout of a Hugging Face cache
         let hub = at("hub/models--a--b");
@@ -322,8 +329,15 @@ mod unix {
         symlink("../../blobs/123", hub.join("snapshots/0a1b/config.json")).unwrap();
         symlink("../../../../secret", hub.join("snapshots/0a1b/README.md")).unwrap();
         let to = target("from-hub");
-        assert_eq!(copy_files(&hub.join("snapshots/0a1b"), &to, |_| true).unwrap().len(), 1);
+        let copied = |to: &Path| copy_files(&hub.join("snapshots/0a1b"), to, |_| true, |_| false).unwrap();
+        assert_eq!(copied(&to), [hub.join("snapshots/0a1b/README.md")]);
         assert_eq!(names(&to), ["config.json"]);
+        assert_eq!(fs::read(to.join("config.json")).unwrap(), b"{}");
+        // with the blobs on another disk
+        fs::rename(hub.join("blobs"), at("disk")).unwrap();
+        symlink(at("disk"), hub.join("blobs")).unwrap();
+        let to = target("from-disk");
+        assert_eq!(copied(&to), [hub.join("snapshots/0a1b/README.md")]);
         assert_eq!(fs::read(to.join("config.json")).unwrap(), b"{}");
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::Dtype;
 use crate::error::BpoError;
 use crate::fingerprint::{ADAPTER_CONFIG, check_checkpoint, check_is_adapter, fingerprint_weights};
+use crate::hub::HubModel;
 
 /// File in an adapter's directory that records which weights the adapter was trained on. PEFT
 /// ignores it.
@@ -122,14 +123,26 @@ pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
             return Err(BpoError::AdapterOfAnother { path: dir.into(), model: base.into(), record });
         }
     } else if let Some(named) = base_of_adapter(dir)?
-        && !is_named(base, Path::new(&named))
+        && (!is_named(base, Path::new(&named.name)) || is_other_commit(base, named.revision.as_deref()))
     {
+        let made_for = match named.revision {
+            Some(revision) => format!("{}@{revision}", named.name),
+            None => named.name,
+        };
         tracing::warn!(
-            adapter = %dir.display(), made_for = named, model = %base.display(),
+            adapter = %dir.display(), made_for, model = %base.display(),
             "this adapter names another base model and may have been made for another model"
         );
     }
     Ok(())
+}
+
+/// Returns whether a model is a snapshot in a Hugging Face cache of another commit than `revision`.
+/// A branch or a tag can be any commit.
+fn is_other_commit(base: &Path, revision: Option<&str>) -> bool {
+    let is_commit = |text: &&str| text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit());
+    let Some(revision) = revision.filter(is_commit) else { return false };
+    HubModel::of_snapshot(base).is_some_and(|model| model.revision() != revision)
 }
 
 /// Returns whether a model's path and a recorded name or path may mean the same model: the last
@@ -156,5 +169,15 @@ mod tests {
         assert!(same("llava-1.5-7b-hf", "/old/hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b"));
         assert!(!same("models/llava-1.5-13b-hf", "llava-hf/llava-1.5-7b-hf"));
         assert!(!same("tiny", "base"));
+    }
+
+    #[test]
+    fn commits_of_snapshots_are_compared() {
+        let (one, other) = ("0".repeat(40), "1".repeat(40));
+        let base = format!("hub/models--a--b/snapshots/{one}");
+        let is_other = |base: &str, revision| is_other_commit(Path::new(base), revision);
+        assert!(is_other(&base, Some(&other)));
+        assert!(!is_other(&base, Some(&one)) && !is_other(&base, Some("main")) && !is_other(&base, None));
+        assert!(!is_other("models/b", Some(&other)));
     }
 }

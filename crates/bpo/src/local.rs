@@ -3,15 +3,15 @@
 use std::fmt;
 use std::path::Path;
 
-use bpo_dpo::{Trainer, validate_pairs};
+use bpo_dpo::{Collate, PromptGroup, Trainer, validate_pairs};
 use bpo_inject::ErrorInjector;
 use bpo_model::VlmCollator;
 use bpo_model::VlmResponder;
 use bpo_model::save_adapter;
-use bpo_model::{LoraConfig, ModelError, Vlm};
+use bpo_model::{AdapterBase, LoraConfig, ModelError, Vlm};
 use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs_with;
-use bpo_pairs::{PairSet, PreferencePair, SftSample, Skipped, stage_seed};
+use bpo_pairs::{PairSet, PreferencePair, SftSample, SkipReason, Skipped, Untrusted, stage_seed};
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -33,6 +33,10 @@ use crate::stages::{StageOutcome, Trained, train};
 use crate::text_model::TextModel;
 use crate::videos::Videos;
 use crate::weaken_model::WeakenModel;
+
+/// Number of samples whose length is checked before the first stage, at most. Each needs the headers
+/// of its images.
+const CHECKED_SAMPLES: usize = 1000;
 
 /// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
@@ -155,7 +159,7 @@ impl PipelineBackend for LocalBackend {
     type Model = WeakenModel;
     type Injector = Box<dyn ErrorInjector>;
 
-    fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
+    fn check(&mut self, config: &RunConfig, samples: &[SftSample], left: &[Stage]) -> Result<(), BpoError> {
         let mut problems = Vec::new();
         if left.contains(&Stage::Weaken) {
             problems.extend(self.check_vlm().err());
@@ -165,7 +169,13 @@ impl PipelineBackend for LocalBackend {
         }
         if left.contains(&Stage::Train) {
             match self.checkpoint() {
-                Ok(checkpoint) => check_training(config, &checkpoint, &mut problems),
+                Ok(checkpoint) => {
+                    check_training(config, &checkpoint, &mut problems);
+                    // once there are pairs, training checks them
+                    if left.contains(&Stage::Weaken) {
+                        problems.extend(check_lengths(config, &checkpoint, samples).err());
+                    }
+                }
                 Err(error) => problems.push(error),
             }
         }
@@ -293,6 +303,48 @@ fn check_training(config: &RunConfig, checkpoint: &Checkpoint, problems: &mut Ve
     problems.extend(check_eval_pairs(config, checkpoint).err());
 }
 
+/// Checks that annotated answers of samples spread over the data fit into a sequence, by the headers
+/// of their images, and warns of those that do not.
+///
+/// Stages before training take longer sequences, and they take hours.
+///
+/// # Errors
+/// Returns [`BpoError::NothingUsable`] if none fits, or an error if the image root cannot be read.
+fn check_lengths(config: &RunConfig, checkpoint: &Checkpoint, samples: &[SftSample]) -> Result<(), BpoError> {
+    let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);
+    let mut collate = collator(config, checkpoint, &images);
+    let (mut checked, mut long) = (0_usize, Vec::new());
+    for sample in samples.iter().step_by(samples.len().div_ceil(CHECKED_SAMPLES).max(1)) {
+        checked += 1;
+        // the stages report what else is wrong
+        if let Err(error @ ModelError::SequenceTooLong { .. }) = collate.check(&group_of(sample)) {
+            long.push(Skipped::new(&sample.id, SkipReason::PairRefused).with_detail(error.to_string()));
+        }
+    }
+    let Some(first) = long.first() else { return Ok(()) };
+    if long.len() == checked {
+        return Err(BpoError::nothing(config.data_path()?, "sample", &long));
+    }
+    let (id, detail) = (Untrusted(&first.id), &first.detail);
+    tracing::warn!(
+        "{} of {checked} samples are too long to train on, and their pairs will be skipped; the first, {id}: {detail}",
+        long.len()
+    );
+    Ok(())
+}
+
+/// The annotated answer of a sample, as training would take it.
+fn group_of(sample: &SftSample) -> PromptGroup {
+    PromptGroup {
+        images: sample.images.clone(),
+        weakened: false,
+        system: sample.system.clone(),
+        history: sample.history.clone(),
+        prompt: sample.prompt.clone(),
+        completions: vec![sample.answer.clone()],
+    }
+}
+
 /// Checks the pairs of `data.eval_pairs` as training checks its pairs: tokens, and headers of
 /// images.
 ///
@@ -333,10 +385,12 @@ fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Resu
     if config.full_finetune.is_none() {
         // before the files of the adapter, the last of which marks it as complete
         record_base(out, base)?;
-        // PEFT loads the base model by its name on the hub
-        let name = HubModel::of_snapshot(base).map(|model| model.id());
-        let name = name.unwrap_or_else(|| base.to_string_lossy().into_owned());
-        return Ok(save_adapter(policy, lora, &name, out)?);
+        // PEFT loads the base model by its name and commit on the hub
+        let base = match HubModel::of_snapshot(base) {
+            Some(model) => AdapterBase { name: model.id(), revision: Some(model.revision().to_owned()) },
+            None => AdapterBase::from(&*base.to_string_lossy()),
+        };
+        return Ok(save_adapter(policy, lora, base, out)?);
     }
     // removes only a checkpoint that bpo wrote
     remove_owned_dir(out)?;
@@ -346,7 +400,10 @@ fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Resu
 /// Creates the collator of the settings, with their maximum sequence length, and with weakened
 /// images for losses that need them.
 pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> VlmCollator<ImageRoot> {
-    VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
-        .with_max_length(config.model.max_length)
-        .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"))
+    let collator = VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
+        .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"));
+    match config.model.max_length {
+        Some(tokens) => collator.with_max_length(tokens, "`model.max_length` (--max-length)"),
+        None => collator,
+    }
 }

@@ -29,13 +29,13 @@ pub trait PipelineBackend {
     /// The injector of errors into annotated answers.
     type Injector: ErrorInjector;
 
-    /// Checks the settings before the first stage starts and before anything is written. `left` are
-    /// the stages that have work left. The default implementation checks nothing.
+    /// Checks the settings before the first stage starts and before anything is written. `samples`
+    /// are all samples of the data, and `left` the stages that have work left. The default implementation checks nothing.
     ///
     /// # Errors
     /// Returns an error if a stage in `left` cannot work with the settings.
-    fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
-        let _ = (config, left);
+    fn check(&mut self, config: &RunConfig, samples: &[SftSample], left: &[Stage]) -> Result<(), BpoError> {
+        let _ = (config, samples, left);
         Ok(())
     }
 
@@ -188,7 +188,8 @@ impl Checked {
         let inputs = Inputs::collect(&stages, config, print, &mut problems);
         if left.contains(&Stage::Train) {
             preflight::check(config, &mut problems);
-            problems.extend(backend.check(config, left).err());
+            let samples = data.as_ref().map_or(&[][..], |data| &data.samples);
+            problems.extend(backend.check(config, samples, left).err());
         }
         match (images, data) {
             (Ok(images), Ok(data)) => {

@@ -39,7 +39,8 @@ impl ProcessorTokens {
         let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);
         let model = VlmConfig::from_dir(dir)?;
         let processor = Processor::from_dir(dir, &model)?;
-        let collate = VlmCollator::from_config(processor, model, images).with_max_length(most);
+        let collate = VlmCollator::from_config(processor, model, images)
+            .with_max_length(most, "`filter.max_tokens` (--max-tokens)");
         Ok(Self { collate, loss: config.train.objective().properties() })
     }
 }

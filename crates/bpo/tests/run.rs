@@ -81,7 +81,7 @@ impl PipelineBackend for Counted {
     type Model = Model;
     type Injector = Injector;
 
-    fn check(&mut self, _: &RunConfig, _: &[Stage]) -> Result<(), BpoError> {
+    fn check(&mut self, _: &RunConfig, _: &[SftSample], _: &[Stage]) -> Result<(), BpoError> {
         self.checks += 1;
         Ok(())
     }

@@ -67,7 +67,7 @@ pub struct Train {
     /// [full_finetune] of the settings
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha"])]
     pub full_finetune: bool,
-    /// Maximum length of a sequence in tokens, image features included [default: 2048]
+    /// Maximum length of a sequence in tokens, image features included [default: the model's context]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub max_length: Option<usize>,
     /// Recompute each layer in the backward pass: less memory, more time, the same results

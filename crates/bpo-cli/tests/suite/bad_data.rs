@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{bpo, checkpoint, generate, photos, read_lines, score, tiny, write_pairs, write_samples};
+use crate::common::{
+    bpo, checkpoint, generate, photos, read_lines, run_arguments, score, tiny, write_pairs, write_samples,
+};
 
 #[test]
 fn truncated_data_error_has_the_position() {
@@ -236,14 +238,28 @@ fn too_long_pairs_are_skipped_before_training() {
         bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
     };
     // a limit that leaves nothing of any answer
-    train(&["--max-length", "8"])
-        .fails_naming(&["no pair to train on (3 skipped; the first, good: ", "skipped: mute: empty answer"]);
+    train(&["--max-length", "8"]).fails_naming(&[
+        "no pair to train on (3 skipped; the first, good: ",
+        "of them of images, and the answer",
+        "`model.max_length` (--max-length) is 8",
+        "skipped: mute: empty answer",
+    ]);
     train(&[])
         .succeeds()
         .says("train: 1 pair trained on, 2 skipped (image missing: 1, model cannot take the pair: 1)")
         .says("skipped: long: ")
         .says("skipped: mute: ")
         .says("unicorn.jpg");
+}
+
+/// A run whose samples cannot be trained on stops before its first stage.
+#[test]
+fn lengths_are_checked_before_the_first_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let run = |length: &str| bpo(run_arguments(&out).into_iter().chain(arguments!["--max-length", length]));
+    run("8").fails_naming(&["llava.json", "no sample can be used", "`model.max_length` (--max-length) is 8"]);
+    assert!(!out.exists());
 }
 
 #[test]

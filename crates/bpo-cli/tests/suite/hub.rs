@@ -73,6 +73,7 @@ fn a_model_is_given_by_its_name() {
     let adapter: serde_json::Value =
         serde_json::from_slice(&fs::read(out.join("adapter/adapter_config.json")).unwrap()).unwrap();
     assert_eq!(adapter["base_model_name_or_path"], "org/tiny");
+    assert_eq!(adapter["revision"], COMMIT);
     let recorded = fs::read_to_string(out.join("config.toml")).unwrap();
     assert_eq!(recorded.matches(&format!("snapshots/{COMMIT}")).count(), 2, "{recorded}");
 

@@ -21,6 +21,8 @@ fn write_videos(root: &Path) {
     }
     fs::write(root.join("clip/notes.txt"), "not a frame").unwrap();
     fs::write(root.join("clip.mp4"), "not an image").unwrap();
+    // a comment and no frame
+    fs::write(root.join("none.gif"), b"GIF89a\x04\0\x04\0\0\0\0\x21\xfe\x02hi\0;").unwrap();
 }
 
 fn record(id: &str, video: &str) -> Value {
@@ -38,17 +40,23 @@ fn videos_are_trained_on_as_frames() {
         (dir.path().join("images"), dir.path().join("data.json"), dir.path().join("run"));
     fs::create_dir(&images).unwrap();
     write_videos(&images);
-    let records = json!([record("gif", "clip.gif"), record("folder", "clip"), record("mp4", "clip.mp4")]);
+    let records = json!([
+        record("gif", "clip.gif"),
+        record("folder", "clip"),
+        record("mp4", "clip.mp4"),
+        record("none", "none.gif")
+    ]);
     fs::write(&data, records.to_string()).unwrap();
     let settings = dir.path().join("bpo.toml");
     fs::write(&settings, "[data.video]\nfps = 1.0\nmax_frames = 4\n").unwrap();
     let more = arguments!["--data", &data, "--images", &images, "--config", &settings];
     bpo(run_arguments(&run).into_iter().chain(more.clone()))
         .succeeds()
-        .says("data: 2 samples, 1 skipped")
+        .says("data: 2 samples, 2 skipped")
         .says("weaken: 2 answers");
     let skipped = fs::read_to_string(run.join("skipped.jsonl")).unwrap();
     assert!(skipped.contains("clip.mp4") && skipped.contains("ffmpeg"), "{skipped}");
+    assert!(skipped.contains("none.gif has no frame"), "{skipped}");
     let pairs = read_lines(run.join("pairs.jsonl"));
     let images_of = |id: &str| {
         let pair = pairs.iter().find(|pair| pair["id"].as_str().unwrap().starts_with(id)).unwrap();

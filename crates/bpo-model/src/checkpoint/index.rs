@@ -17,7 +17,7 @@ use super::convert::converted;
 use super::libtorch;
 use crate::error::ModelError;
 use crate::families::FamilySpec;
-use crate::json::read_json;
+use crate::json::{check_lfs, read_json};
 
 /// The weights of a directory: one safetensors file, or shards with an index. Files are mapped into
 /// memory.
@@ -83,7 +83,11 @@ impl WeightIndex {
             }
             names.sort();
             names.dedup();
-            names.into_iter().map(|name| dir.join(name)).collect()
+            let paths: Vec<_> = names.into_iter().map(|name| dir.join(name)).collect();
+            if let Some(path) = paths.iter().find(|path| !path.exists()) {
+                return Err(ModelError::NoShard { path: path.clone(), index: sharded });
+            }
+            paths
         } else {
             return Err(no_weights(dir, spec));
         };
@@ -104,6 +108,7 @@ impl WeightIndex {
 
     fn add(&mut self, path: PathBuf, rename: &impl Fn(&str) -> String) -> Result<(), ModelError> {
         let map = map(&path)?;
+        check_lfs(&map, &path)?;
         let broken = |error: safetensors::SafeTensorError| ModelError::Safetensors {
             path: path.clone(),
             reason: error.to_string(),
@@ -129,9 +134,9 @@ impl WeightIndex {
                 shape: info.shape.clone(),
                 range: (data_start + info.data_offsets.0, data_start + info.data_offsets.1),
             };
-            let key = rename(&name);
-            if self.entries.insert(key.clone(), entry).is_some() {
-                self.repeated.push(key);
+            if let Some(other) = self.entries.insert(rename(&name), entry) {
+                let same = other.name == name;
+                self.repeated.push(if same { name } else { format!("{} and {name}", other.name) });
             }
         }
         self.files.push((path, map));
@@ -141,6 +146,26 @@ impl WeightIndex {
     /// Names and places of all weights, sorted by name.
     pub fn entries(&self) -> &BTreeMap<String, TensorEntry> {
         &self.entries
+    }
+
+    /// The name in the files of a weight. One that they lack is named like the weight whose name has
+    /// the longest common beginning, because versions of transformers differ in prefixes.
+    pub(crate) fn file_name(&self, key: &str) -> String {
+        if let Some(entry) = self.entries.get(key) {
+            return entry.name.clone();
+        }
+        let part = key.find('.').unwrap_or(key.len());
+        let like = |(known, entry): (&String, &TensorEntry)| {
+            let ends = known.bytes().rev().zip(entry.name.bytes().rev());
+            let end = ends.take_while(|(one, other)| one == other).count();
+            let from = known.get(..known.len() - end)?;
+            let to = entry.name.get(..entry.name.len() - end)?;
+            let shared = known.bytes().zip(key.bytes()).take_while(|(one, other)| one == other).count();
+            let name = format!("{to}{}", key.strip_prefix(from)?);
+            (shared > part).then_some((shared, name))
+        };
+        let nearest = self.entries.iter().filter_map(like).max_by_key(|(shared, _)| *shared);
+        nearest.map_or_else(|| key.to_owned(), |(_, name)| name)
     }
 
     /// Names that more than one tensor has.

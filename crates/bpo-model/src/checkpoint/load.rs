@@ -8,6 +8,7 @@ use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::hints::families;
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::{ModelError, WeightProblems};
 use crate::families::FamilySpec;
@@ -136,6 +137,10 @@ impl WeightLoader {
             let names = index.entries().keys();
             let extra = names.filter(|name| !self.asked.contains(*name) && !is_buffer(name) && !unused(name));
             self.problems.extra = extra.cloned().collect();
+            self.problems.hints = families(&self.problems.extra);
+            for name in self.problems.names_mut() {
+                *name = index.file_name(name);
+            }
         }
         if self.problems.is_fatal() {
             return Err(ModelError::Weights { dir: self.dir, problems: self.problems.into() });

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use bpo_pairs::files::{StagedDir, copy_files};
+use bpo_pairs::files::StagedDir;
 use burn::tensor::{DType, TensorData};
 use safetensors::Dtype;
 
 use super::finite;
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::ModelError;
+use crate::processor::copy_of_checkpoint;
 
 /// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a
 /// name in place of its own.
@@ -57,16 +58,13 @@ fn write(
     Ok(())
 }
 
-/// Everything but weights: configuration, tokenizer, processor, template, shard index.
+/// Copies everything but weights: configuration, tokenizer, processor, template, shard index. Of
+/// links that lead out of the checkpoint, only those to files that the model is read from.
 fn copy_small_files(model: &Path, out: &Path) -> Result<(), ModelError> {
     const WEIGHTS: [&str; 4] = ["safetensors", "bin", "pt", "pth"];
     let is_small =
         |name: &Path| name.extension().is_none_or(|kind| WEIGHTS.iter().all(|weights| kind != *weights));
-    let left_out = copy_files(model, out, is_small)?;
-    if !left_out.is_empty() {
-        tracing::warn!(files = ?left_out, "links that lead out of the checkpoint are not copied");
-    }
-    Ok(())
+    copy_of_checkpoint(model, out, is_small)
 }
 
 /// A weight of the result, computed when it is written.

@@ -54,9 +54,9 @@ impl Vlm {
         let mut problems = WeightProblems::default();
         for (name, weight) in &weights {
             match index.entries().get(name) {
-                None => problems.missing.push(name.clone()),
+                None => problems.missing.push(index.file_name(name)),
                 Some(entry) if entry.shape != weight.shape => {
-                    problems.misshapen.push((name.clone(), weight.shape.clone(), entry.shape.clone()));
+                    problems.misshapen.push((entry.name.clone(), weight.shape.clone(), entry.shape.clone()));
                 }
                 Some(_) => {}
             }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::{Untrusted, UntrustedPath};
 use serde_json::{Map, Value, json};
 
 use super::tokenizer::Tokens;
@@ -24,11 +25,17 @@ const NOT_OF_TEXT: [&str; 12] = [
     "vision_config",
 ];
 
+/// Keys of the original `config.json` whose values are texts.
+const TEXTS: [&str; 5] =
+    ["mm_vision_tower", "mm_projector_type", "image_aspect_ratio", "mm_vision_select_feature", "model_type"];
+
 /// The configuration of an original checkpoint and of its vision tower.
 pub(super) struct Original {
     path: PathBuf,
     config: Map<String, Value>,
     vision: Map<String, Value>,
+    /// Whether the tower's `config.json` has the tower in `vision_config`.
+    pub(super) tower_is_nested: bool,
     /// The `model_type` of the language model.
     text_type: &'static str,
     /// Settings of the tower's image processor.
@@ -44,6 +51,8 @@ impl Original {
         }
         let config: Map<String, Value> = read_json(&path)?;
         let mut tower: Map<String, Value> = read_json(&vision_tower.join("config.json"))?;
+        let tower_is_nested = tower.get("vision_config").is_some_and(Value::is_object);
+        let tower_name = tower.get("_name_or_path").and_then(Value::as_str).map(str::to_owned);
         // CLIP with its text model has the tower's configuration inside
         let vision = match tower.remove("vision_config") {
             Some(Value::Object(mut inner)) => {
@@ -53,16 +62,22 @@ impl Original {
             _ => tower,
         };
         let images = read_json(&vision_tower.join("preprocessor_config.json"))?;
-        let mut original = Self { path, config, vision, text_type: "llama", images };
+        let mut original = Self { path, config, vision, tower_is_nested, text_type: "llama", images };
         original.text_type = original.check()?;
+        original.check_tower(vision_tower, tower_name.as_deref())?;
         Ok(original)
     }
 
     /// Checks that the converted format has everything that the checkpoint uses. Returns the
     /// `model_type` of the language model.
     fn check(&self) -> Result<&'static str, ModelError> {
-        if self.text("mm_vision_tower").is_none() && self.text("mm_projector_type").is_none() {
+        if ["mm_vision_tower", "mm_projector_type"].iter().all(|key| !self.config.contains_key(*key)) {
             return self.refuse("mm_vision_tower", "missing", "a checkpoint of LLaVA's original code");
+        }
+        for key in TEXTS {
+            if let Some(found) = self.config.get(key).filter(|value| !value.is_null() && !value.is_string()) {
+                return self.refuse(key, &found.to_string(), "a text");
+            }
         }
         let projector = self.text("mm_projector_type").unwrap_or("linear");
         if projector != "mlp2x_gelu" {
@@ -89,6 +104,41 @@ impl Original {
             "llava_qwen" | "qwen2" => Ok("qwen2"),
             other => self.refuse("model_type", other, "llava_llama, llava_mistral, llava_qwen"),
         }
+    }
+
+    /// Checks that the tower is the one that the checkpoint names, by its width and by what its name
+    /// says of its sizes.
+    fn check_tower(&self, tower: &Path, name: Option<&str>) -> Result<(), ModelError> {
+        let config = self.path.display();
+        let mut expected = Vec::new();
+        if let Some(width) = self.config.get("mm_hidden_size").and_then(Value::as_u64) {
+            expected.push(("hidden_size", width, format!("mm_hidden_size in {config}")));
+        }
+        let Some(wanted) = self.text("mm_vision_tower") else { return Ok(()) };
+        for (key, size) in sizes_in(wanted) {
+            expected.push((key, size, format!("mm_vision_tower in {config} is {wanted}")));
+        }
+        for (key, size, reason) in expected {
+            let found = self.vision.get(key).and_then(Value::as_u64);
+            if let Some(found) = found.filter(|found| *found != size) {
+                return Err(ModelError::Unsupported {
+                    path: tower.join("config.json"),
+                    key: if self.tower_is_nested { format!("vision_config.{key}") } else { key.to_owned() },
+                    found: found.to_string(),
+                    supported: format!("{size} ({reason}). Give that tower with --vision-tower"),
+                });
+            }
+        }
+        let last = wanted.trim_end_matches('/').rsplit('/').next().unwrap_or(wanted);
+        let is_named = |name: &str| name.contains(last);
+        if !is_named(&tower.to_string_lossy()) && !name.is_some_and(is_named) {
+            let (tower, wanted) = (UntrustedPath(tower), Untrusted(wanted));
+            tracing::warn!(
+                "{tower}: neither the directory nor its config.json says that this is {wanted}, the vision tower \
+                 that the checkpoint names"
+            );
+        }
+        Ok(())
     }
 
     fn refuse<T>(&self, key: &str, found: &str, supported: &str) -> Result<T, ModelError> {
@@ -194,10 +244,50 @@ impl Original {
     }
 }
 
+/// The sizes in the name of a vision tower: `openai/clip-vit-large-patch14-336` has patches of 14
+/// and images of 336. OpenAI's names without a size are those of images of 224.
+fn sizes_in(name: &str) -> Vec<(&'static str, u64)> {
+    let is_openai = name.starts_with("openai/clip-vit-");
+    let parts = name.rsplit('/').next().unwrap_or(name).split('-');
+    let mut sizes = Vec::new();
+    let mut image = is_openai.then_some(224);
+    for part in parts {
+        if let Some(patch) = part.strip_prefix("patch").and_then(|size| size.parse().ok()) {
+            sizes.push(("patch_size", patch));
+        } else if let Ok(size) = part.parse()
+            && !sizes.is_empty()
+        {
+            image = Some(size);
+        }
+    }
+    sizes.extend(image.map(|size| ("image_size", size)));
+    sizes
+}
+
 /// The `model_type` of a vision tower, by its own configuration or that of the model around it.
 fn vision_type(config: &Map<String, Value>) -> &'static str {
     match config.get("model_type").and_then(Value::as_str) {
         Some(kind) if kind.starts_with("siglip") => "siglip_vision_model",
         _ => "clip_vision_model",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_towers_have_sizes() {
+        let (patch, image) = ("patch_size", "image_size");
+        for (name, expected) in [
+            ("openai/clip-vit-large-patch14-336", &[(patch, 14), (image, 336)][..]),
+            ("openai/clip-vit-large-patch14", &[(patch, 14), (image, 224)]),
+            ("google/siglip-so400m-patch14-384", &[(patch, 14), (image, 384)]),
+            ("clip-vit-large-patch14", &[(patch, 14)]),
+            ("org/my-336-tower", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(sizes_in(name), expected, "{name}");
+        }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use bpo_pairs::files::{copy_files, write_bytes};
+use bpo_pairs::files::write_bytes;
 use serde_json::{Map, Value, json};
 
 use super::config::Original;
 use super::tokenizer::Tokens;
 use crate::error::ModelError;
 use crate::json::{optional, read_json};
-use crate::processor::IMAGE_TOKEN;
+use crate::processor::{CHAT_TEMPLATES, IMAGE_TOKEN, copy_of_checkpoint};
 
 /// The conversations of Vicuna, as the checkpoints of llava-hf have them.
 const VICUNA: &str = "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] | upper + ': ' }}{% endif %}\
@@ -26,10 +26,7 @@ pub(super) fn write(
     tokens: &Tokens,
     tokenizer: &Value,
 ) -> Result<bool, ModelError> {
-    let left_out = copy_files(dir, out, is_copied)?;
-    if !left_out.is_empty() {
-        tracing::warn!(files = ?left_out, "links that lead out of the checkpoint are not copied");
-    }
+    copy_of_checkpoint(dir, out, is_copied)?;
     write_json(&out.join("tokenizer.json"), tokenizer)?;
     edit(out, "tokenizer_config.json", true, |settings| {
         settings.insert("pad_token".to_owned(), tokens.pad_text.as_str().into());
@@ -61,7 +58,7 @@ pub(super) fn write(
     write_json(&out.join("preprocessor_config.json"), &images.into())?;
 
     let settings: Map<String, Value> = read_json(&out.join("tokenizer_config.json"))?;
-    let has_file = ["chat_template.jinja", "chat_template.json"].iter().any(|name| out.join(name).exists());
+    let has_file = CHAT_TEMPLATES.iter().any(|name| out.join(name).exists());
     if has_file || settings.get("chat_template").is_some_and(|template| !template.is_null()) {
         return Ok(false);
     }
@@ -79,7 +76,7 @@ pub(super) fn write(
 
 /// Files of the tokenizer and of generation, and licences.
 fn is_copied(name: &Path) -> bool {
-    const STARTS: [&str; 9] = [
+    const STARTS: [&str; 10] = [
         "tokenizer",
         "special_tokens_map.json",
         "added_tokens.json",
@@ -87,6 +84,7 @@ fn is_copied(name: &Path) -> bool {
         "merges.txt",
         "vocab.",
         "chat_template.",
+        "additional_chat_templates/",
         "LICENSE",
         "NOTICE",
     ];

@@ -5,6 +5,7 @@
 //! script drew the embeddings of new tokens around the mean of the old ones, and here they are the mean.
 
 mod config;
+mod errors;
 mod files;
 mod names;
 mod tokenizer;
@@ -20,6 +21,7 @@ use crate::families::VlmConfig;
 use crate::processor::Processor;
 use crate::vlm::Vlm;
 use config::Original;
+use errors::Files;
 use tokenizer::Tokens;
 use weights::Plan;
 
@@ -65,14 +67,19 @@ pub fn convert_original(
     let plan = Plan::new(dir, vision_tower, &tokens)?;
     let staged = StagedDir::new(out)?;
     let made = staged.path();
-    let has_default_template = files::write(dir, made, &original, &tokens, &tokenizer)?;
-    files::write_json(&made.join("config.json"), &original.converted(&tokens, plan.rows))?;
-    // the small files are checked before the weights are copied
-    let config = VlmConfig::from_dir(made)?;
-    let processor = Processor::from_dir(made, &config)?;
-    config.check_processor(&processor)?;
-    plan.write(made)?;
-    Vlm::check_weights(made, device)?;
+    let write = || -> Result<bool, ModelError> {
+        let has_default_template = files::write(dir, made, &original, &tokens, &tokenizer)?;
+        files::write_json(&made.join("config.json"), &original.converted(&tokens, plan.rows))?;
+        // the small files are checked before the weights are copied
+        let config = VlmConfig::from_dir(made)?;
+        let processor = Processor::from_dir(made, &config)?;
+        config.check_processor(&processor)?;
+        plan.write(made)?;
+        Vlm::check_weights(made, device)?;
+        Ok(has_default_template)
+    };
+    let files = Files { dir, tower: vision_tower, tower_is_nested: original.tower_is_nested, made };
+    let has_default_template = write().map_err(|error| files.of_original(error, &plan))?;
     staged.commit()?;
     Ok(Converted {
         image_token: tokens.image,

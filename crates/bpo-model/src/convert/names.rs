@@ -21,6 +21,29 @@ pub(super) const TOWER: &str = "vision_tower.vision_model.";
 /// The prefix of the projector's weights in the original checkpoint.
 pub(super) const PROJECTOR: &str = "model.mm_projector.";
 
+/// Whether a weight of the converted checkpoint is of the vision tower.
+pub(super) fn is_of_tower(new: &str) -> bool {
+    new.starts_with("vision_tower.")
+}
+
+/// Returns the name in the original checkpoint of a weight of the converted one. With `has_tower`
+/// the original has its own vision tower; otherwise the names of the tower are those of its own
+/// checkpoint.
+pub(super) fn original(new: &str, has_tower: bool) -> String {
+    let tower = if has_tower { "model.vision_tower.vision_tower.vision_model." } else { "vision_model." };
+    let prefixes = [
+        (TOWER, tower),
+        ("vision_tower.", tower),
+        ("multi_modal_projector.linear_1.", "model.mm_projector.0."),
+        ("multi_modal_projector.linear_2.", "model.mm_projector.2."),
+        ("language_model.model.", "model."),
+        ("language_model.lm_head.", "lm_head."),
+        ("language_model.", "model."),
+    ];
+    let found = prefixes.iter().find_map(|(here, there)| Some(format!("{there}{}", new.strip_prefix(here)?)));
+    found.unwrap_or_else(|| new.to_owned())
+}
+
 /// Returns the place of a weight of the original checkpoint.
 pub(super) fn of_model(name: &str) -> Place {
     if let Some(rest) = name.strip_prefix("model.vision_tower.vision_tower.") {
@@ -82,6 +105,7 @@ mod tests {
             ),
         ] {
             assert_eq!(of_model(original), Place::Name(converted.to_owned()));
+            assert_eq!(super::original(converted, true), original);
         }
         for name in ["model.image_newline", "model.mm_projector.weight", "model.mm_projector.4.weight", "x"] {
             assert_eq!(of_model(name), Place::Unknown, "{name}");
@@ -90,6 +114,8 @@ mod tests {
         let name = Place::Name("vision_tower.vision_model.embeddings.class_embedding".to_owned());
         for tower in ["vision_model.embeddings.class_embedding", "embeddings.class_embedding"] {
             assert_eq!(of_tower(tower), name);
+            let converted = "vision_tower.vision_model.embeddings.class_embedding";
+            assert_eq!(super::original(converted, false), "vision_model.embeddings.class_embedding");
         }
         for name in
             ["text_model.final_layer_norm.bias", "logit_scale", "vision_model.embeddings.position_ids"]

@@ -8,7 +8,7 @@ use bpo_pairs::files::{FileError, read_text};
 use serde_json::{Value, json};
 
 use crate::error::ModelError;
-use crate::json::JsonError;
+use crate::json::{JsonError, check_lfs};
 use crate::processor::{IMAGE_TOKEN, ProcessorError};
 
 /// The padding token of converted checkpoints.
@@ -38,6 +38,7 @@ impl Tokens {
             Err(error) if error.is_not_found() => return Err(ProcessorError::NoTokenizer { path }.into()),
             Err(error) => return Err(error.into()),
         };
+        check_lfs(text.as_bytes(), &path)?;
         let mut file: Value =
             serde_json::from_str(&text).map_err(|source| JsonError::Syntax { path: path.clone(), source })?;
         let mut known = Known::of(&file).ok_or_else(|| JsonError::Value {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::files::write_json;
 use super::names::{self, EMBEDDING, HEAD, PROJECTOR, Place, TOWER};
 use super::tokenizer::Tokens;
-use crate::checkpoint::{TensorEntry, WeightIndex, to_file};
+use crate::checkpoint::{TensorEntry, WeightIndex, families, to_file};
 use crate::error::{ModelError, WeightProblems};
 
 /// Rows of an enlarged embedding are a multiple of this, as in transformers' script.
@@ -45,11 +45,23 @@ impl Plan {
         if !plan.weights.keys().any(|name| name.starts_with(TOWER)) {
             plan.place(vision_tower, true, names::of_tower)?;
         }
-        let problems = plan.size(tokens);
+        let mut problems = plan.size(tokens);
+        problems.names_mut().for_each(|name| *name = plan.original(name));
         if problems.is_fatal() {
             return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
         }
         Ok(plan)
+    }
+
+    /// Whether the original checkpoint has a vision tower of its own.
+    pub(super) fn has_tower(&self) -> bool {
+        self.weights.iter().any(|(name, (is_tower, _))| name.starts_with(TOWER) && !is_tower)
+    }
+
+    /// The name in its file of a weight of the result.
+    pub(super) fn original(&self, new: &str) -> String {
+        let old = self.weights.get(new).map(|(_, old)| old.clone());
+        old.unwrap_or_else(|| names::original(new, self.has_tower()))
     }
 
     /// Computes the rows of the embedding, and checks embedding and head, which may grow.
@@ -85,14 +97,15 @@ impl Plan {
         for name in index.entries().keys() {
             match place(name) {
                 Place::Name(new) => {
-                    if self.weights.insert(new.clone(), (is_tower, name.clone())).is_some() {
-                        problems.repeated.push(new);
+                    if let Some((_, other)) = self.weights.insert(new, (is_tower, name.clone())) {
+                        problems.repeated.push(format!("{other} and {name}"));
                     }
                 }
                 Place::Dropped => {}
                 Place::Unknown => problems.extra.push(name.clone()),
             }
         }
+        problems.hints = families(&problems.extra);
         if problems.is_fatal() {
             return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
         }

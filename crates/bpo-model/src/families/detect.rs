@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{FAMILIES, FamilySpec, llava};
+use super::{FAMILIES, FamilySpec};
 use crate::error::ModelError;
-use crate::json::read_json;
+use crate::json::{JsonError, read_json, shown};
 
 /// Keys in `config.json` of LLaVA's original code, which transformers does not write.
 const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_size"];
@@ -15,7 +15,8 @@ const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_
 /// Files of LLaVA's original code in a checkpoint's directory.
 const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"];
 
-/// Finds the family of a checkpoint. A configuration without `model_type` is LLaVA's.
+/// Finds the family of a checkpoint by `model_type`, or by the class in `architectures` where that is
+/// missing.
 ///
 /// # Errors
 /// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`],
@@ -52,7 +53,22 @@ pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
         Err(ModelError::Family { path: path.into(), found: format!("{key} is {kind}{name}"), supported })
     };
     const KEY: &str = "model_type";
-    let model_type = at(&config, KEY).and_then(Value::as_str).unwrap_or(llava::LLAVA.model_type);
+    let classes = || architectures.into_iter().flatten().filter_map(Value::as_str);
+    let of_class = |family: &&FamilySpec| classes().any(|name| name == family.class);
+    let model_type = match at(&config, KEY) {
+        Some(Value::String(model_type)) => model_type.as_str(),
+        Some(other) => {
+            let (path, key, expected) = (path.clone(), KEY.to_owned(), "a text".to_owned());
+            return Err(JsonError::Value { path, key, expected, found: shown(other) }.into());
+        }
+        None => match FAMILIES.into_iter().find(of_class) {
+            Some(family) => family.model_type,
+            None => {
+                let (path, found) = (path.clone(), format!("{KEY} is missing"));
+                return Err(ModelError::Family { path, found, supported: supported() });
+            }
+        },
+    };
     if is_original(model_type) {
         return original(format!("the model_type {model_type}"));
     }

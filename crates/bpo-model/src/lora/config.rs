@@ -161,11 +161,9 @@ impl LoraConfig {
     pub(super) fn check_modules(&self, spec: &FamilySpec) -> Result<(), ModelError> {
         match self.modules_to_save.iter().find(|module| !can_be_whole(module, spec)) {
             None => Ok(()),
-            Some(module) => Err(ModelError::Setting {
-                key: "modules_to_save",
-                expected: TRAINABLE_WHOLE,
-                found: format!("{module:?}"),
-            }),
+            Some(module) => {
+                Err(ModelError::ModulesToSave { known: trainable_whole(spec), found: module.clone() })
+            }
         }
     }
 }
@@ -173,9 +171,18 @@ impl LoraConfig {
 /// The name in `modules_to_save` of the projector of any family.
 pub(super) const WHOLE_PROJECTOR: &str = "projector";
 
-/// The modules that `modules_to_save` may name.
-pub(super) const TRAINABLE_WHOLE: &str =
-    "projector, lm_head, or a linear of the projector by its name, such as multi_modal_projector.linear_1";
+/// The modules that `modules_to_save` may name, whatever the family.
+const TRAINABLE_WHOLE: &str =
+    "projector, lm_head, or a linear of the projector by its name (in LLaVA, multi_modal_projector.linear_1)";
+
+/// The modules that `modules_to_save` may name with a model of a family.
+pub(super) fn trainable_whole(spec: &FamilySpec) -> String {
+    let linears = spec.projector.iter().map(|linear| {
+        let name = spec.current(linear);
+        name.strip_prefix("model.").map_or(name.clone(), str::to_owned)
+    });
+    format!("projector, lm_head, {}", linears.collect::<Vec<_>>().join(", "))
+}
 
 /// Whether a name of `modules_to_save` means modules of a family that can be trained in full.
 pub(super) fn can_be_whole(module: &str, spec: &FamilySpec) -> bool {

@@ -97,11 +97,11 @@ fn check(
             None => (name.clone(), None),
         };
         let Some(target) = base.entries().get(&weight) else {
-            problems.missing.push(format!("{weight} (in the base model, for {name})"));
+            problems.missing.push(format!("{} (in the base model, for {name})", base.file_name(&weight)));
             continue;
         };
         // both are converted to f32, so other types are an error
-        for (name, entry) in [(name, entry), (&weight, target)] {
+        for (name, entry) in [(name, entry), (&target.name, target)] {
             if entry.float_type().is_none() {
                 problems.mistyped.push((name.clone(), entry.dtype.to_string()));
             }

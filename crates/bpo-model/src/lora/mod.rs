@@ -24,7 +24,7 @@ pub use merge::merge_checkpoint;
 pub use patterns::ModulePatterns;
 pub use peft::base_of_adapter;
 pub(crate) use save::count_adapters;
-pub use save::save_adapter;
+pub use save::{AdapterBase, save_adapter};
 pub use targets::TargetModules;
 
 /// Whether adapters and modules of `modules_to_save` take part in a forward pass.

@@ -6,12 +6,13 @@ use bpo_pairs::UntrustedPath;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::config::{LoraConfig, TRAINABLE_WHOLE, WHOLE_PROJECTOR, can_be_whole, role_of};
+use super::config::{LoraConfig, WHOLE_PROJECTOR, can_be_whole, role_of, trainable_whole};
 use super::names::{AdapterTensor, Factor, unwrapped};
 use super::patterns::{ModulePatterns, Ranks};
+use super::save::AdapterBase;
 use super::selection::{Names, Selection};
 use super::targets::of_suffixes;
-use crate::checkpoint::WeightIndex;
+use crate::checkpoint::{WeightIndex, families};
 use crate::error::{ModelError, WeightProblems, first_of};
 use crate::families::FamilySpec;
 use crate::json::{read_json, read_without_nulls};
@@ -49,6 +50,7 @@ pub(super) struct Fit {
 struct PeftConfig {
     peft_type: Option<String>,
     base_model_name_or_path: Option<String>,
+    revision: Option<String>,
     r: usize,
     lora_alpha: f64,
     #[serde(default)]
@@ -148,7 +150,8 @@ impl PeftAdapter {
                 config.modules_to_save.push(role_of(&module));
             } else {
                 return refuse(format!(
-                    "modules_to_save has {module:?}; only {TRAINABLE_WHOLE} can be trained in full beside adapters"
+                    "modules_to_save has {module:?}; only {} can be trained in full beside adapters",
+                    trainable_whole(spec)
                 ));
             }
         }
@@ -201,7 +204,7 @@ impl PeftAdapter {
         let extra: Vec<_> =
             foreign.map(|module| AdapterTensor::Lora(module.clone(), Factor::A).name(self.spec)).collect();
         if !extra.is_empty() {
-            let problems = WeightProblems { extra, ..WeightProblems::default() };
+            let problems = WeightProblems { hints: families(&extra), extra, ..WeightProblems::default() };
             return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
         }
         let adaptable = known.iter().copied().filter(|linear| !self.config.is_whole(linear, self.spec));
@@ -354,12 +357,14 @@ fn pickled(dir: &Path) -> ModelError {
     ModelError::Pickle { path, convert }
 }
 
-/// The name or path of the base model that `adapter_config.json` records, if any.
+/// The base model that `adapter_config.json` records, if any.
 ///
 /// # Errors
 /// If `adapter_config.json` cannot be read.
-pub fn base_of_adapter(dir: &Path) -> Result<Option<String>, ModelError> {
-    Ok(read_without_nulls::<PeftConfig>(&dir.join(CONFIG))?.base_model_name_or_path)
+pub fn base_of_adapter(dir: &Path) -> Result<Option<AdapterBase>, ModelError> {
+    let config: PeftConfig = read_without_nulls(&dir.join(CONFIG))?;
+    let revision = config.revision;
+    Ok(config.base_model_name_or_path.map(|name| AdapterBase { name, revision }))
 }
 
 /// Whether a value is anything but null, an empty list or an empty object.

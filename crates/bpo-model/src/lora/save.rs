@@ -18,6 +18,22 @@ use crate::families::FamilySpec;
 use crate::json::JsonError;
 use crate::vlm::{HEAD, Vlm};
 
+/// The model that an adapter belongs to, as `adapter_config.json` records it. PEFT loads it by this
+/// name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdapterBase {
+    /// Name on the Hugging Face Hub, or path.
+    pub name: String,
+    /// Branch, tag or commit on the hub. PEFT takes `main` if there is none.
+    pub revision: Option<String>,
+}
+
+impl From<&str> for AdapterBase {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), revision: None }
+    }
+}
+
 /// Writes the model's adapters (and modules trained in full) as a PEFT directory, in f32.
 ///
 /// `base` is recorded as the model the adapter belongs to. The same weights always give the same
@@ -25,7 +41,12 @@ use crate::vlm::{HEAD, Vlm};
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`]; if the directory cannot be written.
-pub fn save_adapter(model: &Vlm, config: &LoraConfig, base: &str, dir: &Path) -> Result<(), ModelError> {
+pub fn save_adapter(
+    model: &Vlm,
+    config: &LoraConfig,
+    base: impl Into<AdapterBase>,
+    dir: &Path,
+) -> Result<(), ModelError> {
     let spec = model.config().spec();
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.into(), source })?;
     let mut collect = Collect::default();
@@ -45,7 +66,7 @@ pub fn save_adapter(model: &Vlm, config: &LoraConfig, base: &str, dir: &Path) ->
     let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(spec), stored));
     let weights = dir.join(WEIGHTS);
     write_bytes(&weights, &to_bytes(tensors, &weights)?)?;
-    let mut text = serde_json::to_string_pretty(&peft_config(config, base, spec))
+    let mut text = serde_json::to_string_pretty(&peft_config(config, &base.into(), spec))
         .map_err(|source| JsonError::Syntax { path: dir.join(CONFIG), source })?;
     text.push('\n');
     Ok(write_bytes(&dir.join(CONFIG), text.as_bytes())?)
@@ -77,13 +98,14 @@ struct PeftConfig<'a> {
     r: usize,
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
     rank_pattern: &'a ModulePatterns<usize>,
+    revision: Option<&'a str>,
     target_modules: &'a str,
     task_type: Option<&'a str>,
     use_dora: bool,
     use_rslora: bool,
 }
 
-fn peft_config<'a>(config: &'a LoraConfig, base: &'a str, spec: &FamilySpec) -> PeftConfig<'a> {
+fn peft_config<'a>(config: &'a LoraConfig, base: &'a AdapterBase, spec: &FamilySpec) -> PeftConfig<'a> {
     let name = |module: &String| match module.as_str() {
         WHOLE_PROJECTOR => spec.projector_name(),
         other => other.to_owned(),
@@ -95,7 +117,7 @@ fn peft_config<'a>(config: &'a LoraConfig, base: &'a str, spec: &FamilySpec) -> 
             "base_model_class": spec.class,
             "parent_library": spec.module,
         }),
-        base_model_name_or_path: base,
+        base_model_name_or_path: &base.name,
         bias: "none",
         fan_in_fan_out: false,
         inference_mode: true,
@@ -106,6 +128,7 @@ fn peft_config<'a>(config: &'a LoraConfig, base: &'a str, spec: &FamilySpec) -> 
         peft_type: "LORA",
         r: config.r,
         rank_pattern: &config.rank_pattern,
+        revision: base.revision.as_deref(),
         target_modules: config.target_modules.expression(spec),
         task_type: None,
         use_dora: false,

@@ -128,22 +128,6 @@ pub enum ProcessorError {
         /// Number of image tokens in the text.
         found: usize,
     },
-    /// The prompt is longer than the limit.
-    #[error("the prompt has {tokens} tokens, the limit is {limit}")]
-    PromptTooLong {
-        /// The length of the prompt, image tokens included.
-        tokens: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// The prompt fills the limit, so nothing is left of the answer.
-    #[error("the prompt has {tokens} tokens and the limit is {limit}, so no token of the answer is left")]
-    AnswerCutToNothing {
-        /// The length of the prompt, image tokens included.
-        tokens: usize,
-        /// The limit.
-        limit: usize,
-    },
     /// The image has no pixels.
     #[error("the image has no pixels ({width}x{height})")]
     EmptyImage {

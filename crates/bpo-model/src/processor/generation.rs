@@ -89,19 +89,45 @@ impl Default for File {
     }
 }
 
-/// Keys that change greedy answers in transformers and are not applied here, with the values that
-/// change nothing.
-const NOT_APPLIED: [(&str, &[&str]); 10] = [
+/// Keys that change greedy answers in transformers 4 or 5 and are not applied here, with the values
+/// that change nothing, as JSON.
+const NOT_APPLIED: [(&str, &[&str]); 20] = [
+    // the other caches hold keys and values as they are
+    (
+        "cache_implementation",
+        &[
+            "\"dynamic\"",
+            "\"hybrid\"",
+            "\"hybrid_chunked\"",
+            "\"offloaded\"",
+            "\"offloaded_hybrid\"",
+            "\"offloaded_hybrid_chunked\"",
+            "\"offloaded_static\"",
+            "\"paged\"",
+            "\"sliding_window\"",
+            "\"static\"",
+        ],
+    ),
     ("constraints", &[]),
+    ("diversity_penalty", &["0", "0.0"]),
+    ("dola_layers", &[]),
     ("encoder_no_repeat_ngram_size", &["0"]),
     ("encoder_repetition_penalty", &["1", "1.0"]),
     ("exponential_decay_length_penalty", &[]),
+    ("force_words_ids", &["[]"]),
     ("forced_bos_token_id", &[]),
     ("forced_eos_token_id", &[]),
     ("guidance_scale", &["1", "1.0"]),
+    // with `assistant_confidence_threshold`, it ends answers
+    ("is_assistant", &["false"]),
+    ("max_time", &[]),
+    ("num_beam_groups", &["1"]),
     ("num_beams", &["1"]),
     ("penalty_alpha", &["0", "0.0"]),
     ("sequence_bias", &["[]", "{}"]),
+    ("stop_strings", &["[]"]),
+    ("token_healing", &["false"]),
+    ("watermarking_config", &[]),
 ];
 
 impl GenerationSettings {

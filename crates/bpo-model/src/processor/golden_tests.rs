@@ -337,7 +337,9 @@ fn settings_of_generation_are_read() {
         (settings.unwrap(), said)
     };
     let neutral = r#"{"repetition_penalty": 1, "min_length": 0, "suppress_tokens": [], "bad_words_ids": null,
-        "num_beams": 1, "guidance_scale": 1.0, "sequence_bias": null, "temperature": 0.1, "top_k": 1}"#;
+        "num_beams": 1, "guidance_scale": 1.0, "sequence_bias": null, "temperature": 0.1, "top_k": 1,
+        "cache_implementation": "static", "token_healing": false, "is_assistant": false, "stop_strings": [],
+        "max_time": null, "watermarking_config": null, "renormalize_logits": true, "max_length": 20}"#;
     let (settings, said) = read(neutral);
     assert_eq!((settings.unwrap(), said), (GenerationSettings::ending_at([7]), Vec::new()));
     let (settings, said) = read(
@@ -358,6 +360,23 @@ fn settings_of_generation_are_read() {
     let (_, said) = read(r#"{"num_beams": 4, "sequence_bias": [[[1], 2.0]]}"#);
     assert_eq!(said.len(), 2);
     assert!(said[0].ends_with("generation_config.json has `num_beams` 4, which is not applied"), "{said:?}");
+    // all keys of transformers 5.23 that change greedy answers, and those of version 4
+    for setting in [
+        r#""cache_implementation": "quantized""#,
+        r#""diversity_penalty": 0.5"#,
+        r#""dola_layers": "high""#,
+        r#""force_words_ids": [[1]]"#,
+        r#""is_assistant": true"#,
+        r#""max_time": 1.5"#,
+        r#""num_beam_groups": 2"#,
+        r#""stop_strings": ["."]"#,
+        r#""token_healing": true"#,
+        r#""watermarking_config": {"greenlist_ratio": 0.25}"#,
+    ] {
+        let (_, said) = read(&format!("{{{setting}}}"));
+        let key = setting.split('"').nth(1).unwrap();
+        assert!(said.len() == 1 && said[0].contains(&format!("has `{key}` ")), "{setting}: {said:?}");
+    }
     for (content, expected) in [
         (r#"{"repetition_penalty": 0}"#, "`repetition_penalty`: expected a number above 0, found 0"),
         (r#"{"min_length": -1}"#, "`min_length`: expected a whole number, at least 0, found -1"),

@@ -140,7 +140,15 @@ impl SpecialTokens {
             named.entry("bos_token".to_owned()).or_insert_with(|| bos.text.clone());
         }
         let added = tokenizer.get_added_tokens_decoder().into_iter();
-        let added = added.map(|(id, token)| SpecialToken { text: token.content, id }).collect();
+        let added: Vec<_> = added.map(|(id, token)| SpecialToken { text: token.content, id }).collect();
+        // any text could have an image token that is a piece of ordinary text
+        if !added.iter().any(|token| token.id == image.id) && named.get("image_token") != Some(&image.text) {
+            let hint = format!(
+                "the id {} is {:?}, which is no added token of tokenizer.json, and not the `image_token` of the tokenizer",
+                image.id, image.text
+            );
+            return Err(no("image", &hint));
+        }
         let mut special =
             Self { bos, end: eos.clone(), stop: Vec::new(), image, named, added, eos: eos.clone() };
         special.stop_at([eos.id].into_iter().chain(listed));

@@ -12,7 +12,7 @@ use super::special::{SpecialToken, SpecialTokens};
 use super::tokens::TokenSettings;
 use super::{IMAGE_TOKEN, ProcessorError};
 use crate::input::ImageLayout;
-use crate::json::{JsonError, shown};
+use crate::json::{JsonError, check_lfs, shown};
 
 /// A prompt and its answer as one sequence of token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +24,13 @@ pub struct TokenizedCompletion {
     /// Index of the first id of the answer: the length of the prefix that `ids` shares with the ids
     /// of the prompt alone.
     pub answer_start: usize,
-    /// Whether [`fit`](Self::fit) cut the end of the answer.
-    pub truncated: bool,
 }
 
 impl TokenizedCompletion {
     /// Creates a complete sequence whose answer begins at `answer_start`.
     #[must_use]
     pub fn new(ids: Vec<u32>, answer_start: usize) -> Self {
-        Self { ids, answer_start, truncated: false }
+        Self { ids, answer_start }
     }
 
     /// The ids of the prompt.
@@ -41,38 +39,11 @@ impl TokenizedCompletion {
         &self.ids[..self.answer_start]
     }
 
-    /// The ids of the answer, with its end token unless that was cut.
+    /// The ids of the answer, with its end token.
     #[must_use]
     pub fn answer(&self) -> &[u32] {
         &self.ids[self.answer_start..]
     }
-
-    /// Cuts the end of the answer where the sequence is longer than `limit`.
-    ///
-    /// # Errors
-    /// [`ProcessorError::PromptTooLong`] if the prompt does not fit;
-    /// [`ProcessorError::AnswerCutToNothing`] if no token of the answer fits.
-    pub fn fit(mut self, limit: usize) -> Result<Self, ProcessorError> {
-        check_prompt_length(self.prompt(), limit)?;
-        if self.answer_start == limit {
-            return Err(ProcessorError::AnswerCutToNothing { tokens: self.answer_start, limit });
-        }
-        self.truncated |= self.ids.len() > limit;
-        self.ids.truncate(limit);
-        Ok(self)
-    }
-}
-
-/// Refuses a prompt of more than `limit` tokens. Unlike an answer, a prompt cannot be cut without
-/// changing the question.
-///
-/// # Errors
-/// [`ProcessorError::PromptTooLong`].
-pub fn check_prompt_length(ids: &[u32], limit: usize) -> Result<(), ProcessorError> {
-    if ids.len() > limit {
-        return Err(ProcessorError::PromptTooLong { tokens: ids.len(), limit });
-    }
-    Ok(())
 }
 
 /// The tokenizer of a checkpoint, with the handling of special tokens that every sequence follows. A
@@ -111,6 +82,7 @@ impl TextProcessor {
             Err(error) if error.is_not_found() => return Err(ProcessorError::NoTokenizer { path }),
             Err(error) => return Err(JsonError::from(error).into()),
         };
+        check_lfs(&bytes, &path)?;
         guarded(&path, || Self::parse(dir, path.clone(), &bytes))
     }
 

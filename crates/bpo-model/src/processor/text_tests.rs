@@ -154,19 +154,10 @@ fn unicode_goes_there_and_back() {
 }
 
 #[test]
-fn what_is_too_long_is_cut_or_refused() {
-    let answered = || plain().encode_completion("what <image>", "a cat", &[&layout(4)]).unwrap();
-    assert_eq!(answered().ids, [1, 4, 3, 3, 3, 3, 6, 5, 2]);
-    assert_eq!(answered().fit(9).unwrap(), answered());
-    let cut = answered().fit(7).unwrap();
-    assert_eq!((cut.answer(), cut.truncated), (&[6][..], true));
-    assert!(matches!(answered().fit(6), Err(ProcessorError::AnswerCutToNothing { tokens: 6, limit: 6 })));
-    assert!(matches!(answered().fit(5), Err(ProcessorError::PromptTooLong { tokens: 6, limit: 5 })));
-    assert!(check_prompt_length(&[1, 2], 2).is_ok());
-    assert!(matches!(
-        check_prompt_length(&[1, 2], 1),
-        Err(ProcessorError::PromptTooLong { tokens: 2, limit: 1 })
-    ));
+fn an_image_has_the_tokens_of_its_layout() {
+    let answered = plain().encode_completion("what <image>", "a cat", &[&layout(4)]).unwrap();
+    assert_eq!(answered.ids, [1, 4, 3, 3, 3, 3, 6, 5, 2]);
+    assert_eq!(answered.answer_start, 6);
 }
 
 #[test]
@@ -198,7 +189,15 @@ fn special_tokens_are_found_in_every_place() {
     };
     let error = with_image_token(77).unwrap_err();
     assert!(matches!(error, ProcessorError::NoToken { token: "image", .. }), "{error}");
-    let text = with_image_token(8).unwrap();
+    // a piece of ordinary text is one only where the tokenizer says so
+    let error = with_image_token(8).unwrap_err();
+    assert!(matches!(&error, ProcessorError::NoToken { token: "image", .. }), "{error}");
+    let mut config = ids.clone();
+    config["image_token_index"] = 8.into();
+    let named = json!({ "image_token": "猫" });
+    let text =
+        TextProcessor::from_dir(files(&[("config.json", config), ("tokenizer_config.json", named)]).path())
+            .unwrap();
     assert_eq!(text.encode_prompt("what <image>", &[&ImageLayout::plain(8, 2)]).unwrap(), [4, 8, 8]);
 }
 

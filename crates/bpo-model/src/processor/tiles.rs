@@ -63,7 +63,7 @@ impl Tiling {
     }
 
     /// The resolution that keeps most pixels of an image of a size, and of these the one with the
-    /// least padding. `None` if no resolution keeps a pixel. Sizes are `[height, width]`.
+    /// least padding. `None` if there are no resolutions. Sizes are `[height, width]`.
     fn best_resolution(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let mut best: Option<(usize, i128, [usize; 2])> = None;
         for resolution in &self.resolutions {
@@ -72,7 +72,7 @@ impl Tiling {
             let kept = (height * width).min(size[0] * size[1]);
             let wasted = (resolution[0] * resolution[1]) as i128 - kept as i128;
             let better = match best {
-                None => kept > 0,
+                None => true,
                 Some((most, least, _)) => kept > most || (kept == most && wasted < least),
             };
             if better {

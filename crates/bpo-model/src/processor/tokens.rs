@@ -20,7 +20,7 @@ const STANDARD: [&str; 7] =
 /// The key with tokens and the flags that are used.
 const DECODER: &str = "added_tokens_decoder";
 /// Added tokens and their ids, as old versions of transformers write them.
-const ADDED: &str = "added_tokens.json";
+pub(super) const ADDED: &str = "added_tokens.json";
 
 /// The tokens that the configuration files name.
 pub(super) struct TokenSettings {

@@ -12,7 +12,7 @@ use crate::families::FamilySpec;
 use crate::json::{JsonError, from_value, optional, read_json};
 
 /// Settings of a video processor.
-const VIDEOS: &str = "video_preprocessor_config.json";
+pub(super) const VIDEOS: &str = "video_preprocessor_config.json";
 
 /// The frames of a video that a checkpoint is made for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +72,8 @@ impl VideoSettings {
         }
         let most = Limits::DEFAULT.images;
         if !(1..=most).contains(&read.max_frames) {
-            return wrong("max_frames", &format!("from 1 to {most}"), read.max_frames.to_string());
+            let key = if keys.max_frames.is_some() { "max_frames" } else { "num_frames" };
+            return wrong(key, &format!("from 1 to {most}"), read.max_frames.to_string());
         }
         Ok(read)
     }

@@ -243,7 +243,7 @@ fn all_layouts_of_the_original_code_are_read() {
     write(&original.at("model/pytorch_model-00002-of-00002.safetensors"), &second);
     let error = original.convert_files().unwrap_err();
     let ModelError::Weights { problems, .. } = &error else { panic!("{error}") };
-    assert_eq!(problems.missing, ["multi_modal_projector.linear_1.weight"]);
+    assert_eq!(problems.missing, ["model.mm_projector.0.weight"]);
     fs::write(original.at("model/mm_projector.bin"), "").unwrap();
     assert!(matches!(original.convert_files(), Err(ModelError::Pickle { .. })));
     write(&original.at("model/mm_projector.safetensors"), &projector);
@@ -256,6 +256,9 @@ fn what_cannot_be_converted_is_refused() {
     for (key, value) in [
         ("mm_projector_type", json!("linear")),
         ("mm_projector_type", Value::Null),
+        ("mm_projector_type", json!(3)),
+        ("mm_vision_tower", json!(["org/tower"])),
+        ("image_aspect_ratio", json!({})),
         ("image_aspect_ratio", json!("anyres")),
         ("mm_vision_select_feature", json!("slice")),
         ("mm_use_im_start_end", json!(true)),
@@ -280,7 +283,7 @@ fn what_cannot_be_converted_is_refused() {
     assert!(error.to_string().contains("LLaVA-NeXT"), "{error}");
     let error = refuses(&|original| drop(original.model.remove("model.norm.weight")));
     let ModelError::Weights { problems, .. } = &error else { panic!("{error}") };
-    assert_eq!(problems.missing, ["language_model.norm.weight"]);
+    assert_eq!(problems.missing, ["model.norm.weight"]);
     let error = refuses(&|original| drop(fs::remove_file(original.at("model/tokenizer.json"))));
     assert!(matches!(error, ModelError::Processor(ProcessorError::NoTokenizer { .. })), "{error}");
     for text in ["{}", r#"{"model": {"vocab": {"a": 4294967295}}, "added_tokens": []}"#, "{"] {
@@ -298,4 +301,94 @@ fn what_cannot_be_converted_is_refused() {
     let ModelError::Pickle { convert, .. } = &error else { panic!("{error}") };
     assert_eq!(convert.lines().count(), 2);
     assert!(convert.contains("weights_only=True") && convert.contains("save_file"), "{convert}");
+}
+
+/// Errors name the files, keys and weights of the user, not those of the converted checkpoint.
+#[test]
+fn errors_are_of_the_files_that_are_given() {
+    let edit = |original: &Original, file: &str, edit: &dyn Fn(&mut Value)| {
+        let path = original.at(file);
+        let mut value = read_json(&path);
+        edit(&mut value);
+        fs::write(path, value.to_string()).unwrap();
+    };
+    let refuses = |change: &dyn Fn(&mut Original)| {
+        let mut original = Original::new();
+        change(&mut original);
+        let error = original.convert().unwrap_err().to_string();
+        let error = error.replace(original.dir.path().to_str().unwrap(), "");
+        assert!(!error.contains(".bpo-") && !error.contains(".tmp"), "{error}");
+        error
+    };
+    let error =
+        refuses(&|original| original.edit_config(|config| config["mm_vision_select_layer"] = json!(99)));
+    assert!(error.starts_with("/model/config.json: mm_vision_select_layer is 99"), "{error}");
+    let error =
+        refuses(&|original| original.edit_config(|config| config["mm_vision_select_layer"] = json!("a")));
+    assert!(error.starts_with("/model/config.json: `mm_vision_select_layer`"), "{error}");
+    let error = refuses(&|original| original.edit_config(|config| config["num_key_value_heads"] = json!(3)));
+    assert!(error.starts_with("/model/config.json: num_key_value_heads is 3"), "{error}");
+    let error = refuses(&|original| {
+        edit(original, "tower/config.json", &|config| {
+            config["vision_config"]["num_attention_heads"] = json!(5)
+        });
+    });
+    assert!(error.starts_with("/tower/config.json: vision_config."), "{error}");
+    let error = refuses(&|original| {
+        edit(original, "tower/preprocessor_config.json", &|settings| settings["image_mean"] = json!("a"));
+    });
+    assert!(error.starts_with("/tower/preprocessor_config.json: `image_mean`"), "{error}");
+    let error = refuses(&|original| drop(original.model.remove("model.layers.1.mlp.up_proj.weight")));
+    assert!(error.starts_with("/model: ") && error.contains("missing: model.layers.1.mlp.up_proj.weight"));
+    let error = refuses(&|original| drop(original.tower.remove("vision_model.pre_layrnorm.bias")));
+    assert!(error.starts_with("/tower: ") && error.contains("missing: vision_model.pre_layrnorm.bias"));
+}
+
+#[test]
+fn another_vision_tower_is_refused() {
+    let refused = |key: &str, value: Value| {
+        let original = Original::new();
+        original.edit_config(|config| config[key] = value);
+        original.convert().unwrap_err().to_string()
+    };
+    let error = refused("mm_hidden_size", json!(1024));
+    assert!(error.contains("tower/config.json: vision_config.hidden_size is"), "{error}");
+    assert!(error.contains("1024 (mm_hidden_size in"), "{error}");
+    let error = refused("mm_vision_tower", json!("openai/clip-vit-large-patch14-336"));
+    assert!(error.contains("vision_config.patch_size is"), "{error}");
+    let tower = Original::new();
+    let config = read_json(&tower.at("tower/config.json"));
+    let size = |key: &str| config["vision_config"][key].as_u64().unwrap();
+    let name = |image: u64| format!("org/vit-patch{}-{image}", size("patch_size"));
+    let error = refused("mm_vision_tower", json!(name(size("image_size") + 1)));
+    assert!(error.contains("vision_config.image_size is"), "{error}");
+    tower.edit_config(|config| {
+        config["mm_hidden_size"] = json!(size("hidden_size"));
+        config["mm_vision_tower"] = json!(name(size("image_size")));
+    });
+    tower.convert().unwrap();
+}
+
+/// A directory of links to the files of another one, and the layout of a hub's cache with its blobs
+/// elsewhere.
+#[cfg(unix)]
+#[test]
+fn links_to_the_files_are_followed() {
+    let original = Original::new();
+    write(&original.at("model/model.safetensors"), &original.model);
+    write(&original.at("tower/model.safetensors"), &original.tower);
+    let elsewhere = tempfile::tempdir().unwrap();
+    for name in ["model", "tower"] {
+        fs::create_dir(elsewhere.path().join(name)).unwrap();
+        for file in fs::read_dir(original.at(name)).unwrap().map(|file| file.unwrap()) {
+            let link = elsewhere.path().join(name).join(file.file_name());
+            std::os::unix::fs::symlink(file.path(), link).unwrap();
+        }
+    }
+    let out = elsewhere.path().join("out");
+    let at = |name: &str| elsewhere.path().join(name);
+    convert_original(&at("model"), &at("tower"), &out, &device()).unwrap();
+    assert_eq!(canonical(&out), canonical(&Golden::open().checkpoint()));
+    check_same_processor(&out);
+    assert!(out.join("generation_config.json").is_file());
 }

@@ -6,13 +6,14 @@
 mod case;
 mod frames;
 mod generation;
+mod quantized;
 mod training;
 mod trl;
 mod weakened;
 
 use std::num::NonZeroUsize;
 
-use bpo_model::{Adapters, ImageInput, ModelInput, Prompt, ScoreBatch, TokenizedCompletion, Vlm};
+use bpo_model::{Adapters, ImageInput, ModelInput, Processor, Prompt, ScoreBatch, TokenizedCompletion, Vlm};
 use bpo_pairs::Sampling;
 use burn::tensor::FloatDType;
 use burn::tensor::activation::log_softmax;
@@ -68,6 +69,40 @@ fn ids_are_those_of_transformers() {
                     answer.text
                 );
             }
+        }
+    });
+}
+
+/// Of images that are so thin that no patch of a tile shows them, only the tile with the whole image
+/// and the ends of rows are left. Number of tokens and the first logits are those of transformers 5.23.
+#[test]
+fn thin_images_are_those_of_transformers() {
+    const NEXT: [([u32; 2], usize, [f32; 4]); 2] = [
+        ([1, 4000], 20, [-2.33847, 1.87327, 0.7278, -0.15818]),
+        ([4000, 1], 16, [-2.43099, 1.36992, 0.64101, 0.5324]),
+    ];
+    const ONEVISION: [([u32; 2], usize, [f32; 4]); 2] = [
+        ([1, 4000], 20, [-0.25707, -0.29875, 0.4184, -0.29537]),
+        ([4000, 1], 16, [-0.37957, -0.19226, 0.47852, -0.20818]),
+    ];
+    each_checkpoint(|checkpoint| {
+        let name = &checkpoint.name;
+        let expected = match name.split(' ').next() {
+            Some("llava_next") => NEXT,
+            Some("llava_onevision") => ONEVISION,
+            _ => return,
+        };
+        let loaded = Loaded::of(checkpoint);
+        for ([width, height], tokens, first) in expected {
+            let photo = image::RgbImage::from_pixel(width, height, image::Rgb([200, 30, 30]));
+            let input = loaded.processor.image.process(&photo).unwrap();
+            assert_eq!(input.tokens(), tokens, "{name}: {width}x{height}");
+            let ids = loaded.processor.prompt_ids(None, &[], "What?", &[&input.layout]).unwrap();
+            let logits = loaded.model.logits(&ids, &[input], Adapters::On).unwrap();
+            let [rows, vocab] = logits.dims();
+            let last = &floats(logits)[(rows - 1) * vocab..];
+            let worst = last.iter().zip(first).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "{name}: {width}x{height}: {:?}", &last[..4]);
         }
     });
 }
@@ -166,6 +201,20 @@ fn saved_weights_are_those_that_were_loaded() {
         let whole = out.path().join("whole");
         loaded.model.save_checkpoint(checkpoint.path(), &whole).unwrap();
         assert_eq!(sums(&case::load(&whole), &batch, Adapters::On), expected, "{}", checkpoint.name);
+        #[cfg(unix)]
+        {
+            // a directory of links has all files
+            let (links, whole) = (out.path().join("links"), out.path().join("of-links"));
+            std::fs::create_dir(&links).unwrap();
+            for file in std::fs::read_dir(checkpoint.path()).unwrap().map(|file| file.unwrap()) {
+                std::os::unix::fs::symlink(file.path(), links.join(file.file_name())).unwrap();
+            }
+            loaded.model.save_checkpoint(&links, &whole).unwrap();
+            let again = case::load(&whole);
+            let processor = Processor::from_dir(&whole, again.config()).unwrap();
+            again.config().check_processor(&processor).unwrap();
+            assert_eq!(sums(&again, &batch, Adapters::On), expected, "{}", checkpoint.name);
+        }
         // one file in the layout of the published checkpoints
         let copy = Checkpoint::new(&checkpoint.case, Layout::Published);
         loaded.model.save_weights(&copy.path().join("model.safetensors"), FloatDType::F32).unwrap();

@@ -184,7 +184,7 @@ fn a_check_decodes_no_image_and_tokenizes() {
     };
     assert!(matches!(collate.check(&with(&["A cat.", "A cat. "])), Err(ModelError::SameTokens { .. })));
     collate.check(&with(&[" "])).unwrap_err();
-    let mut short = VlmCollator::new(processor(), &model, Headers(checked)).with_max_length(20);
+    let mut short = VlmCollator::new(processor(), &model, Headers(checked)).with_max_length(20, "the limit");
     short.check(&groups[1]).unwrap_err();
     let mut collate = collate.with_weakening("no-image".parse().unwrap(), 0);
     let weakened = PromptGroup { weakened: true, ..groups[0].clone() };

@@ -210,9 +210,9 @@ fn all_that_is_wrong_with_the_weights_is_said_at_once() {
         (1, 1, 1, 1),
         "{error}"
     );
+    // as they are in the file
     for name in [missing, misshapen, mistyped] {
-        let name = canonical(name);
-        assert!(error.to_string().contains(&name), "{name} in {error}");
+        assert!(error.to_string().contains(name), "{name} in {error}");
     }
 }
 
@@ -238,7 +238,7 @@ fn weights_that_the_model_does_not_have_are_refused() {
         }
         checkpoint.rewrite();
         let error = checkpoint.load().map(|_| ()).unwrap_err().to_string();
-        for name in names.iter().map(|name| canonical(name)) {
+        for name in &names {
             assert!(error.contains(&format!("not part of the model: {name}")), "{name}: {error}");
         }
         assert!(error.contains(family), "{family}: {error}");

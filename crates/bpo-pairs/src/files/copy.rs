@@ -10,13 +10,19 @@ use super::{mark, temporary};
 /// and returns the paths of links that were not copied, sorted.
 ///
 /// Subdirectories, ownership marks and temporary files of this module are not copied. A link is
-/// followed if it leads to a file in `from`, or if `from` is a snapshot in a Hugging Face cache,
-/// whose files are links into the `blobs` directory of the model. Other links are returned.
-/// Dangling links are ignored.
+/// followed if `read` accepts its name, which must only be so for files whose content the caller
+/// uses anyway, if it leads to a file in `from`, or if `from` is a snapshot in a Hugging Face cache,
+/// whose files are links into the `blobs` directory of the model. Other links are returned, because
+/// a link in a directory of unknown origin can lead to any file. Dangling links are ignored.
 ///
 /// # Errors
 /// Returns [`FileError::Io`] if `from` cannot be listed or a file cannot be copied.
-pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, FileError> {
+pub fn copy_files(
+    from: &Path,
+    to: &Path,
+    wanted: impl Fn(&Path) -> bool,
+    read: impl Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>, FileError> {
     let root = from.canonicalize().map_err(FileError::io("list", from))?;
     let blobs = blobs_of(&root);
     let mut left_out = Vec::new();
@@ -31,7 +37,7 @@ pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Res
         }
         let is_inside =
             leads_to.starts_with(&root) || blobs.as_ref().is_some_and(|blobs| leads_to.starts_with(blobs));
-        if is_inside {
+        if is_inside || read(Path::new(&name)) {
             fs::copy(&leads_to, &target).map_err(FileError::io("copy", &source))?;
         } else {
             left_out.push(from.join(name));
@@ -41,8 +47,9 @@ pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Res
     Ok(left_out)
 }
 
-/// Returns `models--ORG--NAME/blobs` for `models--ORG--NAME/snapshots/REVISION`.
+/// Returns the directory of `models--ORG--NAME/blobs`, which can be a link, for
+/// `models--ORG--NAME/snapshots/REVISION`.
 fn blobs_of(snapshot: &Path) -> Option<PathBuf> {
     let snapshots = snapshot.parent().filter(|parent| parent.ends_with("snapshots"))?;
-    Some(snapshots.parent()?.join("blobs"))
+    snapshots.parent()?.join("blobs").canonicalize().ok()
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::fields::{Fields, describe, quoted, wrong};
 use crate::limits::Limits;
 use crate::skipped::{SkipCause, SkipReason};
+use crate::untrusted::Untrusted;
 use crate::video::VideoFrames;
 
 /// Maximum length of a path in bytes, as on Linux.
@@ -37,7 +38,18 @@ pub(super) fn take_videos(
 
 /// Returns the frames of each video, at most [`Limits::images`] in all.
 pub(super) fn frames(paths: &[String], videos: &dyn VideoFrames) -> Result<Vec<Vec<String>>, SkipCause> {
-    let found = paths.iter().map(|path| videos.frames(path)).collect::<Result<Vec<_>, _>>()?;
+    let frames = |path: &String| {
+        let found = videos.frames(path)?;
+        if found.is_empty() {
+            // the text without its video would be another one
+            return Err(SkipCause::new(
+                SkipReason::ImageUnreadable,
+                format_args!("the video {:?} has no frame", Untrusted(path)),
+            ));
+        }
+        Ok(found)
+    };
+    let found = paths.iter().map(frames).collect::<Result<Vec<_>, _>>()?;
     Limits::check("videos (frames)", found.iter().map(Vec::len).sum(), Limits::DEFAULT.images)?;
     Ok(found)
 }

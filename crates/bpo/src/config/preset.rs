@@ -10,8 +10,9 @@ use crate::error::BpoError;
 /// A recipe of the BPO authors (Pi et al., arXiv 2403.08730). It gives the values of settings that
 /// neither the settings file nor a flag sets.
 ///
-/// Both recipes differ from the defaults in two points: LoRA dropout is 0.05, and an answer of more
-/// than 350 words drops its whole sample, as in the authors' code. The page "Methods and papers" of
+/// Both recipes differ from the defaults in three points: LoRA dropout is 0.05, an answer of more
+/// than 350 words drops its whole sample, as in the authors' code, and a sequence has at most 2048
+/// tokens. The page "Methods and papers" of
 /// the guide gives the source of each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

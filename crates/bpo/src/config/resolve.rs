@@ -201,6 +201,7 @@ mod tests {
             expected.lora.r = rank;
             expected.lora.lora_dropout = 0.05;
             expected.filter.whole_sample = true;
+            expected.model.max_length = Some(2048);
             assert_eq!(config, expected);
             assert_eq!(preset.as_str().parse::<Preset>().unwrap(), preset);
             let key = settings(&format!("preset = \"{preset}\"\n"));

@@ -28,9 +28,12 @@ pub struct ModelSection {
     /// another type, `train.initial_tolerance` defaults to
     /// [`HALF_PRECISION_TOLERANCE`](super::HALF_PRECISION_TOLERANCE).
     pub dtype: Dtype,
-    /// Maximum sequence length for training, in tokens, including image features. Default: 2048
-    /// (the BPO script).
-    pub max_length: usize,
+    /// Maximum sequence length for training, in tokens, including image features. Default: the
+    /// context of the model, `max_position_embeddings` in its `config.json`, which is also the upper
+    /// limit. Pairs with a longer sequence are skipped. A batch is as long as its longest sequence,
+    /// so only long data takes more memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
     /// Whether the backward pass recomputes each layer of the language model. This needs less
     /// memory and more time, and gives the same results. Default: false.
     pub gradient_checkpointing: bool,
@@ -50,7 +53,7 @@ impl ModelSection {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, gradient_checkpointing: false }
+        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: None, gradient_checkpointing: false }
     }
 }
 

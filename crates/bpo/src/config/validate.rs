@@ -42,7 +42,7 @@ impl RunConfig {
         #[cfg(feature = "model")]
         check_seed("train.seed", self.train.seed)?;
         for (key, value) in [
-            ("model.max_length", self.model.max_length),
+            ("model.max_length", self.model.max_length.unwrap_or(1)),
             ("weaken.samples", self.weaken.samples),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens),
             ("weaken.batch_size", self.weaken.batch_size),
@@ -55,7 +55,7 @@ impl RunConfig {
         }
         let limits = Limits::DEFAULT;
         for (key, value, limit, expected) in [
-            ("model.max_length", self.model.max_length, limits.positions, "at most 134217728"),
+            ("model.max_length", self.model.max_length.unwrap_or(1), limits.positions, "at most 134217728"),
             ("weaken.samples", self.weaken.samples, limits.samples, "at most 1000"),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens, limits.new_tokens, "at most 1048576"),
             ("weaken.batch_size", self.weaken.batch_size, limits.batch_size, "at most 1048576"),

@@ -35,7 +35,8 @@ impl From<bpo_model::ModelError> for BpoError {
     /// Prefixes the keys of settings with the name of their table.
     fn from(error: bpo_model::ModelError) -> Self {
         match error {
-            error @ bpo_model::ModelError::TargetPattern { .. } => {
+            error @ (bpo_model::ModelError::TargetPattern { .. }
+            | bpo_model::ModelError::ModulesToSave { .. }) => {
                 Self::InTable { table: "lora", source: error.into() }
             }
             error @ bpo_model::ModelError::Setting { key: "gradient_checkpointing", .. } => {

@@ -109,3 +109,19 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
     ];
     errors.iter().for_each(|error| check(error));
 }
+
+#[test]
+#[cfg(feature = "hub")]
+fn a_missing_model_says_how_hub_names_look() {
+    for (path, meant) in [
+        ("/w/gpt2", ""),
+        ("/w/org/name@", ""),
+        ("/w/hf:/org/name", ": org/name"),
+        ("hf://org/name@v1", ": org/name@v1"),
+        ("/w/https:/huggingface.co/org/name/", ": org/name"),
+        ("https://huggingface.co/org/name/tree/main", ""),
+    ] {
+        let shown = BpoError::NoCheckpoint { path: path.into() }.to_string();
+        assert!(shown.ends_with(&format!("as ORG/NAME or ORG/NAME@REVISION{meant}")), "{shown}");
+    }
+}

@@ -16,13 +16,26 @@ pub(super) fn overwritten(given: &Path, written: &Path) -> String {
 
 /// Describes how to use a missing path as the name of a model on a hub, if it has the form of one.
 pub(super) fn hub_name(path: &Path) -> String {
-    let Some(model) = HubModel::of_path(path) else { return String::new() };
+    let Some(model) = HubModel::of_path(path) else { return hub_form(path) };
     let remedy = if cfg!(feature = "hub") {
         "is downloaded with `Hub::fetch`"
     } else {
         "needs a program built with `--features hub`"
     };
     format!(" (if it is the name of a model on the Hugging Face Hub, {model} {remedy})")
+}
+
+/// Describes the form of a name on a hub, with the name that an address of the hub means.
+fn hub_form(path: &Path) -> String {
+    if !cfg!(feature = "hub") || path.symlink_metadata().is_ok() {
+        return String::new();
+    }
+    // the path may have become absolute, and its slashes single
+    let text = path.to_string_lossy().replace('\\', "/");
+    let behind = |start: &&str| Some(text.split_once(start)?.1.trim_matches('/'));
+    let meant = ["hf:/", "huggingface.co/"].iter().find_map(behind);
+    let meant = meant.and_then(HubModel::parse).map(|model| format!(": {model}")).unwrap_or_default();
+    format!(", or a model on the Hugging Face Hub as ORG/NAME or ORG/NAME@REVISION{meant}")
 }
 
 /// Describes unknown keys: one with all known keys, or several with a line for each.
@@ -116,8 +129,9 @@ mod tests {
     fn a_missing_directory_may_be_a_name_on_a_hub() {
         let text = hub_name(Path::new("org/tiny@v1"));
         assert!(text.contains("org/tiny@v1") && text.contains("Hub"), "{text}");
-        for path in ["tiny", "/models/tiny", "src/error", "../a/b"] {
-            assert_eq!(hub_name(Path::new(path)), "");
+        assert_eq!(hub_name(Path::new("src/error")), "");
+        for path in ["tiny", "/models/tiny", "../a/b"] {
+            assert!(!hub_name(Path::new(path)).contains(path), "{path}");
         }
     }
 }

@@ -167,6 +167,14 @@ pub enum HubError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The repository has no `config.json`.
+    #[error("{model} has no config.json, so it is no model in the format of transformers{found}")]
+    NoConfig {
+        /// The model.
+        model: String,
+        /// What it is instead, if that is known.
+        found: &'static str,
+    },
     /// The model has no usable file of weights.
     #[error(
         "{model} has no model.safetensors and no model.safetensors.index.json{}",

@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::client::Listed;
 use super::error::HubError;
+use crate::fingerprint::ADAPTER_CONFIG;
 
+const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
@@ -27,6 +29,17 @@ struct ShardIndex {
 /// Returns the files of configuration, tokenizer and processor, which are downloaded before the
 /// weights. Files in subdirectories do not belong to the checkpoint.
 pub(super) fn small(model: &str, files: &[Listed]) -> Result<Vec<Listed>, HubError> {
+    let has = |is: &dyn Fn(&str) -> bool| files.iter().any(|file| is(&file.name));
+    if !has(&|name| name == CONFIG) {
+        let found = if has(&|name| name == ADAPTER_CONFIG) {
+            "; it is an adapter of PEFT: give its base model, and the downloaded adapter as the adapter"
+        } else if has(&|name| name.ends_with(".gguf")) {
+            "; it has GGUF files, which are not read"
+        } else {
+            ""
+        };
+        return Err(HubError::NoConfig { model: model.to_owned(), found });
+    }
     let is_wanted = |name: &str| {
         let parts = name.rsplit_once('.');
         matches!(parts, Some((_, "json" | "jinja" | "model")) | Some(("merges" | "vocab", "txt")))
@@ -80,8 +93,8 @@ pub(super) fn weights(model: &str, files: &[Listed], dir: &Path) -> Result<Vec<L
 /// the directory is complete.
 pub(super) fn missing(model: &str, dir: &Path) -> Result<Option<String>, HubError> {
     let has = |name: &str| dir.join(name).is_file();
-    if !has("config.json") {
-        return Ok(Some("config.json".to_owned()));
+    if !has(CONFIG) {
+        return Ok(Some(CONFIG.to_owned()));
     }
     if has(SINGLE) {
         return Ok(None);
@@ -144,12 +157,21 @@ mod tests {
             "é.json",
         ];
         assert_eq!(names(small("a/b", &listed(&[&wanted[..], &others].concat())).unwrap()), wanted);
-        let large = [Listed { name: "tokenizer.json".to_owned(), size: Some(1 << 40) }];
+        let config = Listed { name: CONFIG.to_owned(), size: Some(1) };
+        let large = [config, Listed { name: "tokenizer.json".to_owned(), size: Some(1 << 40) }];
         assert!(matches!(small("a/b", &large), Err(HubError::TooLarge { .. })));
-        let many: Vec<String> = (0..=MOST_SMALL_FILES).map(|number| format!("{number}.json")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let many: Vec<String> = (0..MOST_SMALL_FILES).map(|number| format!("{number}.json")).collect();
+        let many: Vec<&str> = [CONFIG].into_iter().chain(many.iter().map(String::as_str)).collect();
         assert!(matches!(small("a/b", &listed(&many)), Err(HubError::Listing { .. })));
-        assert_eq!(small("a/b", &listed(&many[1..])).unwrap().len(), MOST_SMALL_FILES);
+        assert_eq!(small("a/b", &listed(&many[..MOST_SMALL_FILES])).unwrap().len(), MOST_SMALL_FILES);
+        for (files, part) in [
+            (&["README.md", "model.safetensors"][..], "transformers"),
+            (&["adapter_config.json", "tokenizer.json"], "an adapter of PEFT"),
+            (&["a-Q4_K_M.gguf"], "GGUF"),
+        ] {
+            let error = small("a/b", &listed(files)).unwrap_err().to_string();
+            assert!(error.starts_with("a/b has no config.json") && error.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::support::{device, floats, gradients, read_json, waved};
 const RELATIVE: f32 = 1e-4;
 
 /// Adapters on all parts of the model.
-fn lora() -> LoraConfig {
+pub(super) fn lora() -> LoraConfig {
     let lora = LoraConfig::default().with_rank(3, 6.0);
     lora.with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[])
 }
@@ -30,7 +30,7 @@ fn lora_and_projector() -> LoraConfig {
 }
 
 /// The model in training state, with adapters that add something.
-fn adapted(loaded: &Loaded, lora: &LoraConfig) -> Vlm {
+pub(super) fn adapted(loaded: &Loaded, lora: &LoraConfig) -> Vlm {
     waved(loaded.model.clone().with_lora(lora, 1).unwrap().train())
 }
 
@@ -42,7 +42,7 @@ fn near(found: &[f64], expected: &[f64], relative: f64, what: &str) {
 }
 
 /// The sum of all log-probabilities, each completion with its own weight, and its gradients.
-fn measured(model: &Vlm, batch: &ScoreBatch) -> (f64, BTreeMap<String, TensorData>) {
+pub(super) fn measured(model: &Vlm, batch: &ScoreBatch) -> (f64, BTreeMap<String, TensorData>) {
     let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
     let [rows, _] = logps.dims();
     let weights: Vec<f32> = (0..rows).map(|row| (row as f32 * 1.3).cos()).collect();
@@ -52,10 +52,10 @@ fn measured(model: &Vlm, batch: &ScoreBatch) -> (f64, BTreeMap<String, TensorDat
 }
 
 /// Moves trained parameters along their gradients.
-struct Moved<'a> {
-    path: Vec<String>,
-    gradients: &'a BTreeMap<String, TensorData>,
-    factor: f32,
+pub(super) struct Moved<'a> {
+    pub(super) path: Vec<String>,
+    pub(super) gradients: &'a BTreeMap<String, TensorData>,
+    pub(super) factor: f32,
 }
 
 impl ModuleMapper for Moved<'_> {
