@@ -19,8 +19,9 @@ const MOST_COMPARISONS: usize = 4_000_000;
 /// assert_eq!(found, ["A", "well", "lit", "cup", "isn't", "it", "3.5", "两", "只"]);
 /// ```
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
-    // a combining character after a space is in one part with it
-    text.unicode_words().map(str::trim_start)
+    // a part may have spaces: one before a combining character, and narrow no-break spaces
+    let parts = text.unicode_words().flat_map(str::split_whitespace);
+    parts.filter(|part| part.contains(char::is_alphanumeric))
 }
 
 /// Returns the [words] of a text in lower case.
@@ -80,6 +81,14 @@ mod tests {
         assert_eq!(edits("a b c d", "b c d e"), 2);
         assert_eq!(edits("", "a b"), 2);
         assert_eq!(edits("两只猫在桌上", "三只猫在桌上"), 1);
+    }
+
+    #[test]
+    fn narrow_spaces_divide_words() {
+        assert_eq!(
+            words("Σ\u{202f} 10\u{202f}000 «\u{202f}oui\u{202f}»").collect::<Vec<_>>(),
+            ["Σ", "10", "000", "oui"]
+        );
     }
 
     #[test]
