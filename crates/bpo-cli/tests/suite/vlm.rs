@@ -291,3 +291,16 @@ fn concurrency_grows_to_the_maximum() {
     assert!(server.most_at_once() <= 40, "{}", server.most_at_once());
     assert!(server.most_at_once() > 16, "{}", server.most_at_once());
 }
+
+/// A server that refuses all requests is an error. After it is mended, the same command answers.
+#[test]
+fn a_server_that_refuses_all_requests_is_an_error() {
+    let data = Data::new(5);
+    let refusing = VlmServer::start(|_, _| Reply::Status(400, ""));
+    let failed = bpo(data.weaken(&refusing.url, "", "weakened.jsonl"));
+    failed.fails_naming(&["weaken", "no request was answered", "400"]);
+    assert!(lines(&data.at("weakened.jsonl")).is_empty());
+    let server = VlmServer::start(|_, request| Reply::Text(answer(request)));
+    bpo(data.weaken(&server.url, "", "weakened.jsonl")).succeeds();
+    assert!(!lines(&data.at("weakened.jsonl")).is_empty());
+}

@@ -65,7 +65,7 @@ pub fn inject<I: ErrorInjector>(
         }
     }
     let outcome = batches.outcome();
-    if let Some(error) = nothing_answered(&outcome) {
+    if let Some(error) = outcome.nothing_answered(Stage::Inject) {
         if shard.is_none() {
             // otherwise the file would skip these samples when the server works
             batches.clear()?;
@@ -79,19 +79,6 @@ pub fn inject<I: ErrorInjector>(
     }
     progress.finished(Stage::Inject, &outcome.summary);
     Ok(outcome)
-}
-
-/// Returns the error of a stage in which all requests were refused, for example because the server
-/// does not know the model.
-fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
-    let first = outcome.skipped.first()?;
-    let all = outcome.summary.done == 0
-        && outcome.skipped.iter().all(|skipped| skipped.reason == SkipReason::RequestFailed);
-    all.then(|| BpoError::NothingAnswered {
-        stage: Stage::Inject,
-        reason: first.detail.clone(),
-        skipped: outcome.summary.skipped.clone(),
-    })
 }
 
 /// The requests for the items without a record. An answer depends only on its own item.

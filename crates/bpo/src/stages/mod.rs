@@ -24,7 +24,7 @@ mod shard;
 mod train;
 mod weaken;
 
-use bpo_pairs::Skipped;
+use bpo_pairs::{SkipReason, Skipped};
 
 pub use answer_index::AnswerIndex;
 pub use assemble::{assemble, without_answers};
@@ -38,6 +38,8 @@ pub use train::{Trained, train};
 pub use weaken::weaken;
 pub(crate) use weaken::weakening_seed;
 
+use crate::error::BpoError;
+use crate::stage::Stage;
 use crate::summary::StageSummary;
 
 /// The counts and the skipped items of a stage.
@@ -59,5 +61,20 @@ impl StageOutcome {
     pub fn add(&mut self, skipped: Vec<Skipped>) {
         skipped.iter().for_each(|skipped| self.summary.skipped.add(skipped.reason));
         self.skipped.extend(skipped);
+    }
+
+    /// Returns the error of a stage in which the model refused all requests, for example because the
+    /// server does not know it.
+    fn nothing_answered(&self, stage: Stage) -> Option<BpoError> {
+        let is_refused = |skipped: &&Skipped| skipped.reason == SkipReason::RequestFailed;
+        let is_unasked =
+            |skipped: &Skipped| skipped.reason.is_of_image() || skipped.reason == SkipReason::NoImage;
+        let first = self.skipped.iter().find(is_refused)?;
+        let all = self.skipped.iter().all(|skipped| is_refused(&skipped) || is_unasked(skipped));
+        (all && self.summary.done == 0).then(|| BpoError::NothingAnswered {
+            stage,
+            reason: first.detail.clone(),
+            skipped: self.summary.skipped.clone(),
+        })
     }
 }

@@ -36,8 +36,9 @@ use requests::Requests;
 /// root is gone, or [`BpoError::StageStopped`] if the model fails for another reason than the
 /// sample. The file then keeps all answers, and the stage can be run again. Returns
 /// [`BpoError::NoOtherImage`] if a distortion needs another image and there is none. Returns
-/// [`BpoError::NoImages`] and empties the file if no image can be used. A [shard](super::Shard)
-/// without a usable image keeps its records with a warning, because other shards may have some.
+/// [`BpoError::NoImages`] and empties the file if no image can be used, and
+/// [`BpoError::NothingAnswered`] if the model refused all requests. A [shard](super::Shard) without a
+/// usable image or an answer keeps its records with a warning, because other shards may have some.
 pub fn weaken<M: VisionLanguageModel>(
     config: &RunConfig,
     samples: &[SftSample],
@@ -70,13 +71,18 @@ pub fn weaken<M: VisionLanguageModel>(
         }
     }
     let outcome = batches.outcome();
-    if let Some(error) = without_images(&outcome, samples, images) {
+    let failed = without_images(&outcome, samples, images);
+    if let Some(error) = failed.or_else(|| outcome.nothing_answered(Stage::Weaken)) {
         if shard.is_none() {
-            // otherwise the file would skip these samples when the image root is correct
+            // otherwise the file would skip these samples when the image root or the server is correct
             batches.clear()?;
             return Err(error);
         }
-        tracing::warn!(shard = shard.map(tracing::field::display), "{}", chain(&error));
+        tracing::warn!(
+            shard = shard.map(tracing::field::display),
+            "{}; to try again, delete the file of this shard",
+            chain(&error)
+        );
     }
     progress.finished(Stage::Weaken, &outcome.summary);
     Ok(outcome)
