@@ -109,7 +109,7 @@ pub enum Command {
     Quickstart(QuickstartArgs),
     /// Run all stages: weaken, inject, pair, train. The same command resumes an interrupted run
     #[cfg(feature = "model")]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Generate answers about weakened images
     Weaken(WeakenCommand),
     /// Inject errors into the annotated answers
