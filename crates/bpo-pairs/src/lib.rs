@@ -85,7 +85,7 @@ pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
 pub use queue::{RequestQueue, RequestSlice, answer_in_batches};
 pub use record::{Completion, CompletionKind, PreferencePair, Record};
-pub use seed::{image_seed, item_seed, stage_seed};
+pub use seed::{image_seed, item_seed, stage_seed, unit_interval};
 pub use selection::{ImageGroups, PairRule, PairSelection, SelectedPairs, SelectionError, Subset, source_of};
 pub use serde_message::MessageTerms;
 pub use sft::{IMAGE_TOKEN, SftSample, Turn};

@@ -28,6 +28,12 @@ pub fn image_seed(first: u64, number: usize) -> u64 {
     if number == 0 { first } else { item_seed(first, format!("image {number}")) }
 }
 
+/// Returns the number from 0 up to, but not including, 1 that a seed stands for. It is a multiple of
+/// 2^-53, because an `f64` has 53 bits.
+pub fn unit_interval(seed: u64) -> f64 {
+    (seed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +45,7 @@ mod tests {
         assert_ne!(item_seed(1, "cat-0"), item_seed(0, "cat-0"));
         assert_ne!(stage_seed(0, "weaken"), stage_seed(0, "inject"));
         assert_eq!((image_seed(5, 0), image_seed(5, 2)), (5, item_seed(5, "image 2")));
+        assert_eq!((unit_interval(0), unit_interval(1 << 63)), (0.0, 0.5));
+        assert!(unit_interval(u64::MAX) < 1.0);
     }
 }

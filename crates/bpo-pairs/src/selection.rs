@@ -11,7 +11,7 @@ pub use sources::{Subset, source_of};
 use crate::filter::PairFilter;
 use crate::pairs::{PairSet, make_pairs};
 use crate::record::{PreferencePair, Record};
-use crate::seed::item_seed;
+use crate::seed::{item_seed, unit_interval};
 use crate::skipped::{SkipCounts, SkipReason, Skipped};
 use crate::untrusted::Untrusted;
 use crate::words::{lower_words, word_edits};
@@ -204,9 +204,7 @@ fn draw(purpose: &str, seed: u64, id: &str) -> u64 {
 
 /// Returns whether an id is within the first `percent` of all ids in the random order of a seed.
 fn is_within(percent: f64, purpose: &str, seed: u64, id: &str) -> bool {
-    // 53 bits, as many as an f64 can hold
-    let share = (draw(purpose, seed, id) >> 11) as f64 / (1_u64 << 53) as f64;
-    share * 100.0 < percent
+    unit_interval(draw(purpose, seed, id)) * 100.0 < percent
 }
 
 /// Keeps the pairs for which `is_kept` returns true, and counts the others.

@@ -26,7 +26,7 @@ fn failed_write_keeps_the_old_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     write_bytes(&path, b"old").unwrap();
-    let failed = write_atomic(&path, |writer| {
+    let failed: Result<(), FileError> = write_atomic(&path, |writer| {
         writer.write_all(b"half of the new").map_err(FileError::io("write", &path))?;
         Err(FileError::Locked { path: path.clone() })
     });

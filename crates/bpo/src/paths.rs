@@ -1,4 +1,4 @@
-//! Check that no output of a command overwrites one of its inputs.
+//! Check that no output of a command overwrites one of its inputs or another output.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -110,11 +110,13 @@ impl Paths {
         self.outputs_of_training(config, out)
     }
 
-    /// Compares each input with each output after resolving links. Nothing is written.
+    /// Compares each output with each input and with the other outputs, after resolving links. Nothing
+    /// is written.
     ///
     /// # Errors
     /// Returns [`BpoError::InputIsOutput`] for the first input and output that are the same or
-    /// contain one another.
+    /// contain one another, or [`BpoError::SameOutput`] for the first two outputs of different
+    /// settings that are the same.
     pub fn check(&self) -> Result<(), BpoError> {
         let resolved = |used: &Used| {
             let path = resolve(&used.path).map_err(BpoError::io("find", &used.path))?;
@@ -122,7 +124,14 @@ impl Paths {
         };
         let inputs = self.inputs.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
         let outputs = self.outputs.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
-        for (output, written) in &outputs {
+        for (number, (output, written)) in outputs.iter().enumerate() {
+            let is_same = |(other, path): &&(Used, PathBuf)| {
+                other.name != output.name && (path == written || is_same_file(path, written))
+            };
+            if let Some((other, _)) = outputs[..number].iter().find(is_same) {
+                let (first, second) = (other.name.clone(), output.name.clone());
+                return Err(BpoError::SameOutput { first, second, path: output.path.clone() });
+            }
             for (input, read) in &inputs {
                 let same = input.name == output.name;
                 let overlap = read.starts_with(written)
@@ -205,5 +214,31 @@ mod tests {
         paths.shared_input("images", &at("w")).output("out", &at("w/run/adapter"));
         paths.check().unwrap();
         paths.output("out", &at("w")).check().unwrap_err();
+    }
+
+    #[test]
+    fn two_outputs_are_two_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a"), "").unwrap();
+        fs::hard_link(at("a"), at("hard")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("a"), at("link")).unwrap();
+        let check = |name: &str| {
+            let mut paths = Paths::default();
+            paths.output("--out", &at("a")).output("--eval-out", &at(name)).check()
+        };
+        for same in [
+            "a",
+            "./a",
+            "hard",
+            #[cfg(unix)]
+            "link",
+        ] {
+            assert!(matches!(check(same), Err(BpoError::SameOutput { .. })), "{same}");
+        }
+        check("b").unwrap();
+        // parts of one output may be named twice
+        Paths::default().output("--out", &at("a")).output("--out", &at("a")).check().unwrap();
     }
 }

@@ -30,7 +30,8 @@ pub trait PipelineBackend {
     type Injector: ErrorInjector;
 
     /// Checks the settings before the first stage starts and before anything is written. `samples`
-    /// are all samples of the data, and `left` the stages that have work left. The default implementation checks nothing.
+    /// are all samples of the data, and `left` the stages that have work left. The default
+    /// implementation checks nothing.
     ///
     /// # Errors
     /// Returns an error if a stage in `left` cannot work with the settings.

@@ -40,7 +40,7 @@ impl ProcessorTokens {
         let model = VlmConfig::from_dir(dir)?;
         let processor = Processor::from_dir(dir, &model)?;
         let collate = VlmCollator::from_config(processor, model, images)
-            .with_max_length(most, "`filter.max_tokens` (--max-tokens)");
+            .with_max_length(most, "`pair.max_tokens` (--max-tokens)");
         Ok(Self { collate, loss: config.train.objective().properties() })
     }
 }

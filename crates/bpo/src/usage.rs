@@ -22,6 +22,7 @@ impl BpoError {
             | Self::NothingToEvaluate
             | Self::NotBuilt { .. }
             | Self::InputIsOutput { .. }
+            | Self::SameOutput { .. }
             | Self::UnknownDevice { .. }
             | Self::UnknownDtype { .. }
             | Self::DeviceNotBuilt { .. } => true,

@@ -1,6 +1,6 @@
 //! `bpo pair`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bpo::stages::{AnswerIndex, ExistingPairs, PairFiles, TokenCheck, pair_files};
 use bpo::{BpoError, Missing, Required, RunConfig, SampleFile, Videos};
@@ -39,7 +39,6 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
         paths.output("--eval-out", eval);
     }
     paths.check()?;
-    check_different(out, args.eval_out.as_deref())?;
     let mut progress = progress::new();
     let data = SampleFile::read(config.data_path()?, &Videos::of(&config))?;
     print_skipped(&data.report(&mut *progress).skipped, None);
@@ -79,21 +78,5 @@ fn token_check(config: &RunConfig) -> Result<Option<Box<dyn TokenCheck>>, Failur
         Some(_) => {
             Err(BpoError::NotBuilt { what: "`pair.max_tokens` (--max-tokens)", feature: "model" }.into())
         }
-    }
-}
-
-/// Checks that both outputs are different files.
-///
-/// # Errors
-/// Returns [`BpoError::Setting`] if they are not.
-fn check_different(out: &Path, eval: Option<&Path>) -> Result<(), BpoError> {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match eval.filter(|eval| absolute(eval) == absolute(out)) {
-        None => Ok(()),
-        Some(eval) => Err(BpoError::Setting {
-            key: "--eval-out".into(),
-            expected: "another file than --out",
-            found: eval.display().to_string(),
-        }),
     }
 }

@@ -311,7 +311,8 @@ fn pairs_with_too_many_tokens_are_skipped() {
     let tiny = tiny().display().to_string();
     let model = ["--model", &tiny];
     pair(100, "none.jsonl", &[]).refuses_naming(&["--model"]);
-    let refused = pair(1, "none.jsonl", &model).fails_naming(&["model cannot take the pair: 2"]);
+    let refused = pair(1, "none.jsonl", &model)
+        .fails_naming(&["model cannot take the pair: 2", "`pair.max_tokens` (--max-tokens) is 1"]);
     let prompts: Vec<usize> = refused
         .stderr
         .lines()

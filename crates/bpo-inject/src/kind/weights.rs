@@ -1,6 +1,6 @@
 //! The shares of the kinds of errors.
 
-use bpo_pairs::item_seed;
+use bpo_pairs::{item_seed, unit_interval};
 use serde::{Deserialize, Serialize};
 
 use super::ErrorKind;
@@ -121,9 +121,7 @@ impl KindWeights {
     pub fn draw(&self, answer: &str, seed: u64) -> Option<ErrorKind> {
         let fitting: Vec<ErrorKind> = self.used().filter(|kind| kind.fits(answer)).collect();
         let total: f64 = fitting.iter().map(|&kind| self.get(kind)).sum();
-        // 53 bits, as many as an f64 can hold
-        let share = (item_seed(seed, "error-kind") >> 11) as f64 / (1_u64 << 53) as f64;
-        let mut left = share * total;
+        let mut left = unit_interval(item_seed(seed, "error-kind")) * total;
         for &kind in &fitting {
             left -= self.get(kind);
             if left < 0.0 {

@@ -7,10 +7,10 @@ use bpo_pairs::files::StagedDir;
 use burn::tensor::{DType, TensorData};
 use safetensors::Dtype;
 
+use super::copy::copy_small_files;
 use super::finite;
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::ModelError;
-use crate::processor::copy_of_checkpoint;
 
 /// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a
 /// name in place of its own.
@@ -40,7 +40,7 @@ fn write(
     out: &Path,
     change: &dyn Fn(&str, &TensorEntry) -> Option<TensorData>,
 ) -> Result<(), ModelError> {
-    copy_small_files(model, out)?;
+    copy_but_weights(model, out)?;
     for (number, path) in base.paths().enumerate() {
         let Some(name) = path.file_name() else { continue };
         let weights = base
@@ -60,11 +60,11 @@ fn write(
 
 /// Copies everything but weights: configuration, tokenizer, processor, template, shard index. Of
 /// links that lead out of the checkpoint, only those to files that the model is read from.
-fn copy_small_files(model: &Path, out: &Path) -> Result<(), ModelError> {
+fn copy_but_weights(model: &Path, out: &Path) -> Result<(), ModelError> {
     const WEIGHTS: [&str; 4] = ["safetensors", "bin", "pt", "pth"];
     let is_small =
         |name: &Path| name.extension().is_none_or(|kind| WEIGHTS.iter().all(|weights| kind != *weights));
-    copy_of_checkpoint(model, out, is_small)
+    copy_small_files(model, out, is_small)
 }
 
 /// A weight of the result, computed when it is written.

@@ -129,8 +129,7 @@ impl Original {
                 });
             }
         }
-        let last = wanted.trim_end_matches('/').rsplit('/').next().unwrap_or(wanted);
-        let is_named = |name: &str| name.contains(last);
+        let is_named = |name: &str| name.contains(last_part(wanted));
         if !is_named(&tower.to_string_lossy()) && !name.is_some_and(is_named) {
             let (tower, wanted) = (UntrustedPath(tower), Untrusted(wanted));
             tracing::warn!(
@@ -248,20 +247,19 @@ impl Original {
 /// and images of 336. OpenAI's names without a size are those of images of 224.
 fn sizes_in(name: &str) -> Vec<(&'static str, u64)> {
     let is_openai = name.starts_with("openai/clip-vit-");
-    let parts = name.rsplit('/').next().unwrap_or(name).split('-');
-    let mut sizes = Vec::new();
-    let mut image = is_openai.then_some(224);
-    for part in parts {
-        if let Some(patch) = part.strip_prefix("patch").and_then(|size| size.parse().ok()) {
-            sizes.push(("patch_size", patch));
-        } else if let Ok(size) = part.parse()
-            && !sizes.is_empty()
-        {
-            image = Some(size);
-        }
-    }
-    sizes.extend(image.map(|size| ("image_size", size)));
-    sizes
+    let parts: Vec<&str> = last_part(name).split('-').collect();
+    let patch = |part: &&str| part.strip_prefix("patch").and_then(|size| size.parse().ok());
+    let Some((at, patch)) = parts.iter().enumerate().find_map(|(at, part)| Some((at, patch(part)?))) else {
+        return Vec::new();
+    };
+    let image = parts.get(at + 1).and_then(|size| size.parse().ok());
+    let image = image.or(is_openai.then_some(224));
+    [("patch_size", patch)].into_iter().chain(image.map(|size| ("image_size", size))).collect()
+}
+
+/// The last component of a name or path.
+fn last_part(name: &str) -> &str {
+    name.trim_end_matches('/').rsplit('/').next().unwrap_or(name)
 }
 
 /// The `model_type` of a vision tower, by its own configuration or that of the model around it.
@@ -283,7 +281,10 @@ mod tests {
             ("openai/clip-vit-large-patch14-336", &[(patch, 14), (image, 336)][..]),
             ("openai/clip-vit-large-patch14", &[(patch, 14), (image, 224)]),
             ("google/siglip-so400m-patch14-384", &[(patch, 14), (image, 384)]),
+            ("openai/clip-vit-large-patch14-336/", &[(patch, 14), (image, 336)]),
             ("clip-vit-large-patch14", &[(patch, 14)]),
+            ("org/my-patch14-336-tuned-2", &[(patch, 14), (image, 336)]),
+            ("org/my-patch14-tuned-2", &[(patch, 14)]),
             ("org/my-336-tower", &[]),
             ("", &[]),
         ] {

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::config::Original;
 use super::tokenizer::Tokens;
+use crate::checkpoint::copy_small_files;
 use crate::error::ModelError;
 use crate::json::{optional, read_json};
-use crate::processor::{CHAT_TEMPLATES, IMAGE_TOKEN, copy_of_checkpoint};
+use crate::processor::{CHAT_TEMPLATES, IMAGE_TOKEN};
 
 /// The conversations of Vicuna, as the checkpoints of llava-hf have them.
 const VICUNA: &str = "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] | upper + ': ' }}{% endif %}\
@@ -26,7 +27,7 @@ pub(super) fn write(
     tokens: &Tokens,
     tokenizer: &Value,
 ) -> Result<bool, ModelError> {
-    copy_of_checkpoint(dir, out, is_copied)?;
+    copy_small_files(dir, out, is_copied)?;
     write_json(&out.join("tokenizer.json"), tokenizer)?;
     edit(out, "tokenizer_config.json", true, |settings| {
         settings.insert("pad_token".to_owned(), tokens.pad_text.as_str().into());

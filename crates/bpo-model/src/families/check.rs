@@ -6,6 +6,7 @@ use bpo_pairs::Limits;
 
 use crate::decoder::{DecoderConfig, SLIDING_LAYER};
 use crate::error::ModelError;
+use crate::input::ImageInput;
 use crate::vision::VitConfig;
 
 /// Checks the values of a configuration file.
@@ -199,4 +200,29 @@ impl Check<'_> {
         let key = format!("{prefix}rope_scaling.mrope_section");
         self.refuse(&key, format!("{sections:?}"), &format!("three numbers whose sum is {half}"))
     }
+}
+
+/// Checks that a prepared image has a number of tiles, at least one, each of a size in channels,
+/// height and width.
+///
+/// # Errors
+/// [`ModelError::ImageTiles`] or [`ModelError::ImageSize`].
+pub(crate) fn check_tiles(image: &ImageInput, tiles: usize, size: [usize; 3]) -> Result<(), ModelError> {
+    if image.tiles.len() != tiles || tiles == 0 {
+        return Err(ModelError::ImageTiles { expected: tiles.max(1), found: image.tiles.len() });
+    }
+    let mut found = image.tiles.iter().map(|tile| [tile.channels, tile.height, tile.width]);
+    match found.find(|found| *found != size) {
+        Some(found) => Err(ModelError::ImageSize { expected: size, found }),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the placeholder of a prepared image has a number of image tokens.
+///
+/// # Errors
+/// [`ModelError::ImageTokens`].
+pub(crate) fn check_placeholder(image: &ImageInput, expected: usize) -> Result<(), ModelError> {
+    let found = image.tokens();
+    if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
 }

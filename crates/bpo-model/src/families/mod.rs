@@ -7,6 +7,7 @@ mod detect;
 pub(crate) mod internvl;
 pub(crate) mod llava;
 pub(crate) mod llava_next;
+mod pixel_shuffle;
 mod projector;
 pub(crate) mod qwen_vl;
 pub(crate) mod smolvlm;

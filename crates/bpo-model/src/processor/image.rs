@@ -15,7 +15,7 @@ use image::{Rgb, RgbImage};
 use serde_json::Value;
 
 use super::ProcessorError;
-use super::image_files::{ImageFile, first_settings, image_settings};
+use super::image_files::{ImageFile, check_std, first_settings, image_settings};
 use crate::json::from_value;
 use settings::{Config, Exact, Size, Target, base_class, with_defaults};
 
@@ -165,12 +165,8 @@ impl ImageProcessor {
                 format!("a height of {height} and a width of {width}"),
             ));
         }
-        if config.do_normalize && config.image_std.contains(&0.0) {
-            return Err(file.wrong(
-                "image_std",
-                "numbers other than 0",
-                Value::from(config.image_std.to_vec()).to_string(),
-            ));
+        if config.do_normalize {
+            check_std(file, &config.image_std)?;
         }
         Ok(Self {
             resize,

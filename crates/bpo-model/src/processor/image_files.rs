@@ -86,3 +86,38 @@ pub(crate) fn first_settings<T>(
     }
     Ok((first, file))
 }
+
+/// Checks that a processor writes as many image tokens as a tile has features. The number is under
+/// `key` in `processor_config.json`, and without it `default`.
+///
+/// # Errors
+/// [`ProcessorError::Json`].
+pub(crate) fn check_tile_tokens(
+    dir: &Path,
+    key: &str,
+    default: usize,
+    tokens: usize,
+) -> Result<(), ProcessorError> {
+    let path = dir.join(PROCESSOR);
+    let settings: Map<String, Value> = optional(read_json(&path))?.unwrap_or_default();
+    let value = settings.get(key).filter(|value| !value.is_null());
+    let found = value.map(|value| from_value::<usize>(value, &path, key)).transpose()?;
+    if found.unwrap_or(default) == tokens {
+        return Ok(());
+    }
+    let expected = format!("{tokens}, the features of a tile");
+    let found =
+        found.map_or_else(|| format!("no value, which stands for {default}"), |found| found.to_string());
+    Err(JsonError::Value { path, key: key.to_owned(), expected, found }.into())
+}
+
+/// Checks the standard deviations by which values are divided.
+///
+/// # Errors
+/// [`ProcessorError::Json`] if one is 0.
+pub(crate) fn check_std(file: &ImageFile, std: &[f64]) -> Result<(), ProcessorError> {
+    if std.contains(&0.0) {
+        return Err(file.wrong("image_std", "numbers other than 0", Value::from(std.to_vec())));
+    }
+    Ok(())
+}

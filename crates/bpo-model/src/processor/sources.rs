@@ -16,16 +16,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::UntrustedPath;
-use bpo_pairs::files::{copy_files, create_parents, write_bytes};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::ProcessorError;
-use crate::error::ModelError;
 use crate::json::{JsonError, optional, read_json, read_plain};
 
 /// Settings of the processor.
-pub(crate) const PROCESSOR: &str = "processor_config.json";
+pub(super) const PROCESSOR: &str = "processor_config.json";
 /// Settings of the image processor.
 pub(super) const IMAGES: &str = "preprocessor_config.json";
 /// Settings of the tokenizer.
@@ -42,10 +40,11 @@ pub(super) const MODEL: &str = "config.json";
 /// Files of chat templates.
 pub(crate) const CHAT_TEMPLATES: [&str; 3] = [TEMPLATE_JSON, TEMPLATE, ADDITIONAL_TEMPLATE];
 const TEMPLATE: &str = "chat_template.jinja";
-const ADDITIONAL_TEMPLATE: &str = "additional_chat_templates/default.jinja";
+/// The only file in a subdirectory.
+pub(crate) const ADDITIONAL_TEMPLATE: &str = "additional_chat_templates/default.jinja";
 const TEMPLATE_JSON: &str = "chat_template.json";
 /// Files that a model and its processor are read from, besides weights.
-const READ: [&str; 13] = [
+pub(crate) const READ: [&str; 13] = [
     MODEL,
     GENERATION,
     PROCESSOR,
@@ -60,32 +59,6 @@ const READ: [&str; 13] = [
     TEMPLATE_JSON,
     ADDITIONAL_TEMPLATE,
 ];
-
-/// Copies files of a checkpoint, and warns of links that lead out of it. Those with the names of
-/// files that a model is read from are followed.
-///
-/// # Errors
-/// If the directory cannot be listed or a file cannot be copied.
-pub(crate) fn copy_of_checkpoint(
-    dir: &Path,
-    out: &Path,
-    wanted: impl Fn(&Path) -> bool,
-) -> Result<(), ModelError> {
-    let is_read = |name: &Path| READ.iter().any(|read| name == Path::new(read));
-    let left_out = copy_files(dir, out, &wanted, is_read)?;
-    if !left_out.is_empty() {
-        tracing::warn!(files = ?left_out, "links that lead out of the checkpoint are not copied");
-    }
-    // the only one that is in a subdirectory
-    if let Some(template) = optional(read_plain(&dir.join(ADDITIONAL_TEMPLATE)))?
-        && wanted(Path::new(ADDITIONAL_TEMPLATE))
-    {
-        let to = out.join(ADDITIONAL_TEMPLATE);
-        create_parents(&to)?;
-        write_bytes(&to, template.as_bytes())?;
-    }
-    Ok(())
-}
 
 /// Warns that two files of a checkpoint differ.
 pub(crate) fn warn_of(dir: &Path, setting: &str, counts: &str, other: &str) {

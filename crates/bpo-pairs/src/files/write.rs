@@ -16,19 +16,20 @@ const MOST_LINKS: usize = 40;
 /// synced and renamed to `path`. The temporary name is unique, so several processes can write the
 /// same file; the last rename wins, and the file is always complete. A symbolic link is followed.
 /// The new file has the permissions of the old file, or the default permissions if there is none.
+/// Returns the value that `write` returns.
 ///
 /// # Errors
 /// Returns [`FileError::NotAFile`] if `path` is a directory, a device, a FIFO or a socket,
 /// [`FileError::Io`] if the file cannot be written or an old one is write-protected, and the errors
 /// of `write`. An old file is then unchanged.
-pub fn write_atomic<E: From<FileError>>(
+pub fn write_atomic<T, E: From<FileError>>(
     path: &Path,
-    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
-) -> Result<(), E> {
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<T, E>,
+) -> Result<T, E> {
     let target = target_of(path)?;
     let file = temporary::file_in(temporary::parent(&target)).map_err(FileError::io("write", path))?;
     let mut writer = BufWriter::new(file.as_file());
-    write(&mut writer)?;
+    let result = write(&mut writer)?;
     let io = || FileError::io("write", path);
     writer.flush().map_err(io())?;
     drop(writer);
@@ -36,7 +37,8 @@ pub fn write_atomic<E: From<FileError>>(
     file.as_file().sync_all().map_err(io())?;
     file.persist(&target).map_err(|failed| io()(failed.error))?;
     // without this a crash of the system could undo the renaming
-    Ok(temporary::sync_dir(temporary::parent(&target))?)
+    temporary::sync_dir(temporary::parent(&target))?;
+    Ok(result)
 }
 
 /// Creates the missing directories of a file.

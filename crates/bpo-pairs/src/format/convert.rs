@@ -60,29 +60,28 @@ pub fn convert(
     skipped: &mut dyn FnMut(&Skipped),
 ) -> Result<Conversion, PairsError> {
     create_parents(output)?;
-    let (mut counts, mut written, mut from) = (SkipCounts::default(), 0, to);
-    write_atomic(output, |file| {
+    let conversion = write_atomic(output, |file| {
+        let mut counts = SkipCounts::default();
         let mut count = |one: Skipped| {
             counts.add(one.reason);
             skipped(&one);
         };
         let mut writer = ItemWriter::new(output, file, to, options.filter, options.images)?;
-        from = for_each_item(input, &options.read, &mut |item| match item {
+        let from = for_each_item(input, &options.read, &mut |item| match item {
             Ok(item) => writer.write(item, &mut count),
             Err(one) => {
                 count(one);
                 Ok(())
             }
         })?;
-        written = writer.finish(&mut count)?;
+        let written = writer.finish(&mut count)?;
         if written == 0 {
-            let (path, skipped) = (input.to_owned(), counts.clone());
-            return Err(PairsError::NothingConverted { path, skipped });
+            return Err(PairsError::NothingConverted { path: input.to_owned(), skipped: counts });
         }
-        Ok(())
+        Ok(Conversion { from, written, skipped: counts })
     })?;
     if to == Format::LlamaFactory {
         dataset_info::add(output)?;
     }
-    Ok(Conversion { from, written, skipped: counts })
+    Ok(conversion)
 }

@@ -28,7 +28,7 @@ use crate::skipped::SkipCause;
 use crate::video::VideoFrames;
 
 /// The key of a pair's margin.
-const MARGIN: &str = "score_margin";
+pub(super) const MARGIN: &str = "score_margin";
 
 /// Reads a pair, without its id.
 pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {

@@ -12,8 +12,7 @@ use crate::error::BpoError;
 ///
 /// Both recipes differ from the defaults in three points: LoRA dropout is 0.05, an answer of more
 /// than 350 words drops its whole sample, as in the authors' code, and a sequence has at most 2048
-/// tokens. The page "Methods and papers" of
-/// the guide gives the source of each number.
+/// tokens. The page "Methods and papers" of the guide gives the source of each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -114,6 +114,19 @@ pub enum BpoError {
         /// beside it.
         written: PathBuf,
     },
+    /// Two outputs of a command are the same file.
+    #[error(
+        "{first} and {second} are the same file, {}: choose another path for one of them",
+        UntrustedPath(path)
+    )]
+    SameOutput {
+        /// The setting or flag that names one output.
+        first: String,
+        /// The setting or flag that names the other output.
+        second: String,
+        /// The path.
+        path: PathBuf,
+    },
     /// The trained weights are not finite.
     #[cfg(feature = "model")]
     #[error("training finished after step {step}, but its result cannot be saved")]

@@ -43,6 +43,7 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
             given: path().into(),
             written: path().join("a"),
         },
+        BpoError::SameOutput { first: "--out".to_owned(), second: "--eval-out".to_owned(), path: path() },
         BpoError::Setting { key: "beta".into(), expected: "a number", found: text() },
         BpoError::Conflict { key: "beta".into(), with: text(), reason: "no reason" },
         BpoError::Changed { path: path(), settings: vec![change()], inputs: vec![change()] },

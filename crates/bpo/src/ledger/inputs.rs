@@ -43,6 +43,13 @@ impl Inputs {
         problems: &mut Vec<BpoError>,
     ) -> Self {
         let mut inputs = Self::default();
+        let prompts = if config.inject.has_llm() { config.inject.llm.prompts() } else { Ok(Vec::new()) };
+        let prompts = prompts.unwrap_or_else(|error| {
+            if stages.contains(&Stage::Inject) {
+                problems.push(error.into());
+            }
+            Vec::new()
+        });
         let mut add = |name: &str, readers: &[Stage], print: &dyn Fn() -> Result<Fingerprint, BpoError>| {
             if !readers.iter().any(|stage| stages.contains(stage)) {
                 return;
@@ -52,20 +59,18 @@ impl Inputs {
                 Err(error) => problems.push(error),
             }
         };
-        let mut templates_error = None;
         let of_adapter = |path: &Path| check_is_adapter(path).and_then(|()| fingerprint_checkpoint(path));
         // with a server, only training uses the model
-        let mut readers = vec![Stage::Train];
+        let mut of_model = vec![Stage::Train];
         if config.weaken.server.is_none() {
-            readers.push(Stage::Weaken);
+            of_model.push(Stage::Weaken);
         }
         if config.inject.with_model {
-            readers.push(Stage::Inject);
+            of_model.push(Stage::Inject);
         }
-        let of_model = &readers;
-        add("model", of_model, &|| fingerprint_checkpoint(config.model_path()?));
+        add("model", &of_model, &|| fingerprint_checkpoint(config.model_path()?));
         if let Some(adapter) = &config.model.adapter {
-            add("adapter", of_model, &|| of_adapter(adapter));
+            add("adapter", &of_model, &|| of_adapter(adapter));
         }
         if let Some(model) = &config.reference.path {
             add("reference", &[Stage::Train], &|| fingerprint_checkpoint(model));
@@ -76,19 +81,9 @@ impl Inputs {
         if let Some(pairs) = &config.data.eval_pairs {
             add("eval_pairs", &[Stage::Train], &|| Ok(fingerprint_file(pairs)?));
         }
-        if config.inject.has_llm() {
-            match config.inject.llm.prompts() {
-                Ok(prompts) => {
-                    for (name, text) in &prompts {
-                        let name = format!("template of {name}");
-                        add(&name, &[Stage::Inject], &|| Ok(Fingerprint::of(text)));
-                    }
-                }
-                Err(error) if stages.contains(&Stage::Inject) => templates_error = Some(error.into()),
-                Err(_) => {}
-            }
+        for (name, text) in &prompts {
+            add(&format!("template of {name}"), &[Stage::Inject], &|| Ok(Fingerprint::of(text)));
         }
-        problems.extend(templates_error);
         if let Some(data) = data {
             inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Inject]);
         }

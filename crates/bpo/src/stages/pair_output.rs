@@ -31,12 +31,7 @@ impl Output<'_> {
             return use_it(&mut Output::Existing { path: path.to_owned(), set, count: 0, differs: false });
         }
         create_parents(path)?;
-        let mut result = None;
-        write_atomic(path, |writer| {
-            result = Some(use_it(&mut Output::New { path, writer })?);
-            Ok::<_, BpoError>(())
-        })?;
-        result.ok_or_else(|| unreachable_result(path))
+        write_atomic(path, |writer| use_it(&mut Output::New { path, writer }))
     }
 
     /// Writes or compares a pair.
@@ -78,10 +73,4 @@ impl Output<'_> {
         }
         Ok(Some(set))
     }
-}
-
-/// Returns the error for a closure that [`write_atomic`] did not call.
-fn unreachable_result(path: &Path) -> BpoError {
-    let source = std::io::Error::other("the file was not written");
-    BpoError::Io { action: "write", path: path.to_owned(), source }
 }

@@ -28,8 +28,8 @@ pub struct Bootstrapped {
 /// A line of a stage's file: an answer, or the reason why there is none.
 ///
 /// The keys are `{"id", "type", "response", "finish", "provenance", "cuts", "rejected"}` or
-/// `{"id", "type", "reason", "detail"}`, and `"variant"` if it is not 0. Skipped items have a line too, so that
-/// they are counted and not requested again.
+/// `{"id", "type", "reason", "detail"}`, and `"variant"` if it is not 0. Skipped items have a line
+/// too, so that they are counted and not requested again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum StageRecord {

@@ -13,6 +13,7 @@ use super::preprocess::InternVlPreprocessor;
 use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
+use crate::families::check::{check_placeholder, check_tiles};
 use crate::families::llava::{FeatureLayer, FeatureSelect};
 use crate::families::{Family, FamilySpec, Projector, VlmConfig};
 use crate::input::ImageInput;
@@ -129,20 +130,9 @@ impl Family for InternVlConfig {
     }
 
     fn check_image(&self, image: &ImageInput) -> Result<(), ModelError> {
-        let tiles = image.layout.tiles();
-        if image.tiles.len() != tiles || tiles == 0 {
-            return Err(ModelError::ImageTiles { expected: tiles.max(1), found: image.tiles.len() });
-        }
-        let [height, width] = self.vision_config.image_size;
-        let expected = [self.vision_config.num_channels, height, width];
-        for tile in &image.tiles {
-            let found = [tile.channels, tile.height, tile.width];
-            if found != expected {
-                return Err(ModelError::ImageSize { expected, found });
-            }
-        }
-        let (expected, found) = (tiles * self.tile_tokens(), image.tokens());
-        if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
+        let ([height, width], tiles) = (self.vision_config.image_size, image.layout.tiles());
+        check_tiles(image, tiles, [self.vision_config.num_channels, height, width])?;
+        check_placeholder(image, tiles * self.tile_tokens())
     }
 
     /// The embedding of masked patches is for training the tower alone.

@@ -10,7 +10,7 @@ use burn::nn::LayerNorm;
 use super::config::InternVlConfig;
 use crate::checkpoint::WeightLoader;
 use crate::families::llava::project_features;
-use crate::families::smolvlm::shuffled;
+use crate::families::pixel_shuffle::pixel_shuffle;
 use crate::input::ImageLayout;
 use crate::layers::{Activation, layer_norm, normed};
 use crate::lora::{Adapters, Linear};
@@ -63,7 +63,7 @@ impl InternVlProjector {
         adapters: Adapters,
     ) -> PackedFeatures {
         let tiles: usize = images.iter().map(|image| image.tiles()).sum();
-        let squares = shuffled(features.values(), tiles, self.side, self.square);
+        let squares = pixel_shuffle(features.values(), tiles, self.side, self.square);
         let squares = normed(&self.layer_norm, squares).unsqueeze::<3>();
         let values = project_features([&self.linear_1, &self.linear_2], self.act, squares, adapters);
         PackedFeatures::new(values.flatten::<2>(0, 1), images.iter().map(|image| image.tokens()))

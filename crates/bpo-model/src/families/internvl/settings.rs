@@ -6,12 +6,17 @@ use std::path::Path;
 use bpo_distort::resize::Filter;
 use bpo_pairs::Limits;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::config::InternVlConfig;
 use super::grid::Grids;
-use crate::json::{JsonError, from_value, optional, read_json};
-use crate::processor::{ImageFile, Levels, PROCESSOR, ProcessorError, check_class, first_settings};
+use crate::json::from_value;
+use crate::processor::{
+    ImageFile, Levels, ProcessorError, check_class, check_std, check_tile_tokens, first_settings,
+};
+
+/// transformers' default of `image_seq_length`.
+const IMAGE_TOKENS: usize = 256;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -115,7 +120,7 @@ impl Settings {
         check_class(dir, &["GotOcr2ImageProcessor"])?;
         let read = |settings: Value, file: &ImageFile| from_value::<Raw>(&settings, &file.path, file.at);
         let (raw, file) = first_settings(dir, read, Raw::differences)?;
-        check_tokens(dir, config.tile_tokens())?;
+        check_tile_tokens(dir, "image_seq_length", IMAGE_TOKENS, config.tile_tokens())?;
         Self::checked(&raw, &file, config)
     }
 
@@ -139,9 +144,8 @@ impl Settings {
             let expected = format!("at most {}", Limits::DEFAULT.images);
             return Err(file.wrong("max_patches", &expected, raw.max_patches));
         }
-        if raw.do_normalize && raw.image_std.contains(&0.0) {
-            let found = Value::from(raw.image_std.to_vec()).to_string();
-            return Err(file.wrong("image_std", "numbers other than 0", found));
+        if raw.do_normalize {
+            check_std(file, &raw.image_std)?;
         }
         Ok(Self {
             grids: Grids::new(raw.min_patches, raw.max_patches, height),
@@ -154,22 +158,4 @@ impl Settings {
             ),
         })
     }
-}
-
-/// Checks that the processor writes as many image tokens as a tile has features.
-fn check_tokens(dir: &Path, tokens: usize) -> Result<(), ProcessorError> {
-    const KEY: &str = "image_seq_length";
-    /// The default of transformers.
-    const DEFAULT: usize = 256;
-    let path = dir.join(PROCESSOR);
-    let settings: Map<String, Value> = optional(read_json(&path))?.unwrap_or_default();
-    let value = settings.get(KEY).filter(|value| !value.is_null());
-    let found = value.map(|value| from_value::<usize>(value, &path, KEY)).transpose()?;
-    if found.unwrap_or(DEFAULT) == tokens {
-        return Ok(());
-    }
-    let expected = format!("{tokens}, the features of a tile");
-    let found =
-        found.map_or_else(|| format!("no value, which stands for {DEFAULT}"), |found| found.to_string());
-    Err(JsonError::Value { path, key: KEY.to_owned(), expected, found }.into())
 }

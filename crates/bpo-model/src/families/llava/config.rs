@@ -10,6 +10,7 @@ use super::preprocess::LlavaPreprocessor;
 use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
+use crate::families::check::{check_placeholder, check_tiles};
 use crate::families::{Family, FamilySpec, Projector};
 use crate::input::{ImageInput, ImageLayout};
 use crate::json::read_json;
@@ -182,16 +183,8 @@ impl Family for LlavaConfig {
 
     fn check_image(&self, image: &ImageInput) -> Result<(), ModelError> {
         let vision = &self.vision_config;
-        let expected = [vision.num_channels, vision.image_size, vision.image_size];
-        let [tile] = image.tiles.as_slice() else {
-            return Err(ModelError::ImageTiles { expected: 1, found: image.tiles.len() });
-        };
-        let found = [tile.channels, tile.height, tile.width];
-        if found != expected {
-            return Err(ModelError::ImageSize { expected, found });
-        }
-        let (expected, found) = (self.image_tokens(), image.tokens());
-        if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
+        check_tiles(image, 1, [vision.num_channels, vision.image_size, vision.image_size])?;
+        check_placeholder(image, self.image_tokens())
     }
 
     /// Layers of the vision tower after the last used hidden state do not run, nor does SigLIP's

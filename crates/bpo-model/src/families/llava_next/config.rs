@@ -13,6 +13,7 @@ use super::preprocess::LlavaNextPreprocessor;
 use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
+use crate::families::check::{check_placeholder, check_tiles};
 use crate::families::llava::LlavaConfig;
 use crate::families::{Family, FamilySpec, Projector};
 use crate::input::ImageInput;
@@ -101,21 +102,11 @@ impl Family for LlavaNextConfig {
 
     fn check_image(&self, image: &ImageInput) -> Result<(), ModelError> {
         let vision = &self.llava.vision_config;
-        let expected = [vision.num_channels, vision.image_size, vision.image_size];
-        for tile in &image.tiles {
-            let found = [tile.channels, tile.height, tile.width];
-            if found != expected {
-                return Err(ModelError::ImageSize { expected, found });
-            }
-        }
-        let (expected, found) = (image.layout.tiles(), image.tiles.len());
-        if found != expected {
-            return Err(ModelError::ImageTiles { expected, found });
-        }
+        let size = [vision.num_channels, vision.image_size, vision.image_size];
+        check_tiles(image, image.layout.tiles(), size)?;
         let patches = vision.image_size / vision.patch_size;
         let grid = image.layout.tile_grid().filter(|grid| grid.patches == patches);
-        let (expected, found) = (grid.map_or(0, |grid| grid.tokens()), image.tokens());
-        if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
+        check_placeholder(image, grid.map_or(0, |grid| grid.tokens()))
     }
 
     fn runs(&self, path: &str) -> bool {

@@ -15,7 +15,7 @@ use super::config::QwenVlConfig;
 use crate::input::{ImageInput, ImageLayout};
 use crate::json::from_value;
 use crate::processor::{
-    ImageFile, Levels, Preprocess, ProcessorError, check_class, check_pixels, first_settings,
+    ImageFile, Levels, Preprocess, ProcessorError, check_class, check_pixels, check_std, first_settings,
 };
 use crate::vision::TokenGrid;
 
@@ -142,9 +142,8 @@ impl QwenPreprocessor {
             let found = Value::from(pixels.map(|pixels| pixels.map_or(Value::Null, Value::from)).to_vec());
             return Err(file.wrong("size", "shortest_edge and longest_edge above 0", found));
         };
-        if settings.do_normalize && settings.image_std.contains(&0.0) {
-            let found = Value::from(settings.image_std.to_vec());
-            return Err(file.wrong("image_std", "numbers other than 0", found));
+        if settings.do_normalize {
+            check_std(file, &settings.image_std)?;
         }
         Ok(Self {
             image_token: config.image_token_id,

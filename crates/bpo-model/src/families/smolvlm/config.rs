@@ -12,6 +12,7 @@ use super::{IDEFICS3, SMOLVLM};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
+use crate::families::check::{check_placeholder, check_tiles};
 use crate::families::{Family, FamilySpec, Projector};
 use crate::input::ImageInput;
 use crate::json::read_json;
@@ -183,20 +184,10 @@ impl Family for SmolVlmConfig {
 
     /// Every tile has the side of the first, and all are squares.
     fn check_image(&self, image: &ImageInput) -> Result<(), ModelError> {
-        let tiles = image.layout.tiles();
-        if image.tiles.len() != tiles || tiles == 0 {
-            return Err(ModelError::ImageTiles { expected: tiles.max(1), found: image.tiles.len() });
-        }
         let side = image.tiles.first().map_or(0, |tile| tile.height);
-        let expected = [self.vision_config.num_channels, side, side];
-        for tile in &image.tiles {
-            let found = [tile.channels, tile.height, tile.width];
-            if found != expected {
-                return Err(ModelError::ImageSize { expected, found });
-            }
-        }
-        let (expected, found) = (tiles * self.tile_tokens(side).unwrap_or(0), image.tokens());
-        if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
+        let tiles = image.layout.tiles();
+        check_tiles(image, tiles, [self.vision_config.num_channels, side, side])?;
+        check_placeholder(image, tiles * self.tile_tokens(side).unwrap_or(0))
     }
 
     fn tower_sizes(&self) -> TowerSizes {

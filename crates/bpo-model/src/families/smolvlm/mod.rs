@@ -12,5 +12,4 @@ mod splits;
 
 pub use config::{SmolVlmConfig, SmolVlmKind, SmolVlmVisionConfig};
 pub use model::SmolVlmProjector;
-pub(crate) use model::shuffled;
 pub(crate) use spec::{IDEFICS3, SMOLVLM};

@@ -4,10 +4,10 @@
 //! It runs as transformers' `Idefics3Connector` (`models/idefics3/modeling_idefics3.py`).
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 
 use super::config::SmolVlmConfig;
 use crate::checkpoint::WeightLoader;
+use crate::families::pixel_shuffle::pixel_shuffle;
 use crate::input::ImageLayout;
 use crate::lora::{Adapters, Linear};
 use crate::vlm::{PROJECTOR, PackedFeatures};
@@ -47,7 +47,7 @@ impl SmolVlmProjector {
         let values = features.values();
         let [rows, _] = values.dims();
         let tiles: usize = images.iter().map(|image| image.tiles()).sum();
-        let shuffled = shuffled(values, tiles, (rows / tiles).isqrt(), self.scale);
+        let shuffled = pixel_shuffle(values, tiles, (rows / tiles).isqrt(), self.scale);
         let (proj, dtype) = (&self.modality_projection.proj, shuffled.dtype());
         // a trained copy is in f32
         let projected = proj.forward(shuffled.cast(proj.weight.base().dtype()), adapters).cast(dtype);
@@ -56,40 +56,5 @@ impl SmolVlmProjector {
 
     pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 1] {
         [&mut self.modality_projection.proj]
-    }
-}
-
-/// Puts the features of squares of patches side by side (pixel shuffle).
-///
-/// # Shapes
-/// - `values`: `[tiles * side * side, width]`, the patches of each tile row by row
-/// - output: `[tiles * (side / scale)^2, scale * scale * width]`
-pub(crate) fn shuffled(values: Tensor<2>, tiles: usize, side: usize, scale: usize) -> Tensor<2> {
-    let [_, width] = values.dims();
-    let squares = side / scale;
-    values
-        // the columns of a square and their features stay together
-        .reshape([tiles * squares, scale, squares, scale * width])
-        .swap_dims(1, 2)
-        .reshape([tiles * squares * squares, scale * scale * width])
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::{Device, TensorData};
-
-    use super::*;
-
-    /// Two tiles of 4 x 4 patches, whose features are their numbers.
-    #[test]
-    fn a_square_of_patches_becomes_one_feature() {
-        let values: Vec<f32> = (0..32).map(|patch| patch as f32).collect();
-        let values = Tensor::from_data(TensorData::new(values, [32, 1]), &Device::default());
-        let found = shuffled(values, 2, 4, 2);
-        assert_eq!(found.dims(), [8, 4]);
-        let expected = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
-        let expected: Vec<_> =
-            expected.iter().chain(&expected.map(|patch| patch + 16)).map(|x| *x as f32).collect();
-        assert_eq!(found.into_data().try_into_vec::<f32>().unwrap(), expected);
     }
 }

@@ -6,16 +6,20 @@ use std::path::Path;
 use bpo_distort::resize::Filter;
 use bpo_pairs::Limits;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::config::SmolVlmConfig;
 use super::splits::{Size, Target};
-use crate::json::{JsonError, from_value, optional, read_json};
+use crate::json::from_value;
 use crate::processor::{
-    ImageFile, Levels, PROCESSOR, ProcessorError, VideoSettings, check_class, check_pixels, first_settings,
+    ImageFile, Levels, ProcessorError, VideoSettings, check_class, check_pixels, check_std,
+    check_tile_tokens, first_settings,
 };
 
 const LIMITS: Limits = Limits::DEFAULT;
+
+/// transformers' default of `image_seq_len`.
+const IMAGE_TOKENS: usize = 169;
 
 /// Checked settings.
 #[derive(Debug)]
@@ -160,9 +164,8 @@ impl Settings {
             Some(Target::Exact(Size { height, width })) => check_pixels((height, width))?,
             _ => {}
         }
-        if raw.do_normalize && raw.image_std.contains(&0.0) {
-            let found = Value::from(raw.image_std.to_vec()).to_string();
-            return Err(file.wrong("image_std", "numbers other than 0", found));
+        if raw.do_normalize {
+            check_std(file, &raw.image_std)?;
         }
         let side = raw.max_image_size.longest_edge;
         let tokens = config.tile_tokens(side).filter(|_| side <= LIMITS.image_side);
@@ -175,7 +178,7 @@ impl Settings {
             );
             return Err(file.wrong("max_image_size.longest_edge", &expected, side));
         };
-        check_tokens(dir, tokens)?;
+        check_tile_tokens(dir, "image_seq_len", IMAGE_TOKENS, tokens)?;
         Ok(Self {
             target,
             frame_target: target,
@@ -189,22 +192,4 @@ impl Settings {
             tokens,
         })
     }
-}
-
-/// Checks that the processor writes as many image tokens as a tile has features.
-fn check_tokens(dir: &Path, tokens: usize) -> Result<(), ProcessorError> {
-    const KEY: &str = "image_seq_len";
-    /// The default of transformers.
-    const DEFAULT: usize = 169;
-    let path = dir.join(PROCESSOR);
-    let settings: Map<String, Value> = optional(read_json(&path))?.unwrap_or_default();
-    let value = settings.get(KEY).filter(|value| !value.is_null());
-    let found = value.map(|value| from_value::<usize>(value, &path, KEY)).transpose()?;
-    if found.unwrap_or(DEFAULT) == tokens {
-        return Ok(());
-    }
-    let expected = format!("{tokens}, the features of a tile");
-    let found =
-        found.map_or_else(|| format!("no value, which stands for {DEFAULT}"), |found| found.to_string());
-    Err(JsonError::Value { path, key: KEY.to_owned(), expected, found }.into())
 }

@@ -54,7 +54,11 @@ impl<'r> Cell<'r> {
     }
 
     fn number(self, number: f64) -> Result<(), RowError> {
+        // as in JSON, which has no other numbers
         let Place::Column(Column::Number) = self.place else { return self.null() };
+        if !number.is_finite() {
+            return self.null();
+        }
         self.leaves[0].number(number, self.levels.there());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The columns of each format.
 
 use crate::format::Format;
+use crate::format::ms_swift::MARGIN;
 
 /// The type of a column or of a part of one. Every value can be null.
 #[derive(Debug)]
@@ -34,17 +35,19 @@ const COMPLETIONS: Column =
     List(&Struct(&[("score", Number), ("response", Text), ("type", Text), (Column::PROVENANCE, Json)]));
 
 /// The columns of a format of pairs: its own, and those of
-/// [`PairKeysOut`](crate::format::pair_keys::PairKeysOut) after the id.
+/// [`PairKeysOut`](crate::format::pair_keys::PairKeysOut) after the id. `margin: NAME` is another name
+/// of the margin.
 macro_rules! columns_of_pairs {
-    ($($own:expr),* $(,)?) => {
+    (margin: $margin:expr; $($own:expr),* $(,)?) => {
         &[
             $($own,)*
             ("kind", Text),
             (Column::PROVENANCE, Json),
-            ("margin", Number),
+            ($margin, Number),
             ("beta", Number),
         ]
     };
+    ($($own:expr),* $(,)?) => { columns_of_pairs![margin: "margin"; $($own),*] };
 }
 
 const LLAVA: &[Named] =
@@ -89,15 +92,12 @@ const LLAMA_FACTORY: &[Named] = columns_of_pairs![
     ("chosen", ANSWER),
     ("rejected", ANSWER),
 ];
-const MS_SWIFT: &[Named] = &[
+const MS_SWIFT: &[Named] = columns_of_pairs![
+    margin: MARGIN;
     ("id", Text),
     ("images", List(&Image)),
     ("messages", MESSAGES),
     ("rejected_response", Text),
-    ("kind", Text),
-    (Column::PROVENANCE, Json),
-    ("score_margin", Number),
-    ("beta", Number),
 ];
 const POVID: &[Named] = columns_of_pairs![
     ("id", Text),
