@@ -128,6 +128,8 @@ impl Overrides for Inject {
         if self.inject_with_model {
             config.inject.with_model = true;
         }
+        #[cfg(feature = "model")]
+        set_some(&mut config.inject.model, &self.inject_model);
         if !self.kind.is_empty() {
             let none = KindWeights::none();
             config.inject.llm.kinds =
@@ -140,9 +142,9 @@ impl Overrides for Inject {
 
     fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
         self.flags().check(config.inject.server.is_some())?;
-        let has_llm = config.inject.server.is_some() || config.inject.with_model;
+        let has_llm = config.inject.has_llm();
         let expected = if cfg!(feature = "model") {
-            "given with a language model: --server or --inject-with-model"
+            "given with a language model: --server, --inject-model or --inject-with-model"
         } else {
             self.flags().alone
         };

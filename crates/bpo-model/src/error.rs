@@ -284,12 +284,15 @@ pub enum ModelError {
     #[error("an image has noise on its features or hidden tokens, which apply to generation only")]
     ChangedFeatures,
     /// `config.json` and the tokenizer have different image tokens.
-    #[error("config.json has the image token {expected}, but the tokenizer's <image> is {found}")]
+    #[error(
+        "config.json has the image token {expected}, but the tokenizer's <image> is {}",
+        found.map_or_else(|| "missing".to_owned(), |id| id.to_string())
+    )]
     ImageToken {
         /// The id in `config.json` (`image_token_id` or `image_token_index`; 32000 by default).
         expected: u32,
-        /// The id in the tokenizer.
-        found: u32,
+        /// The id in the tokenizer, if it has one.
+        found: Option<u32>,
     },
     /// A computation gave values that are not finite: weights or settings are broken.
     #[error(

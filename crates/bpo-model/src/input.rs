@@ -68,8 +68,8 @@ impl ModelInput {
     }
 
     /// Positions in the prompt that no token attends to.
-    pub(crate) fn hidden_places(&self, image_token: u32) -> Vec<usize> {
-        let of_images = self.ids.iter().enumerate().filter(|(_, id)| **id == image_token);
+    pub(crate) fn hidden_places(&self, image_token: Option<u32>) -> Vec<usize> {
+        let of_images = self.ids.iter().enumerate().filter(|(_, id)| Some(**id) == image_token);
         let places: Vec<usize> = of_images.map(|(place, _)| place).collect();
         let mut first = 0;
         let mut hidden = Vec::new();
@@ -268,7 +268,7 @@ mod tests {
         };
         let ids = vec![1, IMAGE, IMAGE, 2, IMAGE, 3, IMAGE, IMAGE];
         let input = ModelInput::new(ids.clone(), vec![image(2, &[1]), image(3, &[0, 2, 7])]);
-        assert_eq!(input.hidden_places(IMAGE), [2, 4, 7]);
-        assert!(ModelInput::new(vec![1, 2], vec![image(2, &[0])]).hidden_places(IMAGE).is_empty());
+        assert_eq!(input.hidden_places(Some(IMAGE)), [2, 4, 7]);
+        assert!(ModelInput::new(vec![1, 2], vec![image(2, &[0])]).hidden_places(Some(IMAGE)).is_empty());
     }
 }

@@ -31,6 +31,7 @@ pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProject
 pub use families::llava_next::{LlavaNextConfig, LlavaNextProjector};
 pub use families::qwen_vl::{QwenGeneration, QwenMerger, QwenVlConfig};
 pub use families::smolvlm::{SmolVlmConfig, SmolVlmKind, SmolVlmProjector, SmolVlmVisionConfig};
+pub use families::text::TextConfig;
 pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};

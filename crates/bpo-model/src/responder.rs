@@ -174,6 +174,7 @@ impl VlmResponder {
                 error,
                 P::SpecialToken { .. }
                     | P::ImageTokens { .. }
+                    | P::NoImages
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }
                     | P::NoResolution { .. }

@@ -37,13 +37,26 @@ impl Checkpoint {
     /// checkpoints, or if weights do not match the configuration, in which case the error lists all
     /// of them.
     pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
-        check_base(dir)?;
-        // `config.json` comes first, because the processor files of another model family give
-        // misleading errors. All small files are read before the weights, so that their errors show
-        // early.
-        let config = VlmConfig::from_dir(dir)?;
-        let processor = Processor::from_dir(dir, &config)?;
-        let model = Vlm::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
+        Self::load_as(ModelUse::Images, dir, dtype, device)
+    }
+
+    /// Loads a Hugging Face directory of a language model without images, or of a vision-language
+    /// model, to answer texts.
+    ///
+    /// # Errors
+    /// Returns the errors of [`load`](Self::load).
+    pub fn load_language_model(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
+        Self::load_as(ModelUse::Text, dir, dtype, device)
+    }
+
+    fn load_as(usage: ModelUse, dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
+        // all small files are read before the weights, so that their errors show early
+        let processor = usage.processor(dir)?;
+        let options = LoadOptions::default().with_dtype(dtype.into());
+        let model = match usage {
+            ModelUse::Images => Vlm::from_pretrained(dir, &options, device)?,
+            ModelUse::Text => Vlm::language_model(dir, &options, device)?,
+        };
         model.config().check_processor(&processor)?;
         Ok(Self { model, processor, adapter: None })
     }
@@ -64,6 +77,32 @@ impl Checkpoint {
         let Some(adapter) = adapter else { return Ok(checkpoint) };
         let (model, settings) = bpo_model::load_adapter(checkpoint.model, adapter)?;
         Ok(Self { model, adapter: Some(settings), ..checkpoint })
+    }
+}
+
+/// What a model is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelUse {
+    /// Questions about images: a vision-language model.
+    Images,
+    /// Texts: a language model without images, or a vision-language model.
+    Text,
+}
+
+impl ModelUse {
+    /// Reads the processor of a model. Checks that the model is supported, without its weights.
+    ///
+    /// # Errors
+    /// Returns an error if a file is missing or broken, or the model is not supported.
+    pub(crate) fn processor(self, dir: &Path) -> Result<Processor, BpoError> {
+        check_base(dir)?;
+        // `config.json` comes first, because the processor files of another model family give
+        // misleading errors
+        let config = match self {
+            Self::Images => VlmConfig::from_dir(dir)?,
+            Self::Text => VlmConfig::language_model(dir)?,
+        };
+        Ok(Processor::from_dir(dir, &config)?)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) type Server = std::convert::Infallible;
 
 /// Creates the injector of the settings: a language model behind `inject.server`, or, without a
 /// server, swapping of words that are common in the answers of `samples`. A
-/// `LocalBackend` creates that of `inject.with_model`.
+/// `LocalBackend` creates those of `inject.model` and `inject.with_model`.
 ///
 /// `api_key` is the key of the server. The server is checked first. If it cannot be reached, the
 /// injector is created nevertheless, because its requests are tried again.
@@ -26,7 +26,7 @@ pub(crate) type Server = std::convert::Infallible;
 /// # Errors
 /// Returns an error if a setting is invalid, [`BpoError::ServerUnusable`] if the server refuses the
 /// key or has no such model, or [`BpoError::NotBuilt`] if a server is set in a build without the
-/// feature `server`, or `inject.with_model` is set.
+/// feature `server`, or `inject.model` or `inject.with_model` is set.
 pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
@@ -48,9 +48,11 @@ pub(crate) fn injector_with(
     server: Option<Server>,
     samples: &[SftSample],
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    if config.inject.with_model {
+    if config.inject.is_local() {
         // `LocalBackend` has the model
-        return Err(BpoError::NotBuilt { what: "`inject.with_model`", feature: "model" });
+        let what =
+            if config.inject.with_model { "`inject.with_model`" } else { "`inject.model` (--inject-model)" };
+        return Err(BpoError::NotBuilt { what, feature: "model" });
     }
     match server {
         Some(server) => behind_server(server, &config.inject, samples),

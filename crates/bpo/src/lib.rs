@@ -116,7 +116,7 @@ pub use bpo_server as server;
 pub use burn;
 
 #[cfg(feature = "model")]
-pub use checkpoint::{Checkpoint, check_adapter, check_base};
+pub use checkpoint::{Checkpoint, ModelUse, check_adapter, check_base};
 pub use config::{
     Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
     InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, SentFormat,

@@ -15,7 +15,7 @@ use bpo_pairs::{PairSet, PreferencePair, SftSample, SkipReason, Skipped, Untrust
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::checkpoint::{Checkpoint, record_base};
+use crate::checkpoint::{Checkpoint, ModelUse, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::hub::HubModel;
@@ -125,6 +125,15 @@ impl LocalBackend {
         Ok(VlmResponder::new(model.merged(), processor))
     }
 
+    /// Returns the model that rewrites the answers.
+    fn text_responder(&mut self) -> Result<VlmResponder, BpoError> {
+        let Some(path) = &self.config.inject.model else { return self.responder() };
+        // the run needs memory for one model at a time; training loads its own again
+        self.checkpoint = None;
+        let checkpoint = Checkpoint::load_language_model(path, self.config.model.dtype, &self.device)?;
+        Ok(VlmResponder::new(checkpoint.model, checkpoint.processor))
+    }
+
     /// Checks the server of `weaken.server`, if it is set, and keeps its client.
     #[cfg(feature = "server")]
     fn check_vlm(&mut self) -> Result<(), BpoError> {
@@ -166,6 +175,9 @@ impl PipelineBackend for LocalBackend {
         }
         if left.contains(&Stage::Inject) && self.injector.is_none() {
             problems.extend(self.check_server().err());
+            // its weights are loaded when the stage starts
+            let text_model = config.inject.model.as_deref();
+            problems.extend(text_model.and_then(|path| ModelUse::Text.processor(path).err()));
         }
         if left.contains(&Stage::Train) {
             match self.checkpoint() {
@@ -199,8 +211,8 @@ impl PipelineBackend for LocalBackend {
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
         match &self.injector {
             Some(make) => Ok(make(samples)),
-            None if self.config.inject.with_model => {
-                by_llm(TextModel::new(self.responder()?), &self.config.inject, samples)
+            None if self.config.inject.is_local() => {
+                by_llm(TextModel::new(self.text_responder()?), &self.config.inject, samples)
             }
             None => {
                 let server = match self.server.take() {

@@ -75,6 +75,7 @@ impl Paths {
             ("data.eval_pairs", &config.data.eval_pairs),
             ("reference.path", &config.reference.path),
             ("reference.adapter", &config.reference.adapter),
+            ("inject.model", &config.inject.model),
             ("inject.llm.templates.path", &config.inject.llm.templates.path),
         ];
         for (key, path) in paths {

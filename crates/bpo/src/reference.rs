@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
-use bpo_model::{Processor, Vlm, VlmConfig};
+use bpo_model::{Processor, Vlm};
 use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
-use crate::checkpoint::{Checkpoint, check_adapter, check_base};
+use crate::checkpoint::{Checkpoint, ModelUse, check_adapter};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::fingerprint_checkpoint;
@@ -125,8 +125,7 @@ pub(crate) fn check(config: &RunConfig, model: &Processor) -> Result<(), BpoErro
     let other = match &section.path {
         None => None,
         Some(path) => {
-            check_base(path)?;
-            let other = Processor::from_dir(path, &VlmConfig::from_dir(path)?)?;
+            let other = ModelUse::Images.processor(path)?;
             check_template(model, &other, path)?;
             Some(other)
         }

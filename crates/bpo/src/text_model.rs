@@ -1,13 +1,17 @@
-//! A vision-language model that answers without an image, as the text model of error injection.
+//! A model on this machine that answers without an image, as the text model of error injection.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bpo_inject::{TextGenerator, TextRequest};
 use bpo_model::{ImageQuestion, ModelError, VlmResponder};
 use bpo_pairs::Generated;
 
-/// A vision-language model as a [`TextGenerator`]: it sees no image. The authors rewrite answers
-/// this way.
+/// A model on this machine as a [`TextGenerator`]: a language model, or a vision-language model that
+/// sees no image. The authors rewrite answers in the second way.
+///
+/// Where the chat template has no place for a system message, its text stands in front of the
+/// prompt.
 pub struct TextModel(VlmResponder);
 
 impl TextModel {
@@ -27,7 +31,10 @@ impl TextGenerator for TextModel {
     type Error = ModelError;
 
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, ModelError>> {
-        let questions: Vec<ImageQuestion<'_>> = requests.iter().map(question).collect();
+        let takes_system = self.0.takes_system();
+        let prompts: Vec<_> = requests.iter().map(|request| prompt(request, takes_system)).collect();
+        let pairs = requests.iter().zip(&prompts);
+        let questions: Vec<_> = pairs.map(|(request, prompt)| question(request, prompt)).collect();
         self.0.answer(&questions)
     }
 
@@ -40,14 +47,22 @@ impl TextGenerator for TextModel {
     }
 }
 
-fn question(request: &TextRequest) -> ImageQuestion<'_> {
+/// The text of the user's message.
+fn prompt(request: &TextRequest, takes_system: bool) -> Cow<'_, str> {
+    match request.system.as_deref().filter(|_| !takes_system) {
+        Some(system) => Cow::Owned(format!("{system}\n\n{}", request.prompt)),
+        None => Cow::Borrowed(&request.prompt),
+    }
+}
+
+fn question<'a>(request: &'a TextRequest, prompt: &'a str) -> ImageQuestion<'a> {
     ImageQuestion {
         images: Vec::new(),
         frames: Vec::new(),
         weakened: None,
         system: request.system.as_deref(),
         history: &[],
-        prompt: &request.prompt,
+        prompt,
         answer_prefix: "",
         sampling: &request.sampling,
     }

@@ -20,10 +20,10 @@ fn documented_configuration_is_valid() {
     let whole = RunConfig::parse(Path::new(page), &whole).unwrap();
     // a model behind a server takes no contrastive decoding, and one model rewrites the answers
     let (mut local, mut remote) = (whole.clone(), whole);
-    (local.weaken.server, local.inject.server) = (None, None);
+    (local.weaken.server, local.inject.server, local.inject.model) = (None, None, None);
     local.validate().unwrap();
     remote.weaken.contrast = None;
-    remote.inject.with_model = false;
+    (remote.inject.with_model, remote.inject.model) = (false, None);
     remote.validate().unwrap();
 
     let mut expected = RunConfig::default();

@@ -23,8 +23,13 @@ pub struct Inject {
     pub server_model: Option<String>,
     /// The model rewrites the answers, as a text model without their images, as in the authors' code
     #[cfg(feature = "model")]
-    #[arg(long, conflicts_with = "server")]
+    #[arg(long, conflicts_with_all = ["server", "inject_model"])]
     pub inject_with_model: bool,
+    /// Language model on this machine that rewrites the answers: a directory or a name on the Hugging
+    /// Face Hub of a Llama, Mistral, Qwen2 or Qwen3 model that follows instructions
+    #[cfg(feature = "model")]
+    #[arg(long, value_name = "MODEL", conflicts_with = "server")]
+    pub inject_model: Option<PathBuf>,
     /// Kind of error that the language model injects: object-added, object-removed, object-swapped,
     /// attribute, count, position, text or free (any error). Repeat it for several kinds, with weights
     /// if their shares differ [default: free]

@@ -4,7 +4,7 @@ use bpo::model::VlmResponder;
 use bpo::pairs::Sampling;
 use bpo::{BpoError, Checkpoint, Required, Videos, check_sampling};
 
-use super::{fetch_models, load_checkpoint, open_images};
+use super::{UsedModel, fetch_models, load_checkpoint, open_images};
 use crate::args::GenerateCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -25,7 +25,7 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_seed(config.seed.0);
     check_sampling(&sampling).map_err(flag_of_setting)?;
     let questions = required("--questions", &args.questions)?;
-    let config = fetch_models(config, false, &[questions])?;
+    let config = fetch_models(config, &[UsedModel::Model], &[questions])?;
     let images = open_images(&config)?;
     let (questions, unread) = bpo::read_questions(questions, &Videos::of(&config))?;
     let Checkpoint { model, processor, .. } = load_checkpoint(&config)?;

@@ -6,7 +6,7 @@ use bpo::stages::without_answers;
 use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger};
 
 #[cfg(feature = "model")]
-use super::fetch_models;
+use super::{UsedModel, fetch_models};
 use super::{injector_key, outputs_of_stage, read_answers, read_data};
 use crate::args::InjectCommand;
 use crate::failure::Failure;
@@ -34,8 +34,9 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     config.require(settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
     #[cfg(feature = "model")]
-    if config.inject.with_model {
-        config = fetch_models(config, false, &[])?;
+    if config.inject.is_local() {
+        let used = if config.inject.with_model { UsedModel::Model } else { UsedModel::Injector };
+        config = fetch_models(config, &[used], &[])?;
     }
     let mut paths = args.config.inputs(&config);
     for file in &args.weakened {
@@ -68,7 +69,7 @@ fn open_injector(
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
     use bpo::{LocalBackend, PipelineBackend};
 
-    if !config.inject.with_model {
+    if !config.inject.is_local() {
         return bpo::open_injector(config, key, samples);
     }
     LocalBackend::new(config.clone(), super::open_device(config)?, key).injector(samples)

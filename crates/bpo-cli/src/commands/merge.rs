@@ -2,7 +2,7 @@
 
 use bpo::{Required, check_adapter, check_base};
 
-use super::{fetch_models, open_device};
+use super::{UsedModel, fetch_models, open_device};
 use crate::args::MergeCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -17,7 +17,7 @@ pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     let adapter = args.adapter.as_ref().or(config.model.adapter.as_ref()).cloned();
     let flags = [("--adapter", adapter.is_some()), ("--out", args.out.is_some())];
     config.require(&[Required::Model], &flags)?;
-    let config = fetch_models(config, false, adapter.as_deref().as_slice())?;
+    let config = fetch_models(config, &[UsedModel::Model], adapter.as_deref().as_slice())?;
     let (model, adapter, out) =
         (config.model_path()?, required("--adapter", &adapter)?, required("--out", &args.out)?);
     let mut paths = args.config.inputs(&config);

@@ -37,7 +37,7 @@ use bpo::{
     AnnotatedData, BpoError, ImageRoot, Paths, Progress, RunConfig, Videos, check_answers, manifest_beside,
 };
 #[cfg(feature = "hub")]
-use bpo::{Hub, HubModel};
+use bpo::{Hub, HubModel, ModelUse};
 
 use crate::args::Command;
 use crate::failure::Failure;
@@ -94,18 +94,31 @@ pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     device
 }
 
-/// Downloads the model of the settings, and the reference if the command trains, if they are names on
-/// the Hugging Face Hub, and replaces the names by directories of the cache. `inputs` are files and
-/// directories that flags name.
+/// A model in the settings that a command uses.
+#[cfg(feature = "model")]
+#[derive(Clone, Copy)]
+enum UsedModel {
+    /// `model.path`
+    Model,
+    /// `reference.path`
+    Reference,
+    /// `inject.model`
+    Injector,
+}
+
+/// Downloads the models that a command uses, if they are names on the Hugging Face Hub, and replaces
+/// the names by directories of the cache. `inputs` are files and directories that flags name.
 ///
 /// # Errors
 /// Returns an error if an input or the data does not exist, before anything is downloaded, or if a
 /// model cannot be downloaded.
 #[cfg(feature = "hub")]
-fn fetch_models(mut config: RunConfig, trains: bool, inputs: &[&Path]) -> Result<RunConfig, BpoError> {
-    let reference = config.reference.path.as_mut().filter(|_| trains);
-    let mut named: Vec<_> = config.model.path.as_mut().into_iter().chain(reference).collect();
-    named.retain(|path| HubModel::of_path(path).is_some());
+fn fetch_models(mut config: RunConfig, used: &[UsedModel], inputs: &[&Path]) -> Result<RunConfig, BpoError> {
+    let mut named: Vec<(PathBuf, UsedModel)> = used
+        .iter()
+        .filter_map(|used| Some((used.path(&mut config).clone()?, *used)))
+        .filter(|(path, _)| HubModel::of_path(path).is_some())
+        .collect();
     if named.is_empty() {
         return Ok(config);
     }
@@ -115,17 +128,37 @@ fn fetch_models(mut config: RunConfig, trains: bool, inputs: &[&Path]) -> Result
         there.map_err(|source| BpoError::Io { action: "open", path: path.to_owned(), source })?;
     }
     let (hub, mut progress) = (Hub::from_env()?, progress::new());
-    for path in named {
-        if let Some(fetched) = hub.fetch_path(path, &mut *progress)? {
+    for (path, used) in &mut named {
+        if let Some(fetched) = hub.fetch_path(path, used.usage(), &mut *progress)? {
             print_line(&format!("model {fetched}: {}", fetched.dir.display()));
         }
+        *used.path(&mut config) = Some(path.clone());
     }
     Ok(config)
 }
 
+#[cfg(feature = "hub")]
+impl UsedModel {
+    /// The setting.
+    fn path(self, config: &mut RunConfig) -> &mut Option<PathBuf> {
+        match self {
+            Self::Model => &mut config.model.path,
+            Self::Reference => &mut config.reference.path,
+            Self::Injector => &mut config.inject.model,
+        }
+    }
+
+    fn usage(self) -> ModelUse {
+        match self {
+            Self::Model | Self::Reference => ModelUse::Images,
+            Self::Injector => ModelUse::Text,
+        }
+    }
+}
+
 /// A build without downloads takes directories only.
 #[cfg(all(feature = "model", not(feature = "hub")))]
-fn fetch_models(config: RunConfig, _: bool, _: &[&Path]) -> Result<RunConfig, BpoError> {
+fn fetch_models(config: RunConfig, _: &[UsedModel], _: &[&Path]) -> Result<RunConfig, BpoError> {
     Ok(config)
 }
 

@@ -63,7 +63,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
 fn token_check(config: &RunConfig) -> Result<Option<Box<dyn TokenCheck>>, Failure> {
     let Some(most) = config.pair.max_tokens else { return Ok(None) };
     config.require(&[Required::Model, Required::Images], &[])?;
-    let config = super::fetch_models(config.clone(), false, &[])?;
+    let config = super::fetch_models(config.clone(), &[super::UsedModel::Model], &[])?;
     Ok(Some(Box::new(bpo::ProcessorTokens::open(&config, most)?)))
 }
 

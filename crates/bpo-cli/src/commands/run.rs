@@ -4,7 +4,7 @@ use bpo::{LocalBackend, Required, RunStatus};
 
 #[cfg(feature = "server")]
 use super::vlm_key;
-use super::{fetch_models, injector_key, open_device};
+use super::{UsedModel, fetch_models, injector_key, open_device};
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -21,7 +21,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
-    let config = fetch_models(config, true, &[])?.with_absolute_paths()?;
+    let used = [UsedModel::Model, UsedModel::Reference, UsedModel::Injector];
+    let config = fetch_models(config, &used, &[])?.with_absolute_paths()?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, injector_key(&config)?);
     #[cfg(feature = "server")]

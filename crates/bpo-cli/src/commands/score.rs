@@ -7,7 +7,7 @@ use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::stages::StageOutcome;
 use bpo::{BpoError, ReferenceSection, Required, Videos, collator, fill_cache};
 
-use super::{fetch_models, load_checkpoint, open_images};
+use super::{UsedModel, fetch_models, load_checkpoint, open_images};
 use crate::args::ScoreCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -23,7 +23,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
     let pairs = required("--pairs", &args.pairs)?;
-    let config = fetch_models(config, false, &[pairs])?;
+    let config = fetch_models(config, &[UsedModel::Model], &[pairs])?;
     if let Some(cache) = &args.cache {
         args.config.inputs(&config).input("--pairs", pairs).output("--cache", cache).check()?;
     }

@@ -5,7 +5,7 @@ use bpo::{
     BpoError, Inputs, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger, Videos,
 };
 
-use super::{fetch_models, open_device, open_images};
+use super::{UsedModel, fetch_models, open_device, open_images};
 use crate::args::TrainCommand;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -24,7 +24,8 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
     config.require(&[Required::Model, Required::Images], &flags)?;
     let pairs = required("--pairs", &args.pairs)?;
-    let config = fetch_models(config, true, &[pairs])?.with_absolute_paths()?;
+    let config =
+        fetch_models(config, &[UsedModel::Model, UsedModel::Reference], &[pairs])?.with_absolute_paths()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {
         let mut paths = args.config.inputs(&config);
         paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;

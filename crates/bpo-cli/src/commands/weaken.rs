@@ -7,7 +7,7 @@ use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedg
 #[cfg(feature = "server")]
 use super::vlm_key;
 #[cfg(feature = "model")]
-use super::{fetch_models, open_device};
+use super::{UsedModel, fetch_models, open_device};
 use super::{open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
@@ -37,7 +37,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let out = required("--out", &args.out)?;
     #[cfg(feature = "model")]
     if is_local {
-        config = fetch_models(config, false, &[])?;
+        config = fetch_models(config, &[UsedModel::Model], &[])?;
     }
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let work = Work { config: &config, out };

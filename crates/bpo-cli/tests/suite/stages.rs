@@ -1,10 +1,11 @@
 //! The stages as commands of their own: `bpo weaken`, `inject`, `pair`, `train`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 use crate::common::{
-    bpo, checkpoint, copy_run, flip_last_bit, photos, run_arguments, snapshot, tiny, train_arguments,
+    bpo, checkpoint, copy_run, crates, flip_last_bit, photos, run_arguments, snapshot, tiny, train_arguments,
 };
 
 #[test]
@@ -285,6 +286,49 @@ fn the_model_rewrites_answers_without_images() {
     inject(&[&local[..], &["--server", "http://127.0.0.1:9"]].concat()).refuses_naming(&["--server"]);
     settings("templates = { question_answer = \"Lie: {{ answer }}\" }\n");
     inject(&local).fails_naming(&["template of question-answer"]);
+}
+
+/// A language model without images rewrites answers, in a stage of its own and in a run. It cannot
+/// take the place of the vision-language model.
+#[test]
+fn a_language_model_rewrites_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let of_tests = |name: &str| crates().join("bpo-model/tests/language_models").join(name);
+    let (qwen, llama) = (of_tests("qwen2"), of_tests("llama"));
+    let settings = "[inject]\nfallback = \"co-occurrence\"\n[inject.llm]\nmax_new_tokens = 6\nattempts = 1\n";
+    fs::write(at("bpo.toml"), settings).unwrap();
+    let inject = |more: Vec<OsString>| {
+        let data = photos().join("llava.json");
+        let files = arguments!["--config", at("bpo.toml"), "--data", data, "--out", at("injected.jsonl")];
+        bpo([arguments!["inject"], files, more].concat())
+    };
+    inject(arguments!["--inject-model", &qwen]).succeeds();
+    let whole = fs::read_to_string(at("injected.jsonl")).unwrap();
+    assert_eq!(whole.lines().count(), 8);
+    let cut: String = whole.split_inclusive('\n').take(3).collect();
+    fs::write(at("injected.jsonl"), cut).unwrap();
+    inject(arguments!["--inject-model", &qwen]).succeeds();
+    assert_eq!(fs::read_to_string(at("injected.jsonl")).unwrap(), whole);
+    inject(arguments!["--inject-model", &llama]).fails_naming(&["`inject.model` (--inject-model)"]);
+    inject(arguments!["--inject-model", at("none")]).fails_naming(&["none"]);
+    for other in [vec!["--server", "http://127.0.0.1:9"], vec!["--inject-with-model"]] {
+        let other = other.into_iter().map(OsString::from).collect();
+        inject([arguments!["--inject-model", &qwen], other].concat()).refuses_naming(&["--inject-model"]);
+    }
+    inject(arguments!["--inject-with-model", "--model", &qwen]).fails_naming(&["`inject.model`"]);
+
+    let run = |model: &Path| {
+        let more = arguments!["--config", at("bpo.toml"), "--inject-model", model];
+        bpo([run_arguments(&at("run")), more].concat())
+    };
+    run(&at("none")).fails_naming(&["none"]);
+    assert!(!at("run/weakened.jsonl").exists(), "the model is checked before the first stage");
+    run(&llama).succeeds();
+    let manifest = fs::read_to_string(at("run/manifest.json")).unwrap();
+    assert!(manifest.contains("inject_model"), "{manifest}");
+    run(&llama).succeeds().says("nothing left to do");
+    run(&qwen).fails_naming(&["`inject.model` (--inject-model)"]);
 }
 
 /// Tokens are counted with the images in the prompt, which have at least 16 tokens each.

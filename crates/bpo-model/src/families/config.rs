@@ -8,6 +8,7 @@ use super::llava::LlavaConfig;
 use super::llava_next::LlavaNextConfig;
 use super::qwen_vl::QwenVlConfig;
 use super::smolvlm::SmolVlmConfig;
+use super::text::TextConfig;
 use super::{FamilySpec, Projector};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{DecoderConfig, Positions};
@@ -30,6 +31,8 @@ pub enum VlmConfig {
     SmolVlm(SmolVlmConfig),
     /// InternVL.
     InternVl(InternVlConfig),
+    /// A language model without images.
+    Text(TextConfig),
 }
 
 /// What the configuration of a family tells the code that is common to all families.
@@ -40,17 +43,17 @@ pub(crate) trait Family {
     /// The configuration of the language model.
     fn decoder(&self) -> &DecoderConfig;
 
-    /// Token id of an image feature.
-    fn image_token(&self) -> u32;
+    /// Token id of an image feature. `None` where the model takes no images.
+    fn image_token(&self) -> Option<u32>;
 
     /// Whether the embedding is the head.
     fn is_tied(&self) -> bool;
 
-    /// Loads the vision tower.
-    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower;
+    /// Loads the vision tower, if the model takes images.
+    fn vision_tower(&self, weights: &mut WeightLoader) -> Option<VisionTower>;
 
-    /// Loads the projector.
-    fn projector(&self, weights: &mut WeightLoader) -> Projector;
+    /// Loads the projector, if the model takes images.
+    fn projector(&self, weights: &mut WeightLoader) -> Option<Projector>;
 
     /// Reads the settings of the image processor in a checkpoint directory. `text` is its
     /// tokenizer, for placeholders with other tokens than image tokens.
@@ -91,6 +94,16 @@ impl VlmConfig {
         (spec.read)(&dir.join("config.json"))
     }
 
+    /// Reads `config.json` of a language model, or of a vision-language model, that will answer texts
+    /// without images.
+    ///
+    /// # Errors
+    /// Those of [`from_dir`](Self::from_dir).
+    pub fn language_model(dir: &Path) -> Result<Self, ModelError> {
+        let spec = FamilySpec::of_language_model(dir)?;
+        (spec.read)(&dir.join("config.json"))
+    }
+
     pub(crate) fn family(&self) -> &dyn Family {
         match self {
             Self::Llava(config) => config,
@@ -98,6 +111,7 @@ impl VlmConfig {
             Self::QwenVl(config) => config,
             Self::SmolVlm(config) => config,
             Self::InternVl(config) => config,
+            Self::Text(config) => config,
         }
     }
 
@@ -111,8 +125,8 @@ impl VlmConfig {
         self.family().decoder()
     }
 
-    /// Token id of an image feature.
-    pub fn image_token(&self) -> u32 {
+    /// Token id of an image feature. `None` in a language model without images.
+    pub fn image_token(&self) -> Option<u32> {
         self.family().image_token()
     }
 
@@ -128,7 +142,7 @@ impl VlmConfig {
 
     /// An id to pad with: any except the image token, which is counted.
     pub(crate) fn padding(&self) -> u32 {
-        u32::from(self.image_token() == 0)
+        u32::from(self.image_token() == Some(0))
     }
 
     /// Checks that the processor's files belong to the same checkpoint as this configuration.
@@ -137,13 +151,16 @@ impl VlmConfig {
     /// [`ModelError::ImageToken`], [`ModelError::ImageSize`] or [`ModelError::TokenOutside`].
     pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
         let special = processor.text.special();
-        let found = special.image.id;
-        if found != self.image_token() {
-            return Err(ModelError::ImageToken { expected: self.image_token(), found });
+        let mut images = Vec::new();
+        if let Some(expected) = self.image_token() {
+            let found = special.image.as_ref().map(|token| token.id);
+            if found != Some(expected) {
+                return Err(ModelError::ImageToken { expected, found });
+            }
+            images.push(processor.image.process(&image::RgbImage::new(2, 2))?);
         }
-        let probe = processor.image.process(&image::RgbImage::new(2, 2))?;
         let ids: Vec<_> = special.bos.iter().chain([&special.end]).map(|token| token.id).collect();
-        self.check_input(&ids, &[probe])
+        self.check_input(&ids, &images)
     }
 
     /// Checks that images and token ids fit this model.
@@ -163,7 +180,7 @@ impl VlmConfig {
     /// [`ModelError::TokenOutside`].
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<(), ModelError> {
         let vocab = self.decoder().vocab_size;
-        match ids.iter().find(|id| **id as usize >= vocab && **id != self.image_token()) {
+        match ids.iter().find(|id| **id as usize >= vocab && Some(**id) != self.image_token()) {
             Some(id) => Err(ModelError::TokenOutside { id: *id, vocab }),
             None => Ok(()),
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{FAMILIES, FamilySpec};
+use super::FamilySpec;
 use crate::error::ModelError;
 use crate::json::{JsonError, read_json, shown};
 
@@ -15,13 +15,16 @@ const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_
 /// Files of LLaVA's original code in a checkpoint's directory.
 const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"];
 
-/// Finds the family of a checkpoint by `model_type`, or by the class in `architectures` where that is
-/// missing.
+/// Finds the family of a checkpoint among `families`, by `model_type`, or by the class in
+/// `architectures` where that is missing.
 ///
 /// # Errors
 /// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`],
 /// [`ModelError::Quantized`] and [`ModelError::Json`].
-pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
+pub(super) fn detect(
+    dir: &Path,
+    families: &[&'static FamilySpec],
+) -> Result<&'static FamilySpec, ModelError> {
     let path = &dir.join("config.json");
     if !path.exists()
         && let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists())
@@ -54,25 +57,27 @@ pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
     };
     const KEY: &str = "model_type";
     let classes = || architectures.into_iter().flatten().filter_map(Value::as_str);
-    let of_class = |family: &&FamilySpec| classes().any(|name| name == family.class);
+    let of_class = |family: &FamilySpec| classes().any(|name| name == family.class);
     let model_type = match at(&config, KEY) {
         Some(Value::String(model_type)) => model_type.as_str(),
         Some(other) => {
             let (path, key, expected) = (path.clone(), KEY.to_owned(), "a text".to_owned());
             return Err(JsonError::Value { path, key, expected, found: shown(other) }.into());
         }
-        None => match FAMILIES.into_iter().find(of_class) {
+        None => match families.iter().find(|family| of_class(family)) {
             Some(family) => family.model_type,
             None => {
                 let (path, found) = (path.clone(), format!("{KEY} is missing"));
-                return Err(ModelError::Family { path, found, supported: supported() });
+                return Err(ModelError::Family { path, found, supported: supported(families) });
             }
         },
     };
     if is_original(model_type) {
         return original(format!("the model_type {model_type}"));
     }
-    let Some(family) = FamilySpec::named(model_type) else { return refuse(KEY, model_type, supported()) };
+    let Some(family) = families.iter().find(|family| family.model_type == model_type) else {
+        return refuse(KEY, model_type, supported(families));
+    };
     for (key, kinds) in family.kinds {
         // a missing key has the default of transformers, which is supported
         if let Some(Value::String(kind)) = at(&config, key)
@@ -92,9 +97,9 @@ pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
     Ok(family)
 }
 
-/// The supported families with their `model_type`.
-fn supported() -> String {
-    let families = FAMILIES.iter().map(|family| format!("{} ({})", family.model_type, family.title));
+/// Families with their `model_type`.
+fn supported(families: &[&FamilySpec]) -> String {
+    let families = families.iter().map(|family| format!("{} ({})", family.model_type, family.title));
     families.collect::<Vec<_>>().join("; ")
 }
 
@@ -112,7 +117,7 @@ fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 
 /// The name of a model family.
 fn known(model_type: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 7] = [
+    const NAMES: [(&str, &str); 10] = [
         (
             "internvl_chat",
             "InternVL in its own code; names of checkpoints in the format of transformers end with -hf",
@@ -120,7 +125,10 @@ fn known(model_type: &str) -> Option<&'static str> {
         ("llava_next_video", "LLaVA-NeXT-Video"),
         ("video_llava", "Video-LLaVA"),
         ("qwen3_vl_moe", "Qwen3-VL with a mixture of experts"),
-        ("qwen3", "a Qwen3 language model"),
+        ("llama", "a Llama language model without images, which can only inject errors: `inject.model`"),
+        ("mistral", "a Mistral language model without images, which can only inject errors: `inject.model`"),
+        ("qwen2", "a Qwen2 language model without images, which can only inject errors: `inject.model`"),
+        ("qwen3", "a Qwen3 language model without images, which can only inject errors: `inject.model`"),
         ("gemma2", "a Gemma 2 language model"),
         ("phi3", "a Phi-3 language model"),
     ];

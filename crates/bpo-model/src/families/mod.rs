@@ -1,5 +1,5 @@
 //! The supported model families. Each is a folder with its configuration, its projector, its image
-//! preprocessor and its names.
+//! preprocessor and its names. `text` has the language models without images.
 
 pub(crate) mod check;
 mod config;
@@ -12,6 +12,7 @@ mod projector;
 pub(crate) mod qwen_vl;
 pub(crate) mod smolvlm;
 pub(crate) mod spec;
+pub(crate) mod text;
 
 use std::path::Path;
 
@@ -36,6 +37,9 @@ pub(crate) static FAMILIES: [&FamilySpec; 10] = [
     &internvl::INTERNVL,
 ];
 
+/// The supported language models without images.
+static LANGUAGE_MODELS: [&FamilySpec; 4] = [&text::LLAMA, &text::MISTRAL, &text::QWEN2, &text::QWEN3];
+
 impl FamilySpec {
     /// The family with a `model_type`.
     pub fn named(model_type: &str) -> Option<&'static Self> {
@@ -48,7 +52,17 @@ impl FamilySpec {
     /// [`ModelError::NoConfig`], [`ModelError::Family`], [`ModelError::OriginalLlava`],
     /// [`ModelError::Quantized`] or [`ModelError::Json`].
     pub fn of_checkpoint(dir: &Path) -> Result<&'static Self, ModelError> {
-        detect(dir)
+        detect(dir, &FAMILIES)
+    }
+
+    /// The family of a directory that is used as a language model: that of a language model without
+    /// images, or of a vision-language model.
+    ///
+    /// # Errors
+    /// Those of [`of_checkpoint`](Self::of_checkpoint).
+    pub fn of_language_model(dir: &Path) -> Result<&'static Self, ModelError> {
+        let families: Vec<_> = LANGUAGE_MODELS.into_iter().chain(FAMILIES).collect();
+        detect(dir, &families)
     }
 
     /// The family that knows most of the names of an adapter's tensors, the first of equals.

@@ -128,10 +128,11 @@ impl Vlm {
     /// full.
     fn attach(self, config: &LoraConfig, factors: Factors) -> Self {
         let whole: Vec<_> = config.whole(self.config().spec()).collect();
-        let projector = whole
-            .iter()
-            .any(|module| *module != HEAD)
-            .then(|| trainable(self.multi_modal_projector.clone(), PROJECTOR, &whole));
+        let projector = self
+            .multi_modal_projector
+            .clone()
+            .filter(|_| whole.iter().any(|module| *module != HEAD))
+            .map(|projector| trainable(projector, PROJECTOR, &whole));
         let head = whole.contains(&HEAD).then(|| self.own_head().trainable());
         self.attach_copies(config, factors, projector, head)
     }

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 
 use super::Linear;
 use crate::families::Projector;
+use crate::vision::VisionTower;
 use crate::vlm::{DECODER, HEAD, PROJECTOR, VISION_TOWER, Vlm};
 
 /// Parts whose linears can be adapted. Copies that are trained in full are not among them.
@@ -31,8 +32,9 @@ impl Vlm {
     /// Every linear of the model, copies that are trained in full included.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let trained = self.trained_projector.iter_mut().flat_map(Projector::linears_mut);
-        let projector = self.multi_modal_projector.linears_mut().chain(trained);
-        let towers = self.vision_tower.linears_mut().chain(self.language_model.linears_mut());
+        let projector = self.multi_modal_projector.iter_mut().flat_map(Projector::linears_mut).chain(trained);
+        let tower = self.vision_tower.iter_mut().flat_map(VisionTower::linears_mut);
+        let towers = tower.chain(self.language_model.linears_mut());
         towers.chain(projector).chain(self.lm_head.iter_mut())
     }
 }

@@ -60,10 +60,11 @@ pub fn load_adapter(model: Vlm, dir: &Path) -> Result<(Vlm, LoraConfig), ModelEr
         factors.insert(module, factored);
     }
     let whole: Vec<_> = config.whole(spec).collect();
-    let projector = whole
-        .iter()
-        .any(|module| *module != HEAD)
-        .then(|| saved(model.multi_modal_projector.clone(), PROJECTOR, &whole, &mut weights, spec));
+    let projector = model
+        .multi_modal_projector
+        .clone()
+        .filter(|_| whole.iter().any(|module| *module != HEAD))
+        .map(|projector| saved(projector, PROJECTOR, &whole, &mut weights, spec));
     let head = whole.contains(&HEAD).then(|| {
         let ([d_in, d_out], name) = (shapes[HEAD], AdapterTensor::Saved(HEAD.to_owned()).name(spec));
         Linear::load(&mut weights, &name, d_in, d_out, false).trainable()

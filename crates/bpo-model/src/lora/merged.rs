@@ -11,7 +11,7 @@ impl Vlm {
     pub fn merged(mut self) -> Self {
         self.linears_mut().for_each(merge);
         if let Some(trained) = self.trained_projector.take() {
-            self.multi_modal_projector = trained;
+            self.multi_modal_projector = Some(trained);
         }
         if let Some(trained) = self.trained_head.take() {
             self.lm_head = Some(trained);

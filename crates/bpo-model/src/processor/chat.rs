@@ -91,10 +91,14 @@ impl ChatTemplate {
     /// LLaVA's vicuna v1.
     ///
     /// # Errors
-    /// [`ProcessorError::Json`] for a file that cannot be used, and those of [`new`](Self::new).
+    /// [`ProcessorError::Json`] for a file that cannot be used; [`ProcessorError::NoChatTemplate`]
+    /// for a language model without one; and those of [`new`](Self::new).
     pub fn from_dir(dir: impl AsRef<Path>, special: &SpecialTokens) -> Result<Self, ProcessorError> {
-        match chat_template(dir.as_ref())? {
+        let dir = dir.as_ref();
+        match chat_template(dir)? {
             Some((source, file)) => Self::new(&source, file, special),
+            // LLaVA's format is not that of a language model
+            None if special.image.is_none() => Err(ProcessorError::NoChatTemplate { dir: dir.to_owned() }),
             None => Self::vicuna_v1(special),
         }
     }
@@ -263,7 +267,12 @@ impl ChatTemplate {
             if in_place {
                 return self.message_of("user", pieces(text));
             }
-            self.message("user", &without_image_token(text), if is_first { images } else { 0 })
+            let images = if is_first { images } else { 0 };
+            // a language model has no image token, so the text is nothing but text
+            match self.special.image {
+                Some(_) => self.message("user", &without_image_token(text), images),
+                None => self.message("user", text, images),
+            }
         };
         for (i, turn) in history.iter().enumerate() {
             messages.push(question(&turn.prompt, i == 0));
@@ -348,7 +357,8 @@ impl ChatTemplate {
         let after = &text[text.rfind(SAID)? + SAID.len()..];
         let tokens = self.special.added.iter().chain([&self.special.eos]);
         // some tokenizers have white space among their added tokens
-        let found = tokens.filter(|token| !token.text.trim().is_empty() && *token != &self.special.image);
+        let found = tokens
+            .filter(|token| !token.text.trim().is_empty() && Some(*token) != self.special.image.as_ref());
         // the longest of those that begin at the same place
         let found = found.filter_map(|token| Some((after.find(&token.text)?, token)));
         let (at, token) = found.min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.text.len())))?;

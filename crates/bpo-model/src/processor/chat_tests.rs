@@ -25,7 +25,7 @@ fn special(eos: &str) -> SpecialTokens {
         eos: token(eos, 2),
         end: token(eos, 2),
         stop: vec![2],
-        image: token("<image>", 3),
+        image: Some(token("<image>", 3)),
         named: [("bos_token", "<s>"), ("eos_token", eos)]
             .map(|(name, text)| (name.to_owned(), text.to_owned()))
             .into(),

@@ -128,6 +128,18 @@ pub enum ProcessorError {
         /// Number of image tokens in the text.
         found: usize,
     },
+    /// The model takes no images.
+    #[error("the model is a language model, which takes no images")]
+    NoImages,
+    /// A language model has no chat template.
+    #[error(
+        "{dir}: no chat template; give a model that follows instructions, whose files have one (tokenizer_config.json or \
+         chat_template.jinja)", dir = UntrustedPath(dir)
+    )]
+    NoChatTemplate {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The image has no pixels.
     #[error("the image has no pixels ({width}x{height})")]
     EmptyImage {

@@ -75,7 +75,9 @@ impl Processor {
     /// [`TextProcessor::from_dir`]; [`ProcessorError::Json`] for `generation_config.json`.
     pub fn from_dir(dir: impl AsRef<Path>, config: &VlmConfig) -> Result<Self, ProcessorError> {
         let dir = dir.as_ref();
-        let text = TextProcessor::from_dir(dir)?;
+        let takes_images = config.image_token().is_some();
+        let text =
+            if takes_images { TextProcessor::from_dir(dir)? } else { TextProcessor::without_images(dir)? };
         let chat = ChatTemplate::from_dir(dir, text.special())?;
         let text = match chat.end() {
             Some(end) => text.with_end(end),

@@ -34,8 +34,8 @@ pub struct SpecialTokens {
     /// Every token that ends generation: the end of an answer, EOS, then those of
     /// `generation_config.json`, or of `config.json` where that has none.
     pub stop: Vec<u32>,
-    /// Stands for one image feature.
-    pub image: SpecialToken,
+    /// Stands for one image feature. `None` where the model takes no images.
+    pub image: Option<SpecialToken>,
     /// Names and texts of tokens, for chat templates.
     pub(super) named: BTreeMap<String, String>,
     /// Added tokens, which are found in a text before it is split.
@@ -73,11 +73,13 @@ impl TokenIds {
 
 impl SpecialTokens {
     /// Finds BOS and EOS by the text in `settings`, then by their id in `generation_config.json`
-    /// and `config.json`; the image token by its id in `config.json`, then as `<image>`.
+    /// and `config.json`; the image token, of a model that takes images, by its id in `config.json`,
+    /// then as `<image>`.
     pub(super) fn from_dir(
         dir: &Path,
         tokenizer: &Tokenizer,
         settings: TokenSettings,
+        takes_images: bool,
     ) -> Result<Self, ProcessorError> {
         let generation: TokenIds = optional(read_json(&dir.join(GENERATION)))?.unwrap_or_default();
         let config: TokenIds = optional(read_json(&dir.join(MODEL)))?.unwrap_or_default();
@@ -128,10 +130,15 @@ impl SpecialTokens {
             || no("end", "none in tokenizer_config.json, generation_config.json or config.json"),
         )?;
         let image = match config.image_token_id.or(config.image_token_index) {
-            Some(id) => by_id(Some(id))
-                .ok_or_else(|| no("image", &format!("tokenizer.json has no token with the id {id}")))?,
-            None => by_text(Some(super::IMAGE_TOKEN))
-                .ok_or_else(|| no("image", "none in config.json, and tokenizer.json has no <image>"))?,
+            _ if !takes_images => None,
+            Some(id) => Some(
+                by_id(Some(id))
+                    .ok_or_else(|| no("image", &format!("tokenizer.json has no token with the id {id}")))?,
+            ),
+            None => Some(
+                by_text(Some(super::IMAGE_TOKEN))
+                    .ok_or_else(|| no("image", "none in config.json, and tokenizer.json has no <image>"))?,
+            ),
         };
         // a checkpoint whose files name no token by text has them by id
         let mut named: BTreeMap<_, _> = settings.named.into_iter().collect();
@@ -142,7 +149,10 @@ impl SpecialTokens {
         let added = tokenizer.get_added_tokens_decoder().into_iter();
         let added: Vec<_> = added.map(|(id, token)| SpecialToken { text: token.content, id }).collect();
         // any text could have an image token that is a piece of ordinary text
-        if !added.iter().any(|token| token.id == image.id) && named.get("image_token") != Some(&image.text) {
+        if let Some(image) = &image
+            && !added.iter().any(|token| token.id == image.id)
+            && named.get("image_token") != Some(&image.text)
+        {
             let hint = format!(
                 "the id {} is {:?}, which is no added token of tokenizer.json, and not the `image_token` of the tokenizer",
                 image.id, image.text

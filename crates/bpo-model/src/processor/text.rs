@@ -1,5 +1,6 @@
 //! The tokenizer: from text to token ids and back.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,7 +76,19 @@ impl TextProcessor {
     /// is broken; [`ProcessorError::NoToken`] if no file names the end token or the image token;
     /// [`ProcessorError::Json`].
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
-        let dir = dir.as_ref();
+        Self::read(dir.as_ref(), true)
+    }
+
+    /// Reads the tokenizer of a language model without images. It has no image token, and `<image>`
+    /// in a text is text.
+    ///
+    /// # Errors
+    /// Those of [`from_dir`](Self::from_dir).
+    pub fn without_images(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
+        Self::read(dir.as_ref(), false)
+    }
+
+    fn read(dir: &Path, takes_images: bool) -> Result<Self, ProcessorError> {
         let path = dir.join(TOKENIZER);
         let bytes = match read_bytes(&path, Limits::DEFAULT.tokenizer_bytes) {
             Ok(bytes) => bytes,
@@ -83,10 +96,10 @@ impl TextProcessor {
             Err(error) => return Err(JsonError::from(error).into()),
         };
         check_lfs(&bytes, &path)?;
-        guarded(&path, || Self::parse(dir, path.clone(), &bytes))
+        guarded(&path, || Self::parse(dir, path.clone(), &bytes, takes_images))
     }
 
-    fn parse(dir: &Path, path: PathBuf, bytes: &[u8]) -> Result<Self, ProcessorError> {
+    fn parse(dir: &Path, path: PathBuf, bytes: &[u8], takes_images: bool) -> Result<Self, ProcessorError> {
         let mut tokenizer = Tokenizer::from_bytes(bytes)
             .map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
         check_post_processor(&tokenizer, &path)?;
@@ -102,14 +115,15 @@ impl TextProcessor {
             model.resize_cache(0);
             tokenizer.with_model(model);
         }
-        let special = SpecialTokens::from_dir(dir, &tokenizer, settings)?;
+        let special = SpecialTokens::from_dir(dir, &tokenizer, settings, takes_images)?;
         let prefix = prefix(&tokenizer)?;
         if let (Some(asked), Some(bos)) = (add_bos, &special.bos)
             && asked != prefix.contains(&bos.id)
         {
             warn_of(dir, "whether a sequence begins with BOS (`add_bos_token`)", TOKENIZER, TOKENIZER_CONFIG);
         }
-        let is_image = |text: &str| text == IMAGE_TOKEN || text == special.image.text;
+        let image = special.image.as_ref();
+        let is_image = |text: &str| image.is_some_and(|image| text == IMAGE_TOKEN || text == image.text);
         let added = tokenizer.get_added_tokens_decoder().into_values();
         // these two begin and end sequences, whatever the file says about them
         let ends = special.bos.iter().chain([&special.eos]).map(|token| token.text.clone());
@@ -129,6 +143,19 @@ impl TextProcessor {
     #[must_use]
     pub fn special(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    /// The token that stands for one image feature.
+    ///
+    /// # Errors
+    /// [`ProcessorError::NoToken`] for a tokenizer that was read [without
+    /// images](Self::without_images).
+    pub(crate) fn image_token(&self) -> Result<&SpecialToken, ProcessorError> {
+        self.special.image.as_ref().ok_or_else(|| ProcessorError::NoToken {
+            dir: self.path.parent().unwrap_or(&self.path).to_owned(),
+            token: "image",
+            hint: "the tokenizer was read as that of a language model without images".to_owned(),
+        })
     }
 
     /// Sets the token `end` that a chat template ends answers with.
@@ -257,12 +284,11 @@ impl TextProcessor {
     }
 
     fn encode(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
-        let image = &self.special.image;
-        let text = if image.text == IMAGE_TOKEN {
-            text.into()
-        } else {
+        let image = self.special.image.as_ref();
+        let text = match image {
             // our template and many others write `<image>` whatever the token is called
-            std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
+            Some(image) if image.text != IMAGE_TOKEN => Cow::Owned(text.replace(IMAGE_TOKEN, &image.text)),
+            _ => Cow::Borrowed(text),
         };
         let encoded = self.encode_plain(&text)?;
         let mut tokens = encoded.as_slice();
@@ -275,7 +301,8 @@ impl TextProcessor {
                 ids.push(bos.id);
             }
         }
-        let found = tokens.iter().filter(|id| **id == image.id).count();
+        let is_image = |id: u32| image.is_some_and(|image| image.id == id);
+        let found = tokens.iter().filter(|id| is_image(**id)).count();
         let expected = images.len();
         if found != expected {
             return Err(ProcessorError::ImageTokens { expected, found });
@@ -284,7 +311,7 @@ impl TextProcessor {
         let mut layouts = images.iter();
         for id in tokens {
             // there are as many image tokens as layouts
-            match if *id == image.id { layouts.next() } else { None } {
+            match if is_image(*id) { layouts.next() } else { None } {
                 Some(layout) => ids.extend_from_slice(layout.placeholder()),
                 None => ids.push(*id),
             }

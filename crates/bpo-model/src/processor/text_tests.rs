@@ -174,7 +174,11 @@ fn special_tokens_are_found_in_every_place() {
     ] {
         let text = TextProcessor::from_dir(files(&[(name, value)]).path()).unwrap();
         let special = text.special();
-        assert_eq!((special.bos.as_ref().unwrap().id, special.eos.id, special.image.id), (1, 2, 3), "{name}");
+        assert_eq!(
+            (special.bos.as_ref().unwrap().id, special.eos.id, special.image.as_ref().unwrap().id),
+            (1, 2, 3),
+            "{name}"
+        );
         assert_eq!(special.eos.text, "</s>");
         let stop: &[u32] = if name == "generation_config.json" { &[2, 9] } else { &[2] };
         assert_eq!(text.special().stop, stop, "{name}");

@@ -146,7 +146,7 @@ fn check_image_tokens(
     prefix: &[u32],
     rest: &[u32],
 ) -> Result<(), ModelError> {
-    let count = |ids: &[u32]| ids.iter().filter(|id| **id == config.image_token()).count();
+    let count = |ids: &[u32]| ids.iter().filter(|id| Some(**id) == config.image_token()).count();
     let found = count(prefix) + count(rest);
     if found != expected {
         return Err(ModelError::ImageTokens { expected, found });

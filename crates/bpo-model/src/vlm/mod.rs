@@ -1,5 +1,5 @@
 //! A vision-language model of any family: image features are projected and take the places of image
-//! tokens in the language model's input.
+//! tokens in the language model's input. A language model without images has the same type.
 
 mod features;
 mod module_enum;
@@ -34,10 +34,10 @@ use crate::vision::VisionTower;
 /// [`FamilySpec`](crate::FamilySpec).
 #[derive(Module, Debug)]
 pub struct Vlm {
-    /// The image encoder.
-    pub vision_tower: VisionTower,
-    /// The projector as it was loaded.
-    pub multi_modal_projector: Projector,
+    /// The image encoder. `None` in a language model without images.
+    pub vision_tower: Option<VisionTower>,
+    /// The projector as it was loaded. `None` in a language model without images.
+    pub multi_modal_projector: Option<Projector>,
     /// A copy of the projector that is trained, where `modules_to_save` names it. The original
     /// stays, so [`Adapters::Off`] gives the reference model.
     pub trained_projector: Option<Projector>,
@@ -63,9 +63,26 @@ impl Vlm {
     /// If the configuration is not supported, or weights are missing, misshapen or not those of a
     /// model of its family. One error lists all such weights.
     pub fn from_pretrained(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
+        Self::of_config(dir, VlmConfig::from_dir(dir)?, options, device)
+    }
+
+    /// Loads a directory of a language model, or of a vision-language model, to answer texts without
+    /// images. See [`VlmConfig::language_model`].
+    ///
+    /// # Errors
+    /// Those of [`from_pretrained`](Self::from_pretrained).
+    pub fn language_model(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
+        Self::of_config(dir, VlmConfig::language_model(dir)?, options, device)
+    }
+
+    fn of_config(
+        dir: &Path,
+        config: VlmConfig,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         let span = tracing::info_span!("model.load", dir = %bpo_pairs::UntrustedPath(dir));
         let _entered = span.enter();
-        let config = VlmConfig::from_dir(dir)?;
         let mut weights = WeightLoader::open(dir, config.spec(), options.dtype, device)?;
         let model = Self::load(&mut weights, config);
         weights.finish(|name| model.config.family().is_unused(name))?;
@@ -171,19 +188,21 @@ impl Vlm {
             || crate::lora::count_adapters(self) > 0
     }
 
-    /// Computes the features of images, before the projector. Returns `None` without images.
+    /// Computes the features of images, before the projector. Returns `None` without images, or
+    /// without a vision tower.
     ///
     /// # Panics
     /// If the model does not take the images: see [`VlmConfig::check_input`].
     pub fn encode_images(&self, images: &[&ImageInput], adapters: Adapters) -> Option<PackedFeatures> {
-        self.vision_tower.encode(images, self.dtype(), &self.device(), adapters)
+        self.vision_tower.as_ref()?.encode(images, self.dtype(), &self.device(), adapters)
     }
 
     /// Projects the features of images with the given layouts to the language model's width, one
     /// row for each image token.
     ///
     /// # Panics
-    /// If the features are not those of images with these layouts.
+    /// If the features are not those of images with these layouts. A model without a vision tower
+    /// has no features.
     pub fn project(
         &self,
         features: &PackedFeatures,
@@ -191,7 +210,8 @@ impl Vlm {
         adapters: Adapters,
     ) -> PackedFeatures {
         let trained = self.trained_projector.as_ref().filter(|_| adapters == Adapters::On);
-        trained.unwrap_or(&self.multi_modal_projector).project(features, images, adapters)
+        let projector = trained.or(self.multi_modal_projector.as_ref());
+        projector.expect("a model that gives features has a projector").project(features, images, adapters)
     }
 
     /// Computes logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.

@@ -35,10 +35,10 @@ impl Splice {
 pub(super) fn splice(
     rows: &[Vec<u32>],
     images_of_row: &[&[usize]],
-    image_token: u32,
+    image_token: Option<u32>,
     features: &[Range<usize>],
 ) -> Result<Splice, ModelError> {
-    let is_text = |id: &&u32| **id != image_token;
+    let is_text = |id: &&u32| Some(**id) != image_token;
     let text_ids: Vec<u32> = rows.iter().flatten().filter(is_text).copied().collect();
     let mut gather = Vec::with_capacity(rows.iter().map(Vec::len).sum());
     let mut text = 0;
@@ -51,7 +51,7 @@ pub(super) fn splice(
         let mut own = images.iter().flat_map(|image| features[*image].clone());
         for id in row {
             // there are as many features as image tokens
-            let feature = if *id == image_token { own.next() } else { None };
+            let feature = if Some(*id) == image_token { own.next() } else { None };
             gather.push(feature.map_or(text, |feature| text_ids.len() + feature) as u32);
             text += usize::from(feature.is_none());
         }
@@ -65,11 +65,12 @@ mod tests {
     use proptest::prelude::*;
 
     const IMAGE: u32 = 99;
+    const TOKEN: Option<u32> = Some(IMAGE);
 
     #[test]
     fn features_stand_where_image_tokens_are() {
         let rows = [vec![1, IMAGE, IMAGE, 2], vec![IMAGE, 3, IMAGE, 4]];
-        let plan = splice(&rows, &[&[1], &[0]], IMAGE, &[0..2, 2..4]).unwrap();
+        let plan = splice(&rows, &[&[1], &[0]], TOKEN, &[0..2, 2..4]).unwrap();
         assert_eq!(plan.text_ids, [1, 2, 3, 4]);
         assert_eq!(plan.gather, [0, 6, 7, 1, 4, 2, 5, 3]);
     }
@@ -77,14 +78,14 @@ mod tests {
     #[test]
     fn images_of_a_row_follow_each_other() {
         let rows = [vec![IMAGE, 1, IMAGE, IMAGE, 2]];
-        let plan = splice(&rows, &[&[2, 0]], IMAGE, &[0..2, 2..4, 4..5]).unwrap();
+        let plan = splice(&rows, &[&[2, 0]], TOKEN, &[0..2, 2..4, 4..5]).unwrap();
         assert_eq!(plan.gather, [6, 0, 2, 3, 1]);
         assert_eq!(plan.features().collect::<Vec<_>>(), [(0, 4), (2, 0), (3, 1)]);
     }
 
     #[test]
     fn a_row_without_an_image_is_text() {
-        let plan = splice(&[vec![5, 6]], &[&[]], IMAGE, &[0..2, 2..4]).unwrap();
+        let plan = splice(&[vec![5, 6]], &[&[]], TOKEN, &[0..2, 2..4]).unwrap();
         assert_eq!(plan.gather, [0, 1]);
     }
 
@@ -96,7 +97,7 @@ mod tests {
             (vec![1], &[0], 2, 0),
             (vec![IMAGE; 2], &[0, 0], 4, 2),
         ] {
-            match splice(&[row], &[images], IMAGE, &[0..2, 2..4]) {
+            match splice(&[row], &[images], TOKEN, &[0..2, 2..4]) {
                 Err(ModelError::ImageTokens { expected: e, found: f }) => {
                     assert_eq!((e, f), (expected, found))
                 }
@@ -136,7 +137,7 @@ mod tests {
                 expected.extend(row);
             }
             let images: Vec<&[usize]> = images.iter().map(Vec::as_slice).collect();
-            let plan = splice(&ids, &images, IMAGE, &features).unwrap();
+            let plan = splice(&ids, &images, TOKEN, &features).unwrap();
             // a table whose rows say what they are
             let mut table: Vec<_> = plan.text_ids.iter().map(|id| (*id, None)).collect();
             for (image, rows) in features.iter().enumerate() {

@@ -507,7 +507,7 @@ fn batches_that_do_not_fit_are_errors() {
     assert!(batch(text(&[1, 4, 5, 2], 2)).is_ok());
     assert!(matches!(batch(text(&[4, 5, 2], 0)), Err(ModelError::EmptyPrompt)));
     assert!(matches!(batch(text(&[1, 4], 2)), Err(ModelError::EmptyAnswer { .. })));
-    let image = config.image_token();
+    let image = config.image_token().unwrap();
     assert!(matches!(
         batch(text(&[1, image, 4, 5, 2], 3)),
         Err(ModelError::ImageTokens { expected: 0, found: 1 })

@@ -8,6 +8,7 @@
 mod convert;
 mod families;
 mod groups;
+mod language_models;
 mod loading;
 mod lora;
 mod not_finite;

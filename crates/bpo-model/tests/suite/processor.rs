@@ -180,8 +180,8 @@ fn ids_equal_those_of_transformers() {
     let (golden, report) = (Golden::open(), report());
     let image_tokens = number(&report["image_tokens"]);
     let processor = TextProcessor::from_dir(golden.checkpoint()).unwrap();
-    assert_eq!(processor.special().image.id as usize, number(&report["image_token_id"]));
-    let image = ImageLayout::plain(processor.special().image.id, image_tokens);
+    assert_eq!(processor.special().image.as_ref().unwrap().id as usize, number(&report["image_token_id"]));
+    let image = ImageLayout::plain(processor.special().image.as_ref().unwrap().id, image_tokens);
     for (i, texts) in report["prompts"].as_array().unwrap().iter().enumerate() {
         let prompt = text(&texts["prompt"]);
         let prompt_ids = processor.encode_prompt(prompt, &[&image]).unwrap();
@@ -210,7 +210,7 @@ fn check_conversation(
     // an answer may merge with the last token of its prompt only
     assert!(answered.prompt().len() + 1 >= prompt_ids.len());
     let image_tokens: usize = images.iter().map(|image| image.tokens()).sum();
-    assert_eq!(count(&answered.ids, special.image.id), image_tokens);
+    assert_eq!(count(&answered.ids, special.image.as_ref().unwrap().id), image_tokens);
     if let Some(bos) = &special.bos {
         assert_eq!((answered.ids[0], count(&answered.ids, bos.id)), (bos.id, 1));
     }

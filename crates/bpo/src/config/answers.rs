@@ -1,5 +1,7 @@
 //! The sections of the stages that make answers: `[weaken]` and `[inject]`.
 
+use std::path::PathBuf;
+
 use bpo_distort::{DiffusionNoise, Distortion, diffusion};
 use bpo_inject::{Fallback, LlmInjectorConfig};
 use bpo_pairs::Contrast;
@@ -141,7 +143,7 @@ impl WeakenSection {
 }
 
 /// `[inject]`: the annotated answer is rewritten with errors. A language model rewrites it if
-/// `server` or `with_model` is set. Otherwise words are swapped for others that are common in the
+/// `server`, `model` or `with_model` is set. Otherwise words are swapped for others that are common in the
 /// data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -159,6 +161,12 @@ pub struct InjectSection {
     /// the authors' code. Default: false, because this takes about as long as the weaken stage.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub with_model: bool,
+    /// Language model on this machine that rewrites the answers: a Hugging Face directory of a Llama,
+    /// Mistral, Qwen2 or Qwen3 model with a chat template, or of a vision-language model. The command
+    /// `bpo` also takes a name on the Hugging Face Hub. It is loaded to the device of the run, with
+    /// the type `model.dtype`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
     /// Part of the stage that this process works on, if several processes share the work. Default:
     /// none, the whole stage.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,8 +186,13 @@ pub struct InjectSection {
 
 impl InjectSection {
     /// Returns whether a language model rewrites the answers.
-    pub(crate) fn has_llm(&self) -> bool {
-        self.with_model || self.server.is_some()
+    pub fn has_llm(&self) -> bool {
+        self.is_local() || self.server.is_some()
+    }
+
+    /// Returns whether a model on this machine rewrites the answers.
+    pub fn is_local(&self) -> bool {
+        self.with_model || self.model.is_some()
     }
 
     /// The stages whose results each key affects.
@@ -188,6 +201,8 @@ impl InjectSection {
         ("max_edits", &[Stage::Inject]),
         ("fallback", &[Stage::Inject]),
         ("with_model", &[Stage::Inject]),
+        // an input, compared by content
+        ("model", &[]),
         ("shard", &[Stage::Inject]),
         ("llm", &[Stage::Inject]),
         ("server", &[Stage::Inject]),
@@ -201,6 +216,7 @@ impl Default for InjectSection {
             max_edits: 3,
             fallback: Fallback::default(),
             with_model: false,
+            model: None,
             shard: None,
             llm: LlmInjectorConfig::default(),
             server: None,

@@ -60,7 +60,7 @@ pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMa
             None => settings.retain(|key, _| !key.starts_with("weaken.server_images.")),
         }
     }
-    if stage == Stage::Inject && !config.inject.with_model {
+    if stage == Stage::Inject && !config.inject.is_local() {
         settings.remove("model.dtype");
     }
     // without a choice by evaluations, their interval affects only `eval.jsonl`

@@ -194,7 +194,7 @@ impl RunConfig {
     /// Returns [`BpoError::Io`] if there is no working directory.
     pub fn with_absolute_paths(mut self) -> Result<Self, BpoError> {
         let is_local = |path: &&mut PathBuf| HubModel::of_path(path).is_none();
-        let models = [&mut self.model.path, &mut self.reference.path];
+        let models = [&mut self.model.path, &mut self.reference.path, &mut self.inject.model];
         let paths = [
             &mut self.model.adapter,
             &mut self.data.path,

@@ -99,10 +99,7 @@ impl RunConfig {
         check_top_p("weaken.top_p", self.weaken.top_p)?;
         check_top_p("inject.llm.top_p", self.inject.llm.top_p)?;
         self.inject.llm.validate()?;
-        if self.inject.with_model && self.inject.server.is_some() {
-            let (key, with) = ("inject.with_model".into(), "`inject.server`".to_owned());
-            return Err(BpoError::Conflict { key, with, reason: "one model rewrites the answers" });
-        }
+        self.validate_injector()?;
         self.pair.validate().map_err(|error| BpoError::Setting {
             key: format!("pair.{}", error.key).into(),
             expected: error.expected,
@@ -124,6 +121,25 @@ impl RunConfig {
 }
 
 impl RunConfig {
+    /// Checks that one model at most rewrites the answers.
+    fn validate_injector(&self) -> Result<(), BpoError> {
+        let section = &self.inject;
+        let models = [
+            ("inject.with_model", section.with_model),
+            ("inject.model", section.model.is_some()),
+            ("inject.server", section.server.is_some()),
+        ];
+        let set: Vec<_> = models.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| *key).collect();
+        match set[..] {
+            [key, with, ..] => Err(BpoError::Conflict {
+                key: key.into(),
+                with: format!("`{with}`"),
+                reason: "one model rewrites the answers",
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that a server can do what `[weaken]` asks for, if one is set.
     fn validate_vlm_server(&self) -> Result<(), BpoError> {
         let section = &self.weaken;

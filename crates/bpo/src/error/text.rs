@@ -102,6 +102,7 @@ fn changed(inputs: &[Change]) -> String {
             "adapter" => "`model.adapter` (--adapter)",
             "reference" => "`reference.path`",
             "reference_adapter" => "`reference.adapter`",
+            "inject_model" => "`inject.model` (--inject-model)",
             other => return format!("the {} changed", Untrusted(other)),
         };
         match (&change.old, &change.new) {

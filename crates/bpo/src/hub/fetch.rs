@@ -4,7 +4,6 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpo_model::{Processor, VlmConfig};
 use bpo_pairs::files::{FileError, create_parents, link_file, read_text, write_bytes};
 
 use super::client::{ATTEMPTS, Client, Listed, Listing};
@@ -13,7 +12,7 @@ use super::error::HubError;
 use super::name::HubModel;
 use super::select;
 use super::settings::Hub;
-use crate::checkpoint::check_base;
+use crate::checkpoint::ModelUse;
 use crate::error::BpoError;
 use crate::progress::Progress;
 
@@ -47,10 +46,11 @@ impl Hub {
     pub fn fetch_path(
         &self,
         path: &mut PathBuf,
+        usage: ModelUse,
         progress: &mut dyn Progress,
     ) -> Result<Option<FetchedModel>, BpoError> {
         let Some(model) = HubModel::of_path(path) else { return Ok(None) };
-        let fetched = self.fetch(&model, progress)?;
+        let fetched = self.fetch(&model, usage, progress)?;
         path.clone_from(&fetched.dir);
         Ok(Some(fetched))
     }
@@ -58,7 +58,7 @@ impl Hub {
     /// Downloads what the cache does not have of a model: `json` and `jinja` files, files of the
     /// tokenizer, and weights in safetensors files. Pickles and code are never downloaded.
     ///
-    /// The small files come first, and a model that is not supported is refused before its weights
+    /// The small files come first, and a model that is not supported for `usage` is refused before its weights
     /// are downloaded. Each downloaded file is verified by its size and hash. A file that is in
     /// the cache with the listed size is used without reading it. An interrupted download is
     /// continued. If the hub cannot be reached, and the cache has the whole model, the cache is used
@@ -67,7 +67,12 @@ impl Hub {
     /// # Errors
     /// Returns [`BpoError::Hub`] if a file cannot be downloaded, and the errors of reading the
     /// configuration and the processor of an unsupported model.
-    pub fn fetch(&self, model: &HubModel, progress: &mut dyn Progress) -> Result<FetchedModel, BpoError> {
+    pub fn fetch(
+        &self,
+        model: &HubModel,
+        usage: ModelUse,
+        progress: &mut dyn Progress,
+    ) -> Result<FetchedModel, BpoError> {
         let cache = Cache { hub: self, model };
         let cached = cache.cached()?;
         let fetched =
@@ -92,7 +97,7 @@ impl Hub {
         for file in select::small(&name, &files)? {
             cache.fetch_file(&client, &commit, &file, progress)?;
         }
-        check_supported(&dir)?;
+        usage.processor(&dir)?;
         for file in select::weights(&name, &files, &dir)? {
             cache.fetch_file(&client, &commit, &file, progress)?;
         }
@@ -104,14 +109,6 @@ impl Hub {
     fn not_cached(&self, model: &HubModel, missing: String) -> HubError {
         HubError::Offline { model: model.to_string(), cache: self.cache.clone(), missing }
     }
-}
-
-/// Checks, without the weights, that a model is supported.
-fn check_supported(dir: &Path) -> Result<(), BpoError> {
-    check_base(dir)?;
-    let config = VlmConfig::from_dir(dir)?;
-    Processor::from_dir(dir, &config)?;
-    Ok(())
 }
 
 /// The directory of a model in the cache.

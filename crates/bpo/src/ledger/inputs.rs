@@ -81,6 +81,9 @@ impl Inputs {
         if let Some(pairs) = &config.data.eval_pairs {
             add("eval_pairs", &[Stage::Train], &|| Ok(fingerprint_file(pairs)?));
         }
+        if let Some(model) = &config.inject.model {
+            add("inject_model", &[Stage::Inject], &|| fingerprint_checkpoint(model));
+        }
         for (name, text) in &prompts {
             add(&format!("template of {name}"), &[Stage::Inject], &|| Ok(Fingerprint::of(text)));
         }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bpo::{BpoError, FetchedModel, Hub, HubError, HubModel, fingerprint_checkpoint};
+use bpo::{BpoError, FetchedModel, Hub, HubError, HubModel, ModelUse, fingerprint_checkpoint};
 use server::{COMMIT, HubServer, Repository};
 
 fn tiny() -> PathBuf {
@@ -38,7 +38,7 @@ impl Setup {
     }
 
     fn fetch(&self, name: &str) -> Result<FetchedModel, BpoError> {
-        self.hub().fetch(&HubModel::parse(name).unwrap(), &mut ())
+        self.hub().fetch(&HubModel::parse(name).unwrap(), ModelUse::Images, &mut ())
     }
 
     /// Fetches a model and returns the error of the hub.
@@ -122,9 +122,9 @@ fn shards_of_the_index_are_downloaded() {
     assert!(!fetched.dir.join("consolidated.safetensors").exists());
     // complete without the server
     let hub = setup.hub().with_offline(true);
-    assert_eq!(hub.fetch(&fetched.model, &mut ()).unwrap(), fetched);
+    assert_eq!(hub.fetch(&fetched.model, ModelUse::Images, &mut ()).unwrap(), fetched);
     fs::remove_file(fetched.dir.join("model-00001-of-00001.safetensors")).unwrap();
-    let error = hub.fetch(&fetched.model, &mut ()).unwrap_err().to_string();
+    let error = hub.fetch(&fetched.model, ModelUse::Images, &mut ()).unwrap_err().to_string();
     assert!(error.contains("model-00001-of-00001.safetensors is missing"), "{error}");
 }
 
@@ -164,18 +164,20 @@ fn offline_only_the_cache_is_used() {
     let setup = Setup::new(|_| {});
     let hub = setup.hub().with_offline(true);
     let model = HubModel::parse("org/tiny").unwrap();
-    let error = hub.fetch(&model, &mut ()).unwrap_err().to_string();
+    let error = hub.fetch(&model, ModelUse::Images, &mut ()).unwrap_err().to_string();
     assert!(error.contains("org/tiny is not in") && error.contains("HF_HUB_OFFLINE"), "{error}");
     assert!(setup.server.requests().is_empty());
     let fetched = setup.fetch("org/tiny").unwrap();
     setup.server.requests();
-    assert_eq!(hub.fetch(&model, &mut ()).unwrap(), fetched);
+    assert_eq!(hub.fetch(&model, ModelUse::Images, &mut ()).unwrap(), fetched);
     let commit = HubModel::parse(&format!("org/tiny@{COMMIT}")).unwrap();
-    assert_eq!(hub.fetch(&commit, &mut ()).unwrap().dir, fetched.dir);
+    assert_eq!(hub.fetch(&commit, ModelUse::Images, &mut ()).unwrap().dir, fetched.dir);
     assert!(setup.server.requests().is_empty());
     // a reference that leads out of the cache is not followed
     fs::write(setup.at("refs/main"), "../../../etc").unwrap();
-    assert!(hub.fetch(&model, &mut ()).unwrap_err().to_string().contains("no revision main"));
+    assert!(
+        hub.fetch(&model, ModelUse::Images, &mut ()).unwrap_err().to_string().contains("no revision main")
+    );
 }
 
 #[test]
@@ -185,9 +187,9 @@ fn without_a_network_a_whole_cached_model_is_used() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hub = Hub::new(&format!("http://{closed}"), setup.cache.path()).unwrap();
     let hub = hub.with_retry_delay(Duration::from_millis(1));
-    assert_eq!(hub.fetch(&fetched.model, &mut ()).unwrap(), fetched);
+    assert_eq!(hub.fetch(&fetched.model, ModelUse::Images, &mut ()).unwrap(), fetched);
     fs::remove_file(fetched.dir.join("model.safetensors")).unwrap();
-    let error = hub.fetch(&fetched.model, &mut ()).unwrap_err();
+    let error = hub.fetch(&fetched.model, ModelUse::Images, &mut ()).unwrap_err();
     assert!(matches!(error, BpoError::Hub(HubError::Connection { attempts: 5, .. })), "{error}");
 }
 
@@ -196,7 +198,7 @@ fn without_a_network_a_whole_cached_model_is_used() {
 fn the_token_is_sent_to_the_hub_only() {
     let setup = Setup::new(|repository| repository.token = Some("hf_secret".into()));
     let hub = setup.hub().with_token(Some("hf_secret".into())).unwrap();
-    let fetched = hub.fetch(&HubModel::parse("org/old").unwrap(), &mut ()).unwrap();
+    let fetched = hub.fetch(&HubModel::parse("org/old").unwrap(), ModelUse::Images, &mut ()).unwrap();
     check_whole(&fetched);
     let requests = setup.server.requests();
     assert!(requests.iter().any(|request| request.is_storage));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bpo::{BpoError, HubError, HubModel};
+use bpo::{BpoError, HubError, HubModel, ModelUse};
 
 use super::Setup;
 
@@ -28,7 +28,8 @@ fn refusals_of_the_hub_are_explained() {
     // a token that is not valid
     let setup = Setup::new(|repository| repository.token = Some("hf_secret".into()));
     let hub = setup.hub().with_token(Some("hf_wrong".into())).unwrap();
-    let error = hub.fetch(&HubModel::parse("org/tiny").unwrap(), &mut ()).unwrap_err().to_string();
+    let error =
+        hub.fetch(&HubModel::parse("org/tiny").unwrap(), ModelUse::Images, &mut ()).unwrap_err().to_string();
     assert!(error.contains("token is valid") && !error.contains("hf_wrong"), "{error}");
 }
 

@@ -32,7 +32,8 @@ pub fn photos() -> PathBuf {
     crates().join("../examples/data/photos")
 }
 
-fn crates() -> PathBuf {
+/// The directory of all crates.
+pub fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 

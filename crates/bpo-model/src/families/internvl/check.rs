@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn missing_keys_have_the_defaults_of_transformers() {
         let config = read("unknown", Value::from(1)).unwrap();
-        assert_eq!((config.image_token(), config.square(), config.tile_tokens()), (151_667, 2, 9));
+        assert_eq!((config.image_token(), config.square(), config.tile_tokens()), (Some(151_667), 2, 9));
         assert_eq!(config.text_config.model_type, DecoderKind::Qwen2);
         assert!(config.is_tied());
         let vision = &config.vision_config;

@@ -109,20 +109,20 @@ impl Family for InternVlConfig {
         &self.text_config
     }
 
-    fn image_token(&self) -> u32 {
-        self.image_token_id
+    fn image_token(&self) -> Option<u32> {
+        Some(self.image_token_id)
     }
 
     fn is_tied(&self) -> bool {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
     }
 
-    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
-        VisionTower::InternVl(InternVlVision::load(weights, &self.vision_config))
+    fn vision_tower(&self, weights: &mut WeightLoader) -> Option<VisionTower> {
+        Some(VisionTower::InternVl(InternVlVision::load(weights, &self.vision_config)))
     }
 
-    fn projector(&self, weights: &mut WeightLoader) -> Projector {
-        Projector::InternVl(InternVlProjector::load(weights, self))
+    fn projector(&self, weights: &mut WeightLoader) -> Option<Projector> {
+        Some(Projector::InternVl(InternVlProjector::load(weights, self)))
     }
 
     fn preprocessor(&self, dir: &Path, text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {

@@ -113,7 +113,7 @@ impl Placeholders {
         };
         Ok(Self {
             start: id("start_image_token", "<img>")?,
-            image: text.special().image.id,
+            image: text.image_token()?.id,
             end: id("end_image_token", "</img>")?,
             tokens: config.tile_tokens(),
             known: std::iter::repeat_with(OnceLock::new).take(max_tiles + 1).collect(),

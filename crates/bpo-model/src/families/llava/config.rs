@@ -158,8 +158,8 @@ impl Family for LlavaConfig {
         &self.text_config
     }
 
-    fn image_token(&self) -> u32 {
-        self.image_token()
+    fn image_token(&self) -> Option<u32> {
+        Some(self.image_token())
     }
 
     /// Newer files say so at the top level, older ones in `text_config`.
@@ -167,14 +167,14 @@ impl Family for LlavaConfig {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
     }
 
-    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
+    fn vision_tower(&self, weights: &mut WeightLoader) -> Option<VisionTower> {
         let drops_first = self.vision_feature_select_strategy == FeatureSelect::Default;
         let features = FeatureStates { layers: self.feature_layers(), drops_first };
-        VisionTower::load(weights, &self.vision_config, features)
+        Some(VisionTower::load(weights, &self.vision_config, features))
     }
 
-    fn projector(&self, weights: &mut WeightLoader) -> Projector {
-        Projector::Llava(LlavaProjector::load(weights, self))
+    fn projector(&self, weights: &mut WeightLoader) -> Option<Projector> {
+        Some(Projector::Llava(LlavaProjector::load(weights, self)))
     }
 
     fn preprocessor(&self, dir: &Path, _text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {

@@ -88,10 +88,10 @@ mod tests {
         let [next, onevision] = [Kind::Next, Kind::OneVision].map(|kind| read(kind, &[]).unwrap());
         assert_eq!(
             (next.image_token(), next.max_tiles, next.tower_sizes().tokens),
-            (32_000, None, TowerTokens::PerTile(17))
+            (Some(32_000), None, TowerTokens::PerTile(17))
         );
         let found = (onevision.image_token(), onevision.max_tiles, onevision.tower_sizes().tokens);
-        assert_eq!(found, (151_646, Some(9), TowerTokens::PerTile(16)));
+        assert_eq!(found, (Some(151_646), Some(9), TowerTokens::PerTile(16)));
         assert_eq!(next.llava.feature_layers(), [11]);
         assert_eq!(onevision.llava.feature_layers(), [12]);
         // the default resolutions are those of another side

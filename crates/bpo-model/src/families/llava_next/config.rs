@@ -80,20 +80,20 @@ impl Family for LlavaNextConfig {
         self.llava.decoder()
     }
 
-    fn image_token(&self) -> u32 {
-        self.llava.image_token()
+    fn image_token(&self) -> Option<u32> {
+        Some(self.llava.image_token())
     }
 
     fn is_tied(&self) -> bool {
         self.llava.is_tied()
     }
 
-    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
+    fn vision_tower(&self, weights: &mut WeightLoader) -> Option<VisionTower> {
         self.llava.vision_tower(weights)
     }
 
-    fn projector(&self, weights: &mut WeightLoader) -> Projector {
-        Projector::LlavaNext(LlavaNextProjector::load(weights, &self.llava))
+    fn projector(&self, weights: &mut WeightLoader) -> Option<Projector> {
+        Some(Projector::LlavaNext(LlavaNextProjector::load(weights, &self.llava)))
     }
 
     fn preprocessor(&self, dir: &Path, _: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {

@@ -261,20 +261,20 @@ impl Family for QwenVlConfig {
         &self.text_config
     }
 
-    fn image_token(&self) -> u32 {
-        self.image_token_id
+    fn image_token(&self) -> Option<u32> {
+        Some(self.image_token_id)
     }
 
     fn is_tied(&self) -> bool {
         self.tie_word_embeddings
     }
 
-    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
-        VisionTower::Qwen(QwenVision::load(weights, &self.vision_config))
+    fn vision_tower(&self, weights: &mut WeightLoader) -> Option<VisionTower> {
+        Some(VisionTower::Qwen(QwenVision::load(weights, &self.vision_config)))
     }
 
-    fn projector(&self, weights: &mut WeightLoader) -> Projector {
-        Projector::Qwen(QwenMerger::load(weights, self))
+    fn projector(&self, weights: &mut WeightLoader) -> Option<Projector> {
+        Some(Projector::Qwen(QwenMerger::load(weights, self)))
     }
 
     fn preprocessor(&self, dir: &Path, _text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {

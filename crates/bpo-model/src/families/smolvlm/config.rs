@@ -162,20 +162,20 @@ impl Family for SmolVlmConfig {
         &self.text_config
     }
 
-    fn image_token(&self) -> u32 {
-        self.image_token_id
+    fn image_token(&self) -> Option<u32> {
+        Some(self.image_token_id)
     }
 
     fn is_tied(&self) -> bool {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
     }
 
-    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
-        VisionTower::Idefics3(Idefics3Vision::load(weights, &self.vision_config.vit()))
+    fn vision_tower(&self, weights: &mut WeightLoader) -> Option<VisionTower> {
+        Some(VisionTower::Idefics3(Idefics3Vision::load(weights, &self.vision_config.vit())))
     }
 
-    fn projector(&self, weights: &mut WeightLoader) -> Projector {
-        Projector::SmolVlm(SmolVlmProjector::load(weights, self))
+    fn projector(&self, weights: &mut WeightLoader) -> Option<Projector> {
+        Some(Projector::SmolVlm(SmolVlmProjector::load(weights, self)))
     }
 
     fn preprocessor(&self, dir: &Path, text: &TextProcessor) -> Result<Arc<dyn Preprocess>, ProcessorError> {

@@ -150,7 +150,7 @@ impl Placeholders {
         text: &TextProcessor,
         tokens: usize,
     ) -> Result<Self, ProcessorError> {
-        let special = text.special();
+        let (special, image) = (text.special(), text.image_token()?);
         let named = |name: &str, default: &str| {
             let named = special.named(name).filter(|_| config.names_tokens());
             named.unwrap_or(default).to_owned()
@@ -163,8 +163,8 @@ impl Placeholders {
         Ok(Self {
             around,
             whole: named("global_image_token", "<global-img>"),
-            tokens: special.image.text.repeat(tokens),
-            image: special.image.id,
+            tokens: image.text.repeat(tokens),
+            image: image.id,
             text: text.clone(),
             known: Mutex::default(),
         })
