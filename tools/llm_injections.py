@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 SERVER = Path(__file__).parent / "llm_server.py"
@@ -85,12 +84,43 @@ def finish(process):
         sys.exit(stderr)
 
 
-def reasons(out):
-    """The accepted answers of a file, and the reasons of the rejected replies."""
-    records = [json.loads(line) for line in lines(out)]
-    accepted = [record for record in records if record.get("injected") or record.get("response")]
-    rejected = Counter(reason for record in records for reason in record.get("rejected", []))
-    return len(accepted), rejected
+def counts(out):
+    """The accepted and skipped answers, and the rejected replies by reason."""
+    manifest = json.loads((out.parent / f"{out.name}.manifest.json").read_text())
+    finished = manifest["stages"]["inject"]["finished"]
+    return finished["done"], sum(finished["skipped"].values()), finished.get("rejected", {})
+
+
+def measure(args, work, concurrency):
+    """Injects errors into all answers, and prints a line of the table."""
+    server, out = Server(concurrency), work / f"injected-{concurrency}.jsonl"
+    began = time.perf_counter()
+    finish(inject(args, work, server.url, concurrency, out))
+    seconds = time.perf_counter() - began
+    server.stop()
+    accepted, skipped, rejected = counts(out)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda one: -one[1]))
+    print(f"| {concurrency} | {60 * args.count / seconds:.0f} | {accepted} | {skipped} | {reasons} |", flush=True)
+
+
+def interrupt(args, work, concurrency):
+    """Kills the server half-way, and starts it again."""
+    server, out = Server(concurrency), work / "interrupted.jsonl"
+    process = inject(args, work, server.url, concurrency, out)
+    while len(lines(out)) < args.count // 2 and process.poll() is None:
+        time.sleep(0.1)
+    server.kill()
+    before = lines(out)
+    time.sleep(5)
+    server.start()
+    finish(process)
+    server.stop()
+    after, (accepted, skipped, _) = lines(out), counts(out)
+    ids = [json.loads(line)["id"] for line in after]
+    assert after[: len(before)] == before, "an answer from before the kill changed"
+    assert len(set(ids)) == len(ids) == accepted, "an answer is there twice"
+    assert accepted + skipped == args.count, "an answer is missing"
+    print(f"killed after {len(before)} answers: {accepted} accepted, {skipped} skipped, none lost, none repeated")
 
 
 def main():
@@ -103,16 +133,11 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         write_data(work / "data.json", args.count)
+        print("| requests at a time | answers per minute | accepted | skipped | rejected replies |")
+        print("|---|---|---|---|---|")
         for concurrency in args.concurrency:
-            server, out = Server(concurrency), work / f"injected-{concurrency}.jsonl"
-            began = time.perf_counter()
-            finish(inject(args, work, server.url, concurrency, out))
-            seconds = time.perf_counter() - began
-            server.stop()
-            print(f"{concurrency} at a time: {60 * args.count / seconds:.1f} answers per minute")
-            print((out.parent / f"{out.name}.manifest.json").read_text())
-            for line in lines(out)[:3]:
-                print(line)
+            measure(args, work, concurrency)
+        interrupt(args, work, 4)
 
 
 if __name__ == "__main__":

@@ -67,3 +67,20 @@ fn question<'a>(request: &'a TextRequest, prompt: &'a str) -> ImageQuestion<'a> 
         sampling: &request.sampling,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bpo_pairs::Sampling;
+
+    use super::*;
+
+    #[test]
+    fn a_system_text_without_a_place_begins_the_prompt() {
+        let mut request =
+            TextRequest { system: None, prompt: "Change it.".into(), sampling: Sampling::greedy(1) };
+        assert_eq!(prompt(&request, false), "Change it.");
+        request.system = Some("Be brief.".into());
+        assert_eq!(prompt(&request, true), "Change it.");
+        assert_eq!(prompt(&request, false), "Be brief.\n\nChange it.");
+    }
+}
