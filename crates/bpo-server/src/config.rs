@@ -64,6 +64,10 @@ pub struct OpenAiConfig {
     /// without a retry. Default: 300.
     #[serde(default = "default_max_retry_after_s")]
     pub max_retry_after_s: u64,
+    /// Time for which [`check`](crate::OpenAiClient::check) tries to reach the server, in seconds.
+    /// 0 tries once. Default: 10.
+    #[serde(default = "default_startup_timeout_s")]
+    pub startup_timeout_s: f64,
     /// Price of one million tokens of prompts, in any currency. Default: none. With both prices,
     /// the cost of the answers is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +94,7 @@ fn serialize_variable<S: Serializer>(name: &Option<String>, serializer: S) -> Re
 impl OpenAiConfig {
     /// Names of the settings that do not affect the answers: the address and the settings of its
     /// connections.
-    pub const TRANSPORT_KEYS: [&'static str; 11] = [
+    pub const TRANSPORT_KEYS: [&'static str; 12] = [
         "base_url",
         "api_key_env",
         "proxy",
@@ -100,6 +104,7 @@ impl OpenAiConfig {
         "backoff_initial_ms",
         "backoff_max_ms",
         "max_retry_after_s",
+        "startup_timeout_s",
         "prompt_price",
         "completion_price",
     ];
@@ -118,6 +123,7 @@ impl fmt::Debug for OpenAiConfig {
             .field("backoff_initial_ms", &self.backoff_initial_ms)
             .field("backoff_max_ms", &self.backoff_max_ms)
             .field("max_retry_after_s", &self.max_retry_after_s)
+            .field("startup_timeout_s", &self.startup_timeout_s)
             .field("prompt_price", &self.prompt_price)
             .field("completion_price", &self.completion_price)
             .finish()
@@ -148,6 +154,10 @@ fn default_max_retry_after_s() -> u64 {
     300
 }
 
+fn default_startup_timeout_s() -> f64 {
+    10.0
+}
+
 impl OpenAiConfig {
     /// Creates the settings for an address and a model, with the defaults for everything else.
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
@@ -162,6 +172,7 @@ impl OpenAiConfig {
             backoff_initial_ms: default_backoff_initial_ms(),
             backoff_max_ms: default_backoff_max_ms(),
             max_retry_after_s: default_max_retry_after_s(),
+            startup_timeout_s: default_startup_timeout_s(),
             prompt_price: None,
             completion_price: None,
         }
@@ -170,6 +181,13 @@ impl OpenAiConfig {
     /// Sets the time limit of one attempt, in seconds.
     pub fn with_timeout_s(mut self, seconds: f64) -> Self {
         self.timeout_s = seconds;
+        self
+    }
+
+    /// Sets the time for which a server that cannot be reached is tried before the first request,
+    /// in seconds.
+    pub fn with_startup_timeout_s(mut self, seconds: f64) -> Self {
+        self.startup_timeout_s = seconds;
         self
     }
 
@@ -234,6 +252,7 @@ impl OpenAiConfig {
         self.endpoint()?;
         self.proxy()?;
         self.timeout()?;
+        self.startup_timeout()?;
         let check = |key, holds, expected, found: String| {
             if holds { Ok(()) } else { Err(ServerError::Setting { key, expected, found }) }
         };
@@ -298,6 +317,21 @@ impl OpenAiConfig {
         })
     }
 
+    pub(crate) fn startup_timeout(&self) -> Result<Duration, ServerError> {
+        let timeout = Duration::try_from_secs_f64(self.startup_timeout_s).ok();
+        timeout.filter(|timeout| *timeout <= Limits::DEFAULT.timeout).ok_or_else(|| ServerError::Setting {
+            key: "startup_timeout_s",
+            expected: "a number of seconds, at least 0 and at most 604800 (7 days)",
+            found: self.startup_timeout_s.to_string(),
+        })
+    }
+
+    /// Returns the longest time between the first and the last attempt of a request, apart from the
+    /// time of the attempts and from `Retry-After`.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        (1..=self.max_retries).map(|attempt| self.backoff(attempt, 0.0)).sum()
+    }
+
     /// Returns the wait after failed attempt `attempt` (from 1), where `jitter` is in 0..=1.
     pub(crate) fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
         let doubled = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
@@ -335,6 +369,8 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 800, 1000]);
         assert_eq!(config.backoff(2, 1.0).as_millis(), 100);
         assert_eq!(config.backoff(u32::MAX, 0.0).as_millis(), 1000);
+        assert_eq!(config.longest_wait().as_millis(), 100 + 200 + 400 + 800 + 5 * 1000);
+        assert_eq!(OpenAiConfig::new("http://h", "m").longest_wait().as_millis(), 91_500);
     }
 
     #[test]
@@ -407,6 +443,11 @@ mod tests {
     fn invalid_timeouts_are_errors() {
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 604_801.0, 1e19] {
             assert!(OpenAiConfig::new("http://h", "m").with_timeout_s(seconds).timeout().is_err());
+        }
+        let startup = |seconds| OpenAiConfig::new("http://h", "m").with_startup_timeout_s(seconds).validate();
+        startup(0.0).unwrap();
+        for seconds in [-1.0, f64::NAN, f64::INFINITY, 604_801.0] {
+            assert!(startup(seconds).unwrap_err().to_string().contains("`startup_timeout_s`"));
         }
     }
 }

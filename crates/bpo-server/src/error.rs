@@ -16,8 +16,18 @@ pub enum ServerError {
         /// The value of the setting, or a note that it is not shown.
         found: String,
     },
+    /// There was no connection to the server before the first request.
+    #[error("no server can be reached at {}{}", Untrusted(url), tried_for(*seconds))]
+    Unreachable {
+        /// Address of the chat completions.
+        url: String,
+        /// Time for which the server was tried, in seconds: `startup_timeout_s`.
+        seconds: f64,
+        /// Error of the last attempt.
+        source: Box<ureq::Error>,
+    },
     /// The connection failed, or the response was too large or not HTTP.
-    #[error("no answer from {} after {attempts} attempt(s)", Untrusted(url))]
+    #[error("no answer from {} after {}", Untrusted(url), counted(*attempts))]
     Connection {
         /// Address of the chat completions.
         url: String,
@@ -28,8 +38,9 @@ pub enum ServerError {
     },
     /// The server answered with a status that is not a success.
     #[error(
-        "{} answered with status {status} after {attempts} attempt(s): {}",
+        "{} answered with status {status} after {}: {}",
         Untrusted(url),
+        counted(*attempts),
         Untrusted(excerpt)
     )]
     Status {
@@ -96,6 +107,19 @@ impl ServerError {
     }
 }
 
+/// Describes a number of attempts, with the settings that change it.
+fn counted(attempts: u32) -> String {
+    match attempts {
+        1 => "1 attempt".to_owned(),
+        _ => format!("{attempts} attempts (`max_retries` and `backoff_max_ms` set how long it is tried)"),
+    }
+}
+
+/// Describes the time for which a server was tried, with the setting that changes it.
+fn tried_for(seconds: f64) -> String {
+    if seconds > 0.0 { format!(" within {seconds} s (`startup_timeout_s`)") } else { String::new() }
+}
+
 /// Maximum number of models in a message.
 const SHOWN_MODELS: usize = 10;
 
@@ -124,6 +148,11 @@ mod tests {
         let json = serde_json::from_str::<u8>("x").unwrap_err();
         let errors = [
             ServerError::Setting { key: "model", expected: "a name", found: text() },
+            ServerError::Unreachable {
+                url: text(),
+                seconds: 1.5,
+                source: Box::new(ureq::Error::HostNotFound),
+            },
             ServerError::Connection { url: text(), attempts: 1, source: Box::new(ureq::Error::HostNotFound) },
             ServerError::Status { url: text(), status: 500, attempts: 1, excerpt: text() },
             ServerError::UnknownModel {

@@ -20,13 +20,13 @@ pub(crate) type Server = std::convert::Infallible;
 /// server, swapping of words that are common in the answers of `samples`. A
 /// `LocalBackend` creates those of `inject.model` and `inject.with_model`.
 ///
-/// `api_key` is the key of the server. The server is checked first. If it cannot be reached, the
-/// injector is created nevertheless, because its requests are tried again.
+/// `api_key` is the key of the server. The server is checked first; one that cannot be reached is
+/// tried again for `startup_timeout_s`.
 ///
 /// # Errors
-/// Returns an error if a setting is invalid, [`BpoError::ServerUnusable`] if the server refuses the
-/// key or has no such model, or [`BpoError::NotBuilt`] if a server is set in a build without the
-/// feature `server`, or `inject.model` or `inject.with_model` is set.
+/// Returns an error if a setting is invalid, [`BpoError::ServerUnusable`] if the server cannot be
+/// reached, refuses the key or has no such model, or [`BpoError::NotBuilt`] if a server is set in a
+/// build without the feature `server`, or `inject.model` or `inject.with_model` is set.
 pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
@@ -34,7 +34,7 @@ pub fn open_injector(
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
     let server = open_server(config, api_key)?;
     if let Some(server) = &server {
-        check_reachable(server)?;
+        check_server(server)?;
     }
     injector_with(config, server, samples)
 }
@@ -138,23 +138,4 @@ pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
 #[cfg(not(feature = "server"))]
 pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
     match *server {}
-}
-
-/// Checks a server like [`check_server`]. A server that cannot be reached passes.
-#[cfg(feature = "server")]
-fn check_reachable(server: &Server) -> Result<(), BpoError> {
-    match check_server(server) {
-        Err(BpoError::ServerUnusable { source, .. })
-            if matches!(*source, bpo_server::ServerError::Connection { .. }) =>
-        {
-            Ok(())
-        }
-        checked => checked,
-    }
-}
-
-/// A build without the feature `server` has no server.
-#[cfg(not(feature = "server"))]
-fn check_reachable(server: &Server) -> Result<(), BpoError> {
-    check_server(server)
 }

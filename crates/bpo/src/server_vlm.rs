@@ -181,20 +181,16 @@ fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
 
 /// Creates the model behind the server of `[weaken.server]`. `api_key` is the key of the server.
 ///
-/// The server is checked first. If it cannot be reached, the model is created nevertheless, because
-/// its requests are tried again.
+/// The server is checked first; one that cannot be reached is tried again for `startup_timeout_s`.
 ///
 /// # Errors
-/// Returns [`BpoError::NotSet`] if no server is set, [`BpoError::Server`] if a setting is invalid, or
-/// [`BpoError::ServerUnusable`] if the server refuses the key or has no such model.
+/// Returns [`BpoError::NotSet`] if no server is set, [`BpoError::Server`] if a setting is invalid,
+/// or [`BpoError::ServerUnusable`] if the server cannot be reached, refuses the key or has no such
+/// model.
 pub fn open_vlm(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
     let model = open_unchecked(config, api_key)?;
-    match check(&model) {
-        Err(BpoError::ServerUnusable { source, .. }) if matches!(*source, ServerError::Connection { .. }) => {
-            Ok(model)
-        }
-        checked => checked.map(|()| model),
-    }
+    check(&model)?;
+    Ok(model)
 }
 
 /// Creates the model without a call of the server.

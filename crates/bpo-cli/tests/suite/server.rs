@@ -33,7 +33,9 @@ fn unavailable_server_stops_the_stage_and_recovered_server_resumes_it() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    inject(dir.path(), &url, "", &[]).fails_naming(&["inject stopped", &url, "3 attempt(s)"]);
+    inject(dir.path(), &url, "startup_timeout_s = 0.1", &[])
+        .fails_naming(&["`inject.server` (--server)", &url, "within 0.1 s (`startup_timeout_s`)", "refused"])
+        .says("warning: cannot reach");
     assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
 
     let server = Server::failing_first(2);
@@ -51,7 +53,11 @@ fn unavailable_server_stops_the_stage_and_recovered_server_resumes_it() {
 
     let broken = Server::failing_first(usize::MAX);
     let other = tempfile::tempdir().unwrap();
-    inject(other.path(), &broken.url, "", &[]).fails_naming(&["inject stopped", "status 500", "out of luck"]);
+    inject(other.path(), &broken.url, "", &[]).fails_naming(&[
+        "inject stopped",
+        "status 500 after 3 attempts (`max_retries`",
+        "out of luck",
+    ]);
 }
 
 #[test]

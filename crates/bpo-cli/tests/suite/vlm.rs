@@ -216,6 +216,30 @@ fn a_request_that_always_fails_is_skipped_and_a_failing_server_stops_the_stage()
     assert!(page.requests().len() <= 8);
 }
 
+/// A server that cannot be reached ends the command soon, with the name of the setting that changes
+/// the wait. With a server the same command makes the answers.
+#[test]
+fn a_server_that_cannot_be_reached_ends_the_command() {
+    let data = Data::new(3);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refusing = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (url, cause) in [(&*refusing, "refused"), ("http://no-such-host.invalid", "no-such-host.invalid")] {
+        bpo(data.weaken(url, "startup_timeout_s = 0.2\n", "weakened.jsonl"))
+            .fails_naming(&[
+                "`weaken.server` (--vlm-server)",
+                &format!(
+                    "no server can be reached at {url}/v1/chat/completions within 0.2 s (`startup_timeout_s`)"
+                ),
+                cause,
+            ])
+            .says(&format!("warning: cannot reach {url}/v1/chat/completions, trying again for up to 0.2 s"));
+        assert!(lines(&data.at("weakened.jsonl")).is_empty());
+    }
+    let server = VlmServer::start(|_, request| Reply::Text(answer(request)));
+    bpo(data.weaken(&server.url, "", "weakened.jsonl")).succeeds().says("weaken: 2 answers, 1 skipped");
+}
+
 /// A process that is killed half-way and started again asks for no answer that it had received, and
 /// its file has each answer once.
 #[test]

@@ -1,19 +1,24 @@
 //! The check of a server before the first request: address, API key and model.
 
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bpo_inject::TextRequest;
 use bpo_pairs::Sampling;
-use ureq::RequestBuilder;
+use ureq::{RequestBuilder, Timeout};
 
 use super::OpenAiClient;
 use super::attempt::read_body;
+use crate::address::shown_address;
 use crate::chat::Chat;
 use crate::error::ServerError;
 use crate::wire::{ChatRequest, ModelList};
 
 /// Time limit of each request of [`OpenAiClient::check`].
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait between two attempts to reach a server.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// The response to the request for the list of models.
 enum Probe {
@@ -29,18 +34,42 @@ impl OpenAiClient {
     /// Checks that there is a server at the address, that it accepts the API key, and that it has
     /// the model.
     ///
-    /// The check asks for the list of models with one request and no retry. A server that answers
-    /// with another response than a list is asked at the address of the chat completions, where any
-    /// response except a refusal of the key is accepted. A model that is not in the list gets a
-    /// request for one token, because some servers accept other names than those that they list.
+    /// A server that cannot be reached is tried again for `startup_timeout_s`, with a warning after
+    /// the first attempt. The check asks for the list of models. A server that answers with another
+    /// response than a list is asked at the address of the chat completions, where any response
+    /// except a refusal of the key is accepted. A model that is not in the list gets a request for
+    /// one token, because some servers accept other names than those that they list.
     ///
     /// # Errors
-    /// Returns [`ServerError::Connection`] if there is no server at the address,
+    /// Returns [`ServerError::Unreachable`] if there is no server at the address,
     /// [`ServerError::Status`] if it answers with status 401 or 403, or
     /// [`ServerError::UnknownModel`] if it neither lists nor accepts the model.
     pub fn check(&self) -> Result<(), ServerError> {
+        let (start, longest) = (Instant::now(), self.config.startup_timeout()?);
+        let mut has_warned = false;
+        loop {
+            let checked = self.check_once();
+            let Err(ServerError::Unreachable { url, source, .. }) = &checked else { return checked };
+            let left = longest.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return checked;
+            }
+            if !has_warned {
+                let seconds = longest.as_secs_f64();
+                tracing::warn!(error = %source, "cannot reach {url}, trying again for up to {seconds} s");
+            }
+            has_warned = true;
+            thread::sleep(left.min(BETWEEN_ATTEMPTS));
+        }
+    }
+
+    fn check_once(&self) -> Result<(), ServerError> {
         match self.models()? {
-            Probe::Silent => Ok(()),
+            Probe::Silent => {
+                let url = &self.endpoint;
+                tracing::warn!(%url, "the server does not answer the check; requests are sent all the same");
+                Ok(())
+            }
             Probe::Other => match self.probe(&self.request_url)? {
                 Some((status @ (401 | 403), body)) => Err(self.refused(status, &body)),
                 _ => Ok(()),
@@ -110,17 +139,44 @@ impl OpenAiClient {
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
-        let patience = self.config.timeout()?.min(CHECK_TIMEOUT);
-        match send(request.config().timeout_global(Some(patience)).build()) {
+        let longest = self.config.timeout()?.min(CHECK_TIMEOUT);
+        // A connection that takes half of this time is none.
+        let request = request.config().timeout_global(Some(longest)).timeout_connect(Some(longest / 2));
+        match send(request.build()) {
             Ok(answer) => Ok(Some(answer)),
-            // A slow server, or one that does not send HTTP, exists.
-            Err(
-                source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
-            ) => {
-                let source = Box::new(self.without_secrets(source));
-                Err(ServerError::Connection { url: self.endpoint.clone(), attempts: 1, source })
-            }
+            Err(source) if is_unreachable(&source) => Err(ServerError::Unreachable {
+                url: self.shown_route(),
+                seconds: self.config.startup_timeout_s,
+                source: Box::new(self.without_secrets(source)),
+            }),
             Err(_) => Ok(None),
         }
+    }
+
+    /// Returns the address of the chat completions and that of the proxy, without their secrets.
+    fn shown_route(&self) -> String {
+        match &self.config.proxy {
+            None => self.endpoint.clone(),
+            Some(proxy) => format!("{} (by the proxy {})", self.endpoint, shown_address(proxy)),
+        }
+    }
+}
+
+/// Returns whether an error means that there was no connection. A server that is slow, that closes
+/// the connection or that does not send HTTP exists.
+fn is_unreachable(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => !matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::InvalidData
+        ),
+        ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        _ => false,
     }
 }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use bpo_pairs::{AttemptFailure, Generated, RequestFailure, RequestQueue};
+use bpo_pairs::{AttemptFailure, Generated, RequestFailure, RequestQueue, chain};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -291,11 +291,12 @@ impl<'a, J, E: From<ServerError>> Sending<'a, J, E> {
             let jitter =
                 ChaCha8Rng::seed_from_u64(task.number as u64 ^ u64::from(task.attempts) << 48).random();
             let wait = after.unwrap_or_else(|| config.backoff(task.attempts, jitter));
-            let attempt = task.attempts;
+            let (attempt, error) = (task.attempts, chain(&error));
             if self.has_warned {
                 tracing::debug!(%error, attempt, ?wait, "request failed, trying again");
             } else {
-                tracing::warn!(%error, attempt, ?wait, "request failed, trying again");
+                let longest = config.longest_wait().as_secs_f64();
+                tracing::warn!(%error, attempt, ?wait, "request failed, trying again for up to {longest} s");
             }
             self.has_warned = true;
             self.client.meter.update(|counts| counts.retries += 1);

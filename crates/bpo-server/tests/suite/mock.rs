@@ -96,8 +96,16 @@ impl MockServer {
         })
     }
 
+    /// A server at `address`, which answers as that of [`start`](Self::start).
+    pub fn start_at(address: &str, script: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(TcpListener::bind(address).unwrap(), move |call, _| script(call))
+    }
+
     fn start_with(script: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    fn listen(listener: TcpListener, script: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);

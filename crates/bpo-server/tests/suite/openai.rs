@@ -16,7 +16,8 @@ fn request(prompt: &str) -> TextRequest {
 
 /// Settings with two retries and no waits between attempts.
 pub fn config(base_url: &str) -> OpenAiConfig {
-    OpenAiConfig::new(base_url, "test").with_retries(2, 0, 0).with_timeout_s(20.0)
+    let config = OpenAiConfig::new(base_url, "test").with_retries(2, 0, 0).with_timeout_s(20.0);
+    config.with_startup_timeout_s(0.0)
 }
 
 pub fn client(server: &MockServer) -> OpenAiClient {
@@ -63,7 +64,8 @@ fn failed_retries_end_with_an_error() {
     let server = MockServer::start(|_| Reply::json(503, "loading model"));
     let error = ask(&mut client(&server)).unwrap_err();
     let expected = format!(
-        "{}/v1/chat/completions answered with status 503 after 3 attempt(s): loading model",
+        "{}/v1/chat/completions answered with status 503 after 3 attempts (`max_retries` and `backoff_max_ms` set \
+         how long it is tried): loading model",
         server.url
     );
     assert_eq!(error.to_string(), expected);
@@ -246,8 +248,31 @@ fn check_accepts_any_response() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [format!("http://{gone}"), "http://no-such-host.invalid".to_owned()] {
         let dead = OpenAiClient::new(config(&address), None).unwrap();
-        assert!(matches!(dead.check(), Err(ServerError::Connection { attempts: 1, .. })), "{address}");
+        let error = dead.check().unwrap_err();
+        assert!(matches!(error, ServerError::Unreachable { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(&address) && !text.contains("startup_timeout_s"), "{text}");
     }
+    // a server that closes the connection exists
+    client(&MockServer::start(|_| Reply::hang_up())).check().unwrap();
+}
+
+/// A server that starts a moment later than its client.
+#[test]
+fn a_server_that_starts_late_passes_the_check() {
+    let url = MockServer::start(|_| Reply::hang_up()).into_closed();
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        MockServer::start_at(&address, |_| list(&["test".into()]))
+    });
+    let client = OpenAiClient::new(config(&url).with_startup_timeout_s(600.0), None).unwrap();
+    client.check().unwrap();
+    assert_eq!(late.join().unwrap().seen().len(), 1);
+    let dead = MockServer::start(|_| Reply::hang_up()).into_closed();
+    let client = OpenAiClient::new(config(&dead).with_startup_timeout_s(0.1), None).unwrap();
+    let text = client.check().unwrap_err().to_string();
+    assert!(text.ends_with("/v1/chat/completions within 0.1 s (`startup_timeout_s`)"), "{text}");
 }
 
 /// The key is sent with the check, and a server that refuses it fails the check.

@@ -200,7 +200,8 @@ fn all_inputs_are_checked_before_the_first_stage() {
     fails_early(arguments!["--eval-pairs", dir.at("gone.jsonl")], "gone.jsonl");
     fails_early(arguments!["--eval-pairs", dir.at("empty.jsonl")], "empty.jsonl");
     fails_early(arguments!["--reference-cache", dir.at("stale.safetensors")], "stale.safetensors");
-    let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\nmax_retries = 0\n";
+    let server =
+        "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\nstartup_timeout_s = 0.0\n";
     for (settings, named) in [
         ("[lora]\ntarget_modules = { regex = \"(\" }\n", "target_modules"),
         ("[lora]\ntarget_modules = { regex = \"nothing\" }\n", "nothing"),
