@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::format::FileKind;
 use bpo_pairs::format::json::for_each;
 use serde_json::{Map, Value};
 
@@ -83,7 +84,7 @@ pub fn read_pope_answers(questions: &Path, answers: &Path) -> Result<Scored<Pope
     let mut labels = Vec::new();
     for (i, question) in read_questions(questions)?.iter().enumerate() {
         let label = question.get("label").filter(|label| !label.is_null());
-        let label = label.ok_or_else(|| EvalError::NoLabel { path: questions.into(), record: i + 1 })?;
+        let label = label.ok_or_else(|| no_label(questions, i + 1, question))?;
         labels.push(read_label(label).ok_or_else(|| EvalError::Label {
             path: questions.into(),
             record: i + 1,
@@ -119,6 +120,15 @@ fn read_questions(path: &Path) -> Result<Vec<Map<String, Value>>, EvalError> {
         Ok(())
     })?;
     Ok(all)
+}
+
+/// Returns the error for a question without a label, or for another file of bpo in place of
+/// questions.
+fn no_label(path: &Path, record: usize, question: &Map<String, Value>) -> EvalError {
+    match FileKind::of_record(question).filter(|kind| *kind != FileKind::Questions) {
+        Some(found) => found.instead_of("questions with labels", path).into(),
+        None => EvalError::NoLabel { path: path.into(), record },
+    }
 }
 
 fn read_label(label: &Value) -> Option<PopeLabel> {

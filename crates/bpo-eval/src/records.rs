@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::format::FileKind;
 use bpo_pairs::format::json::for_each;
 use serde_json::{Map, Value};
 
@@ -24,6 +25,12 @@ const TEXT: &str = "text";
 const PREDICTION: &[&str] =
     &["prediction", "pred", "predict", "model_answer", "generated_text", "output_text"];
 
+/// The name of answers to evaluate in messages.
+const ANSWERS: &str = "answers to questions about images";
+/// Kinds of files whose records may have an answer to evaluate.
+const ACCEPTED: [FileKind; 4] =
+    [FileKind::Generated, FileKind::Questions, FileKind::Samples, FileKind::Pairs];
+
 /// An answer record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -45,11 +52,24 @@ pub(crate) struct Answer {
 /// answer; a record with two different answers is an error.
 pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
     let mut all = Vec::new();
-    for_each(path, open(path)?, &mut |record: Map<String, Value>| {
+    let read = for_each(path, open(path)?, &mut |record: Map<String, Value>| {
         all.push(record);
         Ok(())
-    })?;
-    all.iter().enumerate().map(|(i, record)| answer(path, i + 1, record, agree)).collect()
+    });
+    read.map_err(|error| error.or_other_kind(path, ANSWERS, &ACCEPTED))?;
+    let other = |kind: FileKind| EvalError::from(kind.instead_of(ANSWERS, path));
+    let kind = all.first().and_then(FileKind::of_record);
+    // their records have an answer, but no image
+    if let Some(kind @ (FileKind::Weakened | FileKind::Injected)) = kind {
+        return Err(other(kind));
+    }
+    let answers = all.iter().enumerate().map(|(i, record)| answer(path, i + 1, record, agree));
+    let answers: Result<_, _> = answers.collect();
+    answers.map_err(|error| match kind.filter(|kind| *kind != FileKind::Generated) {
+        // other programs may add answers to questions, samples and pairs
+        Some(kind) if matches!(error, EvalError::NoKey { record: 1, .. }) => other(kind),
+        _ => error,
+    })
 }
 
 fn answer(

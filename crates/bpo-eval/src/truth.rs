@@ -67,10 +67,11 @@ impl Truth {
     /// Returns [`EvalError::Read`] and [`EvalError::Records`].
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let mut truth = Self::default();
-        for_each(path, open(path)?, &mut |record: Record| {
+        let read = for_each(path, open(path)?, &mut |record: Record| {
             truth.add(&record.image, record.objects);
             Ok(())
-        })?;
+        });
+        read.map_err(|error| error.or_other_kind(path, "the objects of images", &[]))?;
         Ok(truth)
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
+use crate::format::FileKind;
 use crate::serde_message::MessageTerms;
 use crate::skipped::SkipCounts;
 use crate::untrusted::{Untrusted, UntrustedPath, escape_controls};
@@ -43,6 +44,16 @@ pub enum PairsError {
         path: PathBuf,
         /// The keys of the first record, or a description of it.
         keys: String,
+    },
+    /// A file holds something else that bpo reads or writes than a command needs.
+    #[error("{}: expected {expected}, found {found}: {}", UntrustedPath(path), found.remedy())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What the command needs.
+        expected: &'static str,
+        /// What the file holds.
+        found: FileKind,
     },
     /// No record of a file could be converted.
     #[error("{}: no record fits ({skipped})", UntrustedPath(path))]

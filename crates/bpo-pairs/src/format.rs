@@ -17,6 +17,7 @@ mod images_field;
 mod input;
 pub mod json;
 pub mod jsonl;
+mod kind;
 mod llama_factory;
 pub mod llava;
 mod ms_swift;
@@ -39,6 +40,7 @@ pub use container::Container;
 pub use convert::{Conversion, ConvertOptions, convert};
 pub use dataset_info::dataset_info_beside;
 pub use input::{Item, ReadOptions, for_each_item};
+pub use kind::FileKind;
 
 /// The form of the records of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -79,7 +79,9 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
         }
     }
     if set.pairs.is_empty() && set.skipped.is_empty() {
-        set.skipped.push(Skipped::new(&record.id, SkipReason::NoPreference));
+        let is_alone = record.completions.len() < 2;
+        let reason = if is_alone { SkipReason::NoRejected } else { SkipReason::NoPreference };
+        set.skipped.push(Skipped::new(&record.id, reason));
     }
     set
 }
@@ -126,9 +128,14 @@ mod tests {
 
     #[test]
     fn record_without_a_pair_is_counted() {
-        for scores in [&[1.0, 1.0][..], &[1.0], &[], &[f64::NAN, 1.0]] {
+        for (scores, reason) in [
+            (&[1.0, 1.0][..], SkipReason::NoPreference),
+            (&[f64::NAN, 1.0], SkipReason::NoPreference),
+            (&[1.0], SkipReason::NoRejected),
+            (&[], SkipReason::NoRejected),
+        ] {
             let set = make_pairs(&record(scores), &PairFilter::default());
-            assert_eq!(set.skipped, [Skipped::new("r", SkipReason::NoPreference)], "{scores:?}");
+            assert_eq!(set.skipped, [Skipped::new("r", reason)], "{scores:?}");
         }
     }
 

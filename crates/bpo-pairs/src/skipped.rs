@@ -47,6 +47,8 @@ pub enum SkipReason {
     Repeated,
     /// An earlier pair of the same prompt has answers with other text but the same tokens.
     SameTokens,
+    /// The record has one answer, and none that it is preferred to.
+    NoRejected,
     /// No answer of the record has a higher score than another.
     NoPreference,
     /// The format of the output has no place for a value of the record.
@@ -144,7 +146,8 @@ impl SkipReason {
             Self::Identical => "identical answers",
             Self::Repeated => "same answers as an earlier pair",
             Self::SameTokens => "same tokens as an earlier pair",
-            Self::NoPreference => "no answer is preferred to another",
+            Self::NoRejected => "no rejected answer",
+            Self::NoPreference => "no answer has a higher score than another",
             Self::NotInFormat => "not possible in the format of the output",
             Self::OutsideSubset => "outside the subset of its source",
             Self::NotSelected => "another pair of the sample kept",

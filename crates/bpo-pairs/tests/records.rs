@@ -207,11 +207,15 @@ fn syntax_error_is_an_error_with_one_position() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.jsonl");
     let good = format!(r#"{{"image": "a.jpg", "conversations": {TURNS}}}"#);
-    fs::write(&path, format!("{good}\n\n{good}\n{{\"image\" \"a.jpg\"}}\n{good}\n")).unwrap();
+    let pair = r#"{"id": 1, "prompt": "What?", "chosen": "A cat.", "rejected": "A dog."}"#;
     let expected = format!("{}: record 3, line 4, column 10: expected `:`", path.display());
-    for error in [llava::read(&path).unwrap_err(), jsonl::read_pairs(&path).unwrap_err()] {
-        assert_eq!(chain(&error), expected);
-    }
+    let write = |good: &str| {
+        fs::write(&path, format!("{good}\n\n{good}\n{{\"image\" \"a.jpg\"}}\n{good}\n")).unwrap();
+    };
+    write(&good);
+    assert_eq!(chain(&llava::read(&path).unwrap_err()), expected);
+    write(pair);
+    assert_eq!(chain(&jsonl::read_pairs(&path).unwrap_err()), expected);
 }
 
 #[test]

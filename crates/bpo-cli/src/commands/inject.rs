@@ -2,7 +2,7 @@
 
 use bpo::inject::ErrorInjector;
 use bpo::pairs::SftSample;
-use bpo::stages::without_answers;
+use bpo::stages::{StageAnswers, without_answers};
 use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger};
 
 #[cfg(feature = "model")]
@@ -47,6 +47,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
     let weakened = read_answers(&args.weakened, &fingerprint, args.allow_mismatch)?;
+    weakened.iter().try_for_each(StageAnswers::check_weakened)?;
     let dropped = without_answers(&weakened);
     let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
     let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;

@@ -14,6 +14,7 @@ mod cases;
 mod convert;
 mod distort;
 mod inspect;
+mod kinds;
 mod make_pairs;
 #[cfg(not(feature = "model"))]
 mod without_model;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::input::{ReadOptions, for_each_item};
+use super::input::{Item, PAIRS, ReadOptions, for_each_item};
 use super::output::ItemWriter;
-use super::{Format, dataset_info};
+use super::{FileKind, Format, dataset_info};
 use crate::error::PairsError;
 use crate::files::{create_parents, write_atomic};
 use crate::filter::PairFilter;
@@ -51,7 +51,8 @@ pub struct Conversion {
 /// - Beside a file of [`Format::LlamaFactory`], `dataset_info.json` gets an entry for it.
 ///
 /// # Errors
-/// Returns an error if the input cannot be read, no record fits, or the output cannot be written.
+/// Returns an error if the input cannot be read, no record fits, or the output cannot be written,
+/// and [`PairsError::OtherKind`] for annotated data if `to` is a format of pairs.
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -68,6 +69,10 @@ pub fn convert(
         };
         let mut writer = ItemWriter::new(output, file, to, options.filter, options.images)?;
         let from = for_each_item(input, &options.read, &mut |item| match item {
+            // all records of a file have one format
+            Ok(Item::Sample(_)) if !matches!(to, Format::Llava | Format::Bpo) => {
+                Err(FileKind::Samples.instead_of(PAIRS, input))
+            }
             Ok(item) => writer.write(item, &mut count),
             Err(one) => {
                 count(one);

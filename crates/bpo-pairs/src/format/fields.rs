@@ -69,6 +69,12 @@ impl JsonRecord {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields(Map<String, Value>);
 
+impl From<Map<String, Value>> for Fields {
+    fn from(values: Map<String, Value>) -> Self {
+        Self(values)
+    }
+}
+
 impl Fields {
     /// Sets the value of a key.
     pub(super) fn put(&mut self, key: &str, value: Value) {

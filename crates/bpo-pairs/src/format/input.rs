@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::container::{Magic, decompress, magic};
 use super::detect::detect;
 use super::fields::JsonRecord;
+use super::kind::FileKind;
 use super::{Format, bpo, json, llama_factory, llava, ms_swift, pairs, povid, rlaif_v, rlhf_v, trl};
 use crate::error::PairsError;
 use crate::files::open_input;
@@ -24,6 +25,9 @@ use crate::video::{NoVideos, VideoFrames};
 /// Number of records of which one must show the format of the file.
 const LOOKED_AT: usize = 20;
 
+/// The name of pairs in messages.
+pub(super) const PAIRS: &str = "pairs";
+
 /// A record of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
@@ -40,7 +44,7 @@ impl Item {
     pub fn into_pairs(self, filter: &PairFilter) -> PairSet {
         let mut set = PairSet::default();
         match self {
-            Self::Sample(sample) => set.skipped.push(Skipped::new(sample.id, SkipReason::NoPreference)),
+            Self::Sample(sample) => set.skipped.push(Skipped::new(sample.id, SkipReason::NoRejected)),
             Self::Record(record) => return make_pairs(&record, filter),
             Self::Pair(pair) => {
                 match filter.check(&pair).map_err(SkipCause::from).and_then(|()| check_answers(&pair)) {
@@ -105,12 +109,27 @@ fn read(
     each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
 ) -> Result<Format, PairsError> {
     let mut reader = Detecting { path, options, pending: Vec::new(), reader: None, each };
-    for_each_record(path, file, options.images, &mut |line, record| reader.add(line, record))?;
-    reader.finish()
+    let read = for_each_record(path, file, options.images, &mut |line, record| reader.add(line, record));
+    match read {
+        Ok(()) => reader.finish(),
+        Err(error) => {
+            Err(error.or_other_kind(path, expected(options), &[FileKind::Samples, FileKind::Pairs]))
+        }
+    }
+}
+
+/// Names what a file should hold, by the format that its records have if they have the keys of
+/// none.
+fn expected(options: &ReadOptions<'_>) -> &'static str {
+    match options.fallback {
+        Some(Format::Pairs) => PAIRS,
+        Some(_) => "annotated data",
+        None => "samples or pairs",
+    }
 }
 
 /// Calls `each` with the line (0 if it is not known) and the value of every record.
-fn for_each_record(
+pub(super) fn for_each_record(
     path: &Path,
     file: impl Read,
     images: Option<&dyn ImageSink>,
@@ -173,9 +192,9 @@ impl<'a> Detecting<'a, '_> {
         }
         let format = self.options.format.or_else(|| record.fields().and_then(detect));
         self.pending.push((line, record));
-        match format.or(self.options.fallback.filter(|_| self.pending.len() == LOOKED_AT)) {
+        match format {
             Some(format) => self.start(format),
-            None if self.pending.len() == LOOKED_AT => Err(self.unknown()),
+            None if self.pending.len() == LOOKED_AT => self.start(self.without_keys()?),
             None => Ok(()),
         }
     }
@@ -191,11 +210,23 @@ impl<'a> Detecting<'a, '_> {
     fn finish(mut self) -> Result<Format, PairsError> {
         if self.reader.is_none() {
             // an empty list has no record, and any format
-            let format = self.options.format.or(self.options.fallback);
-            let format = format.or(self.pending.is_empty().then_some(Format::Pairs));
-            self.start(format.ok_or_else(|| self.unknown())?)?;
+            let format = self.options.format.or(self.pending.is_empty().then_some(Format::Pairs));
+            self.start(format.map_or_else(|| self.without_keys(), Ok)?)?;
         }
         Ok(self.reader.map_or(Format::Pairs, |reader| reader.format))
+    }
+
+    /// Returns the format of a file whose first records have the keys of none.
+    ///
+    /// # Errors
+    /// Returns [`PairsError::OtherKind`] for another file of bpo, and [`PairsError::UnknownFormat`]
+    /// if there is no fallback.
+    fn without_keys(&self) -> Result<Format, PairsError> {
+        let kind = |(_, record): &(usize, JsonRecord)| record.fields().and_then(FileKind::of_fields);
+        match self.pending.iter().find_map(kind) {
+            Some(found) => Err(found.instead_of(expected(self.options), self.path)),
+            None => self.options.fallback.ok_or_else(|| self.unknown()),
+        }
     }
 
     fn unknown(&self) -> PairsError {

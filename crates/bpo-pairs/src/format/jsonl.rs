@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::input::{ReadOptions, for_each_item};
-use super::{Format, json};
+use super::input::{Item, PAIRS, ReadOptions, for_each_item};
+use super::{FileKind, Format, json};
 use crate::error::PairsError;
 use crate::files::{open_input, write_atomic};
 use crate::filter::PairFilter;
@@ -128,7 +128,8 @@ pub(crate) fn encode_line<T: Serialize>(
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is not JSON or Parquet, or repeats an id in
-/// `pairs.jsonl`. The error names file and line.
+/// `pairs.jsonl`, and [`PairsError::OtherKind`] for annotated data or another file of bpo that
+/// holds no pairs. The error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
     read_pairs_with(path, &NoVideos)
 }
@@ -144,6 +145,8 @@ pub fn read_pairs_with(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Resu
     let mut set = PairSet::default();
     let read = for_each_item(path, &options, &mut |item| {
         match item {
+            // all records of a file have one format
+            Ok(Item::Sample(_)) => return Err(FileKind::Samples.instead_of(PAIRS, path)),
             Ok(item) => set.extend(item.into_pairs(&filter)),
             Err(skipped) => set.skipped.push(skipped),
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
 use crate::files::open_input;
+use crate::format::FileKind;
 use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
 use crate::format::question_fields::QuestionFields;
@@ -21,6 +22,9 @@ use crate::image_paths::one_or_several;
 use crate::image_token::place_in_conversation;
 use crate::skipped::{SkipCause, Skipped};
 use crate::video::VideoFrames;
+
+/// The name of questions in messages.
+const QUESTIONS: &str = "questions";
 
 /// A question about any number of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,24 +74,31 @@ pub struct QuestionData {
 /// Reads all questions of a file. `videos` finds the frames of videos.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
+/// Returns an error if the file cannot be read, is empty, or is not JSON, and
+/// [`PairsError::OtherKind`] for another file of bpo that has no questions. The error names file,
 /// record, line and column.
 pub fn read(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Result<QuestionData, PairsError> {
     let path = path.as_ref();
     let file = open_input(path)?;
     let (mut data, mut index) = (QuestionData::default(), 0);
-    json::for_each(path, BufReader::new(file), &mut |record: JsonRecord| {
+    let read = json::for_each(path, BufReader::new(file), &mut |record: JsonRecord| {
+        let kind = record.fields().and_then(FileKind::of_fields).filter(|_| index == 0);
         let (id, read) = record.read_named(|fields, named| question(fields, named, videos));
         match read {
             Ok((own, question)) => {
                 let id = Some(Id(id_or_index(id.or(own), index)));
                 data.questions.push(Question { id, ..question });
             }
-            Err(cause) => data.skipped.push(cause.in_record(index + 1).of(id_or_index(id, index))),
+            Err(cause) => match kind {
+                Some(found) if found != FileKind::Questions => return Err(found.instead_of(QUESTIONS, path)),
+                _ => data.skipped.push(cause.in_record(index + 1).of(id_or_index(id, index))),
+            },
         }
         index += 1;
         Ok(())
-    })?;
+    });
+    // pairs have questions, too
+    read.map_err(|error| error.or_other_kind(path, QUESTIONS, &[FileKind::Questions, FileKind::Pairs]))?;
     Ok(data)
 }
 

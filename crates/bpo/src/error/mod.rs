@@ -238,6 +238,16 @@ pub enum BpoError {
         /// The missing manifest.
         manifest: PathBuf,
     },
+    /// The output of a stage holds the results of another one.
+    #[error("{} was made by `bpo {found}`, not by `bpo {stage}`: give another --out", UntrustedPath(path))]
+    OtherStage {
+        /// The file.
+        path: PathBuf,
+        /// The stage that should continue the file.
+        stage: Stage,
+        /// The stage that made it.
+        found: Stage,
+    },
     /// A directory for a run is not empty and holds no run.
     #[error("{} is not empty and holds no run: give another --out, or empty it", UntrustedPath(path))]
     NotARun {

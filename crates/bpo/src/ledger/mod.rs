@@ -138,8 +138,9 @@ impl StageLedger {
     ///
     /// # Errors
     /// Returns [`BpoError::Changed`] with all settings and inputs that differ if the file has an
-    /// answer, [`BpoError::NoManifest`] if the file is not empty and has no manifest, or an error
-    /// if a file cannot be read or written, or is locked by another process.
+    /// answer, [`BpoError::NoManifest`] if the file is not empty and has no manifest,
+    /// [`BpoError::OtherStage`] if another stage made it, or an error if a file cannot be read or
+    /// written, or is locked by another process.
     pub fn open_file(
         stage: Stage,
         config: &RunConfig,
@@ -151,9 +152,14 @@ impl StageLedger {
         create_parents(path)?;
         let log = AppendLog::open(path).map_err(PairsError::from)?;
         let beside = manifest_beside(path);
-        let recorded = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
+        let mut stages = Manifest::read(&beside)?.map(|manifest| manifest.stages).unwrap_or_default();
+        let recorded = stages.remove(&stage);
         if !log.is_empty() && recorded.is_none() {
-            return Err(BpoError::NoManifest { path: path.to_owned(), manifest: beside });
+            let path = path.to_owned();
+            return Err(match stages.into_keys().next() {
+                Some(found) => BpoError::OtherStage { path, stage, found },
+                None => BpoError::NoManifest { path, manifest: beside },
+            });
         }
         let mut file = StageFile::from_log(log)?;
         let place = Place::File(path.to_owned());

@@ -11,6 +11,7 @@ use bpo_pairs::format::jsonl::JsonLines;
 use bpo_pairs::{CompletionKind, Keyed, PairsError, RecordKey, item_seed};
 
 use super::assemble::{is_usable, rank};
+use super::file::not_answers;
 use super::record::{Bootstrapped, StageRecord};
 use crate::error::BpoError;
 
@@ -59,7 +60,8 @@ impl AnswerIndex {
     /// Reads files, which can be pipes. They are not locked or changed.
     ///
     /// # Errors
-    /// Returns an error if a file cannot be read or has a line that is not a record.
+    /// Returns an error if a file cannot be read or has a line that is not a record, and
+    /// [`PairsError::OtherKind`] for another file of bpo.
     pub fn read<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Self, BpoError> {
         let mut index = Self { files: Vec::new(), samples: HashMap::new() };
         for path in paths {
@@ -92,7 +94,7 @@ impl AnswerIndex {
         let read = Cell::new(0);
         let mut offset = 0;
         for item in JsonLines::<StageRecord, _>::new(path, Counting { reader, read: &read }) {
-            let (line, record) = item?;
+            let (line, record) = item.map_err(|error| not_answers(error, path))?;
             let entry = self.samples.entry(hash(record.id())).or_default();
             // a line has at most `Limits::record_bytes`, so its length fits
             let bytes = (read.get() - offset) as u32;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::files::AppendLog;
+use bpo_pairs::format::FileKind;
 use bpo_pairs::format::jsonl::JsonLines;
-use bpo_pairs::{JsonlStore, PairsError};
+use bpo_pairs::{CompletionKind, JsonlStore, PairsError};
 
 use super::record::StageRecord;
 use crate::error::BpoError;
@@ -21,10 +22,23 @@ impl StageAnswers {
     /// Reads a file, which can be a pipe. The file is not locked or changed.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read or has a line that is not a record.
+    /// Returns an error if the file cannot be read or has a line that is not a record, and
+    /// [`PairsError::OtherKind`] for another file of bpo.
     pub fn read(path: &Path) -> Result<Self, BpoError> {
-        let records = JsonLines::open(path)?.collect::<Result<_, _>>()?;
-        Ok(Self { path: path.to_owned(), records })
+        let records = JsonLines::open(path)?.collect::<Result<_, _>>();
+        Ok(Self { path: path.to_owned(), records: records.map_err(|error| not_answers(error, path))? })
+    }
+
+    /// Checks that the file has answers of the weaken stage, or none of the inject stage.
+    ///
+    /// # Errors
+    /// Returns [`PairsError::OtherKind`] if it is a file of the inject stage.
+    pub fn check_weakened(&self) -> Result<(), BpoError> {
+        let has = |kind: CompletionKind| self.records().any(|record| *record.kind() == kind);
+        if has(CompletionKind::ErrorInjected) && !has(CompletionKind::ImageWeakened) {
+            return Err(FileKind::Injected.instead_of("answers of `bpo weaken`", &self.path).into());
+        }
+        Ok(())
     }
 
     /// Returns the path of the file.
@@ -46,6 +60,12 @@ impl StageAnswers {
     pub(super) fn into_parts(self) -> (PathBuf, Vec<(usize, StageRecord)>) {
         (self.path, self.records)
     }
+}
+
+/// Returns the error for a file that cannot be read as answers.
+pub(super) fn not_answers(error: PairsError, path: &Path) -> PairsError {
+    let expected = "answers of `bpo weaken` or `bpo inject`";
+    error.or_other_kind(path, expected, &[FileKind::Weakened, FileKind::Injected])
 }
 
 /// The file of a stage: open, locked for other processes, and read.

@@ -316,7 +316,7 @@ fn answers_make_pairs() {
     let stray = assemble(&samples[..1], answers(&stores[1]));
     assert!(matches!(stray, Err(BpoError::UnknownId { .. })));
     let alone = make_all_pairs(&assemble(&samples[..1], []).unwrap(), &PairFilter::default());
-    assert_eq!(alone.skipped[0].reason, SkipReason::NoPreference);
+    assert_eq!(alone.skipped[0].reason, SkipReason::NoRejected);
 }
 
 /// Each sample has several answers, made with other images where needed, and with their provenance.
