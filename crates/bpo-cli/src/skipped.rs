@@ -1,13 +1,15 @@
 //! Lines about skipped records: a few of them, then a count.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use bpo::pairs::{Skipped, Untrusted};
-#[cfg(feature = "model")]
-use bpo::stages::StageOutcome;
+use bpo::pairs::{RecordKey, SkipCounts, Skipped, Untrusted};
+use bpo::stages::{StageFile, StageOutcome, StageRecord};
+use bpo::{BpoError, Stage, StageLedger};
 
 #[cfg(feature = "model")]
 use crate::failure::Failure;
+use crate::progress::count;
 use crate::terminal::print_line;
 
 /// Lines printed about the skipped records of one stage.
@@ -39,6 +41,58 @@ impl SkipLines {
             |file| format!("{} lists them", file.display()),
         );
         (hidden > 0).then(|| format!("... {hidden} more skipped: {place}"))
+    }
+}
+
+/// The answers that earlier commands have skipped, according to the file of a stage.
+#[derive(Debug)]
+pub struct SkippedBefore(HashSet<RecordKey>);
+
+impl SkippedBefore {
+    /// Reads them from the file. With `retries`, those whose reason can change are removed from it,
+    /// so that the stage makes them again.
+    ///
+    /// # Errors
+    /// Returns an error if the file or its manifest cannot be written.
+    pub fn of(
+        ledger: &mut StageLedger,
+        stage: Stage,
+        file: &mut StageFile,
+        retries: bool,
+    ) -> Result<Self, BpoError> {
+        if retries {
+            let count = count(ledger.retry_skipped(stage, file)?, "skipped answer", "skipped answers");
+            print_line(&format!("{stage}: {count} to try again"));
+        }
+        let records = file.answers().records();
+        let skipped = records.filter(|record| matches!(record, StageRecord::Skipped { .. }));
+        Ok(Self(skipped.map(RecordKey::of).collect()))
+    }
+
+    /// Prints the answers that a finished stage has skipped, the number of earlier ones, and how to
+    /// try them again. `file` lists all of them.
+    pub fn print(&self, outcome: &StageOutcome, file: &Path) {
+        let is_earlier = |skipped: &Skipped| self.0.contains(&RecordKey::new(&skipped.id, skipped.variant));
+        let (earlier, new): (Vec<_>, Vec<_>) = outcome.skipped.iter().cloned().partition(is_earlier);
+        print_skipped(&new, Some(file));
+        if !earlier.is_empty() {
+            let counts: SkipCounts = earlier.iter().collect();
+            let answers = count(earlier.len(), "answer", "answers");
+            print_line(&format!(
+                "skipped by an earlier command: {answers} ({counts}); {} lists them",
+                file.display()
+            ));
+        }
+        let retryable = outcome.skipped.iter().filter(|skipped| skipped.reason.may_change()).count();
+        if retryable > 0 {
+            let (answers, cause) = match retryable {
+                1 => ("1 skipped answer".to_owned(), "its cause is"),
+                _ => (count(retryable, "", "skipped answers"), "their causes are"),
+            };
+            print_line(&format!(
+                "to try {answers} again after {cause} removed, add --retry-skipped to the same command"
+            ));
+        }
     }
 }
 

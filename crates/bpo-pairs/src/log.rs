@@ -120,6 +120,37 @@ impl<T: Serialize + DeserializeOwned> JsonlLog<T> {
         Ok(self.log.truncate(0)?)
     }
 
+    /// Removes all records that `keeps` refuses. The lines of the others keep their bytes and their
+    /// order, without blank lines between them. A killed process leaves the file with all records
+    /// or without these.
+    ///
+    /// # Errors
+    /// Returns the errors of [`AppendLog::replace`].
+    pub fn retain(&mut self, mut keeps: impl FnMut(&T) -> bool) -> Result<(), PairsError> {
+        let path = self.path().to_owned();
+        self.log.replace(|mut old, new| {
+            let (mut line, mut number) = (Vec::new(), 0);
+            loop {
+                line.clear();
+                let read = read_line(&mut old, &mut line, Limits::DEFAULT.record_bytes);
+                if read.map_err(PairsError::io("read", &path))? == 0 {
+                    return Ok(());
+                }
+                number += 1;
+                let text = line.trim_ascii();
+                if text.is_empty() {
+                    continue;
+                }
+                // opening has checked that each line is a record
+                let record = from_text(text)
+                    .map_err(|(key, error)| PairsError::json(&path, number, number, &key, error))?;
+                if keeps(&record) {
+                    new.write_all(&line).map_err(PairsError::io("write", &path))?;
+                }
+            }
+        })
+    }
+
     /// Removes what is after the offset `keep`, or adds the missing newline of the last record.
     fn repair(&mut self, keep: u64, end: u64, tail: Tail) -> Result<(), PairsError> {
         if let Tail::Torn { bytes } = tail {

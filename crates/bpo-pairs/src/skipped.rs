@@ -126,6 +126,36 @@ impl SkipReason {
         matches!(self, Self::ImageOutside | Self::ImageMissing | Self::ImageTooLarge | Self::ImageUnreadable)
     }
 
+    /// Returns whether the same answer may be possible later, although data and settings stay the
+    /// same: an image file can be added or mended, a server can accept a request that it refused,
+    /// and a model can give another reply.
+    pub fn may_change(self) -> bool {
+        self.is_of_image()
+            || matches!(
+                self,
+                Self::RequestFailed
+                    | Self::RewriteEmpty
+                    | Self::RewriteIdentical
+                    | Self::RewriteRefused
+                    | Self::RewriteEcho
+                    | Self::RewriteTooShort
+                    | Self::RewriteTooLong
+                    | Self::RewriteCutOff
+                    | Self::RewriteCommentary
+                    | Self::RewriteReasoning
+                    | Self::RewriteMarkup
+                    | Self::RewriteAlternatives
+                    | Self::RewriteRepeatsAnswer
+                    | Self::RewriteSecret
+                    | Self::RewriteChangesTooMuch
+                    | Self::RewriteChangesTooLittle
+                    | Self::RewriteOtherLength
+                    | Self::RewriteOtherOpening
+                    | Self::RewriteOtherKind
+                    | Self::RewriteRejected
+            )
+    }
+
     /// Returns the description of the reason.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -378,6 +408,16 @@ impl fmt::Display for SkipCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_in_the_data_do_not_change() {
+        for reason in [SkipReason::ImageMissing, SkipReason::RequestFailed, SkipReason::RewriteEmpty] {
+            assert!(reason.may_change(), "{reason}");
+        }
+        for reason in [SkipReason::NoImage, SkipReason::NoKindFits, SkipReason::NothingToChange] {
+            assert!(!reason.may_change(), "{reason}");
+        }
+    }
 
     #[test]
     fn counts_print_in_order_and_round_trip() {

@@ -158,6 +158,23 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         self.log.path()
     }
 
+    /// Removes all records that `keeps` refuses; see [`JsonlLog::retain`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`JsonlLog::retain`].
+    pub fn retain(&mut self, mut keeps: impl FnMut(&T) -> bool) -> Result<(), PairsError> {
+        let mut removed = HashSet::new();
+        self.log.retain(|record| {
+            let is_kept = keeps(record);
+            if !is_kept {
+                removed.insert(RecordKey::of(record));
+            }
+            is_kept
+        })?;
+        self.known.retain(|key| !removed.contains(key));
+        Ok(())
+    }
+
     /// Removes all records. The file stays, empty and locked. [`open`](Self::open) has checked that
     /// it holds only records.
     ///
@@ -252,6 +269,25 @@ mod tests {
         store.append(&note(0, "b")).unwrap();
         let read: Vec<Note> = store.records().unwrap().map(Result::unwrap).collect();
         assert_eq!(read, [note(0, "b")]);
+    }
+
+    #[test]
+    fn removed_records_leave_the_bytes_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        let line = |id| serde_json::to_string(&note(id, "猫")).unwrap();
+        // a line of a user has other white space
+        let own = line(1).replace(':', " : ");
+        fs::write(&path, format!("{}\n\n{own}\n{}\n{}\n", line(0), line(2), line(3))).unwrap();
+        let mut store = JsonlStore::<Note>::open(&path).unwrap();
+        store.retain(|note| note.id != "n0" && note.id != "n2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n{}\n", line(3)));
+        assert_eq!(store.len(), 2);
+        // the file is locked and takes records again
+        assert!(matches!(JsonlStore::<Note>::open(&path), Err(PairsError::File(FileError::Locked { .. }))));
+        store.append(&note(2, "again")).unwrap();
+        let read: Vec<Note> = store.records().unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, [note(1, "猫"), note(3, "猫"), note(2, "again")]);
     }
 
     #[test]

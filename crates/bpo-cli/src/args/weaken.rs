@@ -61,6 +61,11 @@ pub struct WeakenCommand {
     /// Process only shard I of N, such as 2/3; `bpo pair` takes the files of all shards
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
+    /// Try the answers again that an earlier command skipped for a reason that can change: an image
+    /// that was missing or unreadable, a request that the server refused, a rejected reply. All
+    /// other lines of the file are kept
+    #[arg(long)]
+    pub retry_skipped: bool,
     /// Output: answers as JSON lines. An unfinished file is continued
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

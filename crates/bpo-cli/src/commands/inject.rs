@@ -12,7 +12,7 @@ use crate::args::InjectCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
 use crate::progress;
-use crate::skipped::print_skipped;
+use crate::skipped::SkippedBefore;
 
 /// Injects errors into the annotated answers.
 ///
@@ -51,10 +51,11 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let dropped = without_answers(&weakened);
     let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
     let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;
+    let before = SkippedBefore::of(&mut ledger, Stage::Inject, &mut file, args.retry_skipped)?;
     let injector = || open_injector(&config, key, &samples);
     let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, &mut file, &mut *progress)?;
     ledger.finish(Stage::Inject, &outcome.summary)?;
-    print_skipped(&outcome.skipped, Some(out));
+    before.print(&outcome, out);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::args::WeakenCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
 use crate::progress;
-use crate::skipped::print_skipped;
+use crate::skipped::SkippedBefore;
 
 /// Generates answers about weakened images.
 ///
@@ -40,7 +40,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
         config = fetch_models(config, &[UsedModel::Model], &[])?;
     }
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
-    let work = Work { config: &config, out };
+    let work = Work { config: &config, out, retry_skipped: args.retry_skipped };
     #[cfg(feature = "server")]
     if !is_local {
         let key = vlm_key(&config)?;
@@ -71,6 +71,7 @@ fn local(_: &Work<'_>) -> Result<(), Failure> {
 struct Work<'a> {
     config: &'a RunConfig,
     out: &'a Path,
+    retry_skipped: bool,
 }
 
 impl Work<'_> {
@@ -78,7 +79,7 @@ impl Work<'_> {
         &self,
         model: impl FnOnce() -> Result<M, BpoError>,
     ) -> Result<(), Failure> {
-        let Self { config, out } = *self;
+        let Self { config, out, retry_skipped } = *self;
         let images = open_images(config)?;
         let mut progress = progress::new();
         let AnnotatedData { samples, fingerprint, .. } = read_data(config, &mut *progress)?;
@@ -86,9 +87,10 @@ impl Work<'_> {
         let inputs = Inputs::read(&[Stage::Weaken], config, Some(&fingerprint))?;
         let inputs = inputs.with_images(images.fingerprint(names));
         let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, config, &inputs, out)?;
+        let before = SkippedBefore::of(&mut ledger, Stage::Weaken, &mut file, retry_skipped)?;
         let outcome = bpo::stages::weaken(config, &samples, &images, model, &mut file, &mut *progress)?;
         ledger.finish(Stage::Weaken, &outcome.summary)?;
-        print_skipped(&outcome.skipped, Some(out));
+        before.print(&outcome, out);
         Ok(())
     }
 }

@@ -240,6 +240,96 @@ fn a_server_that_cannot_be_reached_ends_the_command() {
     bpo(data.weaken(&server.url, "", "weakened.jsonl")).succeeds().says("weaken: 2 answers, 1 skipped");
 }
 
+/// A server that refuses the questions about one table until it is told to answer.
+fn refusing_one(table: &'static str) -> (VlmServer, std::sync::Arc<std::sync::atomic::AtomicBool>) {
+    let answers = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let all = std::sync::Arc::clone(&answers);
+    let server = VlmServer::start(move |_, request| {
+        let text = answer(request);
+        let refuses = text.contains(table) && !all.load(std::sync::atomic::Ordering::SeqCst);
+        if refuses { Reply::Status(400, "") } else { Reply::Text(text) }
+    });
+    (server, answers)
+}
+
+/// A repeated command names earlier skips as such. With `--retry-skipped` only these are asked for,
+/// and all answers keep their bytes.
+#[test]
+fn skipped_answers_are_tried_again_on_request() {
+    let data = Data::new(5);
+    let (server, answers) = refusing_one("table 1?");
+    let weaken = data.weaken(&server.url, "", "weakened.jsonl");
+    let hint = "to try 2 skipped answers again after their causes are removed, add --retry-skipped";
+    let first = bpo(weaken.clone()).succeeds();
+    first.says("weaken: 3 answers, 2 skipped").says("skipped: s4: no image").says("skipped: s1: ").says(hint);
+    let again = bpo(weaken.clone()).succeeds();
+    assert!(!again.stderr.contains("skipped: s"), "{}", again.stderr);
+    again
+        .says("weaken: 5 of 5 already done")
+        .says("skipped by an earlier command: 2 answers (image missing: 1, model could not answer: 1)")
+        .says(hint);
+    assert_eq!(server.requests().len(), 4);
+
+    let before = fs::read_to_string(data.at("weakened.jsonl")).unwrap();
+    let kept: String = before.split_inclusive('\n').filter(|line| line.contains("\"response\"")).collect();
+    answers.store(true, std::sync::atomic::Ordering::SeqCst);
+    fs::copy(data.at("0.png"), data.at("gone.png")).unwrap();
+    let retry = [weaken.clone(), arguments!["--retry-skipped"]].concat();
+    bpo(retry.clone())
+        .succeeds()
+        .says("weaken: 2 skipped answers to try again")
+        .says("weaken: 3 of 5 already done")
+        .says("weaken: 5 answers");
+    assert_eq!(server.requests().len(), 4 + 2);
+    let after = fs::read_to_string(data.at("weakened.jsonl")).unwrap();
+    assert!(after.starts_with(&kept) && after.lines().count() == 5, "{after}");
+    // the file is that of a command without failures
+    bpo(data.weaken(&server.url, "", "whole.jsonl")).succeeds();
+    assert_eq!(lines(&data.at("weakened.jsonl")), lines(&data.at("whole.jsonl")));
+    assert_eq!(
+        data.pair(&["weakened.jsonl"], "pairs.jsonl"),
+        data.pair(&["whole.jsonl"], "whole-pairs.jsonl")
+    );
+    // nothing is left to try, and the file stays as it is
+    bpo(retry).succeeds().says("weaken: 0 skipped answers to try again");
+    assert_eq!(fs::read_to_string(data.at("weakened.jsonl")).unwrap(), after);
+}
+
+/// A killed retry is continued by the same command, with or without the flag.
+#[test]
+fn a_killed_retry_is_continued() {
+    let data = Data::new(41);
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let all = std::sync::Arc::clone(&asked);
+    let server = VlmServer::start(move |number, request| {
+        std::thread::sleep(Duration::from_millis(number as u64 % 7));
+        let is_even = key(request) % 2 == 0;
+        let refuses = is_even && !all.load(std::sync::atomic::Ordering::SeqCst);
+        if refuses { Reply::Status(400, "") } else { Reply::Text(answer(request)) }
+    });
+    let weaken = data.weaken(&server.url, "max_concurrency = 4\n", "weakened.jsonl");
+    bpo(weaken.clone()).succeeds();
+    asked.store(true, std::sync::atomic::Ordering::SeqCst);
+    let file = data.at("weakened.jsonl");
+    let count =
+        || fs::read_to_string(&file).unwrap().lines().filter(|line| line.contains("response")).count();
+    let before = count();
+    assert!((1..40).contains(&before), "{before}");
+    for (round, more) in [1, 3, 6].into_iter().enumerate() {
+        let retry = [weaken.clone(), arguments!["--retry-skipped"]].concat();
+        let arguments = if round == 1 { weaken.clone() } else { retry };
+        let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while count() < before + more && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    bpo(weaken).succeeds().says("weaken: 40 answers");
+    bpo(data.weaken(&server.url, "", "whole.jsonl")).succeeds();
+    assert_eq!(lines(&file), lines(&data.at("whole.jsonl")));
+}
+
 /// A process that is killed half-way and started again asks for no answer that it had received, and
 /// its file has each answer once.
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::destructive;
 use super::error::{FileError, describe};
 use super::temporary::{parent, sync_dir};
-use super::write::target_of;
+use super::write::{target_of, write_atomic};
 
 /// A locked file that whole lines are appended to.
 ///
@@ -97,6 +97,27 @@ impl AppendLog {
             destructive::truncate(&self.file, length).map_err(FileError::io("truncate", &self.path))?;
             self.end = length;
         }
+        Ok(())
+    }
+
+    /// Replaces the whole content by what `write` makes of the old one. A killed process leaves the
+    /// old content or the new one.
+    ///
+    /// The new file is locked after it has replaced the old one. A process that opens it in between
+    /// has the lock, and this one gets an error.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write_atomic`], after which the old content is there, and those of
+    /// [`open`](Self::open).
+    pub fn replace<E: From<FileError>>(
+        &mut self,
+        write: impl FnOnce(&mut dyn BufRead, &mut (dyn Write + Send)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = self.path.clone();
+        let mut old = self.reader()?;
+        write_atomic(&path, |new| write(&mut old, new))?;
+        drop(old);
+        *self = Self::open(&path)?;
         Ok(())
     }
 

@@ -280,6 +280,24 @@ impl StageLedger {
         self.finish(Stage::Train, summary)
     }
 
+    /// Removes from the file of a stage the skipped items whose reason [may
+    /// change](bpo_pairs::SkipReason::may_change), so that the stage makes them again, and returns
+    /// their number.
+    ///
+    /// The stage is recorded as unfinished first. So a process that is killed leaves a stage that
+    /// the next one continues: with the skipped items, or by making them again.
+    ///
+    /// # Errors
+    /// Returns an error if the manifest or the file cannot be written.
+    pub fn retry_skipped(&mut self, stage: Stage, file: &mut StageFile) -> Result<usize, BpoError> {
+        let count = file.count_retryable();
+        if count > 0 {
+            self.restart(stage)?;
+            file.remove_skipped()?;
+        }
+        Ok(count)
+    }
+
     /// Records that a stage is not complete, because its result is made again.
     ///
     /// # Errors

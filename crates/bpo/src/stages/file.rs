@@ -115,6 +115,23 @@ impl StageFile {
         self.answers.records().any(|record| matches!(record, StageRecord::Answered(_)))
     }
 
+    /// Removes the skipped items whose reason [may change](bpo_pairs::SkipReason::may_change).
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written, or another process has locked the new file.
+    pub(crate) fn remove_skipped(&mut self) -> Result<(), BpoError> {
+        self.store.retain(|record| !may_change(record))?;
+        self.answers.records.retain(|(_, record)| !may_change(record));
+        let lines = self.answers.records.iter_mut().enumerate();
+        lines.for_each(|(place, (line, _))| *line = place + 1);
+        Ok(())
+    }
+
+    /// Returns the number of skipped items whose reason [may change](bpo_pairs::SkipReason::may_change).
+    pub fn count_retryable(&self) -> usize {
+        self.answers.records().filter(|record| may_change(record)).count()
+    }
+
     /// Appends a record.
     pub(super) fn append(&mut self, record: StageRecord) -> Result<(), BpoError> {
         self.store.append(&record)?;
@@ -137,4 +154,8 @@ impl StageFile {
         self.answers.records.clear();
         Ok(())
     }
+}
+
+fn may_change(record: &StageRecord) -> bool {
+    matches!(record, StageRecord::Skipped { skipped, .. } if skipped.reason.may_change())
 }

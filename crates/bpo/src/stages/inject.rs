@@ -73,7 +73,7 @@ pub fn inject<I: ErrorInjector>(
         }
         tracing::warn!(
             shard = shard.map(tracing::field::display),
-            "{}; to send the requests again, delete the file of this shard",
+            "{}; to send the requests again, give the same command with --retry-skipped",
             chain(&error)
         );
     }

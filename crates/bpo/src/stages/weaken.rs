@@ -80,7 +80,7 @@ pub fn weaken<M: VisionLanguageModel>(
         }
         tracing::warn!(
             shard = shard.map(tracing::field::display),
-            "{}; to try again, delete the file of this shard",
+            "{}; to try again, give the same command with --retry-skipped",
             chain(&error)
         );
     }

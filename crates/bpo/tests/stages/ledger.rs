@@ -38,6 +38,62 @@ fn a_locked_file_keeps_its_manifest() {
     assert_eq!(fs::read(manifest_beside(&path)).unwrap(), before);
 }
 
+/// Skipped items are made again whatever byte of the file a killed retry has left, and all other lines
+/// keep their bytes.
+#[test]
+fn a_retry_of_skipped_items_resumes_from_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let path = dir.path().join("weakened.jsonl");
+    let open = || StageLedger::open_file(Stage::Weaken, &config(3), &Inputs::default(), &path).unwrap();
+    let run = |ledger: &mut StageLedger, file: &mut StageFile| {
+        let mut model = Model::new(usize::MAX);
+        let outcome = weaken(&config(3), &samples(), &images, || Ok(&mut model), file, &mut ()).unwrap();
+        ledger.finish(Stage::Weaken, &outcome.summary).unwrap();
+        outcome.summary
+    };
+    let (mut ledger, mut file) = open();
+    assert_eq!(run(&mut ledger, &mut file).skipped.total(), 3);
+    drop((ledger, file));
+    let first = fs::read_to_string(&path).unwrap();
+    let kept: String = first.split_inclusive('\n').filter(|line| line.contains("\"response\"")).collect();
+    fs::copy(dir.path().join("cat.jpg"), dir.path().join("astronaut.jpg")).unwrap();
+
+    let (mut ledger, mut file) = open();
+    assert_eq!(ledger.retry_skipped(Stage::Weaken, &mut file).unwrap(), 3);
+    assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+    let unfinished = fs::read(manifest_beside(&path)).unwrap();
+    // the new file is locked as well
+    assert!(StageFile::open(&path).is_err());
+    let summary = run(&mut ledger, &mut file);
+    assert_eq!((summary.done, summary.skipped.total()), (5, 2));
+    drop((ledger, file));
+    let (last, finished) = (fs::read(&path).unwrap(), fs::read(manifest_beside(&path)).unwrap());
+    assert!(last.starts_with(kept.as_bytes()));
+
+    for cut in kept.len()..=last.len() {
+        fs::write(&path, &last[..cut]).unwrap();
+        fs::write(manifest_beside(&path), &unfinished).unwrap();
+        let (mut ledger, mut file) = open();
+        assert!(!ledger.is_finished(Stage::Weaken));
+        assert_eq!(run(&mut ledger, &mut file), summary, "cut at {cut}");
+        drop((ledger, file));
+        assert_eq!(fs::read(&path).unwrap(), last, "cut at {cut}");
+        assert_eq!(fs::read(manifest_beside(&path)).unwrap(), finished);
+    }
+    // a process that was killed before it removed the skipped items
+    fs::write(&path, &first).unwrap();
+    fs::write(manifest_beside(&path), &unfinished).unwrap();
+    let (mut ledger, mut file) = open();
+    assert_eq!(run(&mut ledger, &mut file).skipped.total(), 3);
+    drop((ledger, file));
+    assert_eq!(fs::read_to_string(&path).unwrap(), first);
+    // nothing is left to try again
+    fs::write(&path, &kept).unwrap();
+    let (mut ledger, mut file) = open();
+    assert_eq!(ledger.retry_skipped(Stage::Weaken, &mut file).unwrap(), 0);
+}
+
 /// A stage whose file is gone is not finished, whatever its manifest says.
 #[test]
 fn a_stage_without_its_file_starts_again() {
