@@ -27,7 +27,6 @@ mod warnings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
@@ -35,7 +34,7 @@ use crate::failure::Failure;
 use crate::warnings::Sentences;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse().and_then(Cli::checked) {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {

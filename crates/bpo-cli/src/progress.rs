@@ -60,7 +60,12 @@ fn print_done_before(stage: Stage, done: usize, total: usize) {
 /// more for the rest), failed attempts: 3 (status 429: 3)`.
 fn describe_usage(usage: &RequestUsage, done: usize, left: usize) -> String {
     let tokens = [usage.prompt_tokens, usage.completion_tokens].map(HumanCount);
-    let mut text = format!("{} prompt and {} answer tokens", tokens[0], tokens[1]);
+    // not every server counts tokens
+    let mut text = if usage.prompt_tokens + usage.completion_tokens == 0 {
+        "tokens not reported".to_owned()
+    } else {
+        format!("{} prompt and {} answer tokens", tokens[0], tokens[1])
+    };
     if let Some(cost) = usage.cost() {
         text += &format!(", cost {cost:.2}");
         if let Some(rest) = usage.cost_of(left, done).filter(|_| left > 0) {
@@ -371,6 +376,7 @@ mod tests {
     #[test]
     fn usage_has_tokens_cost_and_failures() {
         let mut usage = RequestUsage::default();
+        assert_eq!(describe_usage(&usage, 1, 9), "tokens not reported");
         (usage.answers, usage.prompt_tokens, usage.completion_tokens) = (1, 1_200, 300);
         assert_eq!(describe_usage(&usage, 1, 9), "1,200 prompt and 300 answer tokens");
         usage.prices = Some(bpo::pairs::TokenPrices { prompt: 100.0, completion: 1000.0 });

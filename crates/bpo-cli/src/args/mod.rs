@@ -30,6 +30,8 @@ use std::str::FromStr;
 
 use bpo::pairs::Limits;
 use clap::error::ErrorKind;
+#[cfg(not(feature = "model"))]
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub use convert::ConvertCommand;
@@ -82,12 +84,21 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Parses the command line of the process.
+    ///
+    /// # Errors
+    /// Returns the error of clap. A flag of a local model in a build without models names the feature
+    /// that it needs.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::try_parse().and_then(Self::checked).map_err(|error| model_flag(&error).unwrap_or(error))
+    }
+
     /// Refuses a second `--distortion` of `bpo distort`. clap would take the last one without a
     /// word, while `bpo run` takes a list.
     ///
     /// # Errors
     /// Returns the error of clap.
-    pub fn checked(self) -> Result<Self, clap::Error> {
+    fn checked(self) -> Result<Self, clap::Error> {
         match &self.command {
             Command::Distort(DistortCommand { distortion, .. }) if distortion.len() > 1 => {
                 let message = "the argument '--distortion <TEXT>' can be given once to `bpo distort`: join stages by `+`";
@@ -160,6 +171,27 @@ fn not_built(words: &[OsString]) -> clap::Error {
         format!("unrecognized subcommand {name:?}")
     };
     Cli::command().error(ErrorKind::InvalidSubcommand, message)
+}
+
+/// The error for a flag that this build does not have, if other builds have it.
+#[cfg(not(feature = "model"))]
+fn model_flag(error: &clap::Error) -> Option<clap::Error> {
+    const COMMANDS: [&str; 3] = ["weaken", "inject", "pair"];
+    const FLAGS: [&str; 5] = ["--model", "--device", "--dtype", "--adapter", "--inject-with-model"];
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let command = std::env::args_os().nth(1)?;
+    let is_known = COMMANDS.into_iter().any(|name| command == name) && FLAGS.contains(&flag.as_str());
+    if error.kind() != ErrorKind::UnknownArgument || !is_known {
+        return None;
+    }
+    let message = format!("`{flag}` needs a program built with `--features model`");
+    Some(Cli::command().error(ErrorKind::UnknownArgument, message))
+}
+
+/// A build with models has all flags.
+#[cfg(feature = "model")]
+fn model_flag(_: &clap::Error) -> Option<clap::Error> {
+    None
 }
 
 /// Parses a whole number, at least 1.

@@ -77,7 +77,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         #[cfg(feature = "model")]
         Command::ConvertCheckpoint(args) => convert_checkpoint::convert_checkpoint(&args),
         Command::Eval(command) => eval::eval(&command),
-        // `Cli::checked` has refused it
+        // `Cli::read` has refused it
         #[cfg(not(feature = "model"))]
         Command::Other(_) => Ok(()),
     }

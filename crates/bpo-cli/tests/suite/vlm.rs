@@ -303,7 +303,7 @@ fn a_killed_retry_is_continued() {
     let all = std::sync::Arc::clone(&asked);
     let server = VlmServer::start(move |number, request| {
         std::thread::sleep(Duration::from_millis(number as u64 % 7));
-        let is_even = key(request) % 2 == 0;
+        let is_even = key(request).is_multiple_of(2);
         let refuses = is_even && !all.load(std::sync::atomic::Ordering::SeqCst);
         if refuses { Reply::Status(400, "") } else { Reply::Text(answer(request)) }
     });

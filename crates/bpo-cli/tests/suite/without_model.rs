@@ -245,6 +245,11 @@ fn commands_that_need_a_model_name_the_feature() {
         bpo(arguments![command, "--model", "m"])
             .refuses_naming(&[&format!("`bpo {command}` needs a program built with `--features model`")]);
     }
+    for flag in ["--model", "--device", "--adapter"] {
+        bpo(arguments!["weaken", "--data", "d.json", flag, "x"])
+            .refuses_naming(&[&format!("`{flag}` needs a program built with `--features model`")]);
+    }
+    bpo(arguments!["inject", "--modle", "m"]).refuses_naming(&["unexpected argument '--modle'"]);
     bpo(arguments!["trian"]).refuses_naming(&["unrecognized subcommand \"trian\""]);
 }
 
