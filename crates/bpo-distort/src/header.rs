@@ -1,7 +1,6 @@
 //! The header of an image file, without its pixels.
 
-use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, Seek};
+use std::io::{self, BufReader, Cursor, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -28,8 +27,31 @@ const MAGIC: u64 = 64;
 pub fn check_header(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<(u32, u32), DistortError> {
     let path = path.as_ref();
     let (file, bytes) = open_file(path)?;
+    header(BufReader::new(file), bytes, path, limits)
+}
+
+/// Reads the header of an image file in memory like [`check_header`]. `name` is the path in errors.
+///
+/// # Errors
+///
+/// Returns the errors of [`decode_rgb`](crate::decode_rgb) except
+/// [`TooManyScans`](DistortError::TooManyScans) and [`TooSlow`](DistortError::TooSlow).
+pub fn decode_header(
+    bytes: &[u8],
+    name: impl AsRef<Path>,
+    limits: &ImageLimits,
+) -> Result<(u32, u32), DistortError> {
+    header(BufReader::new(Cursor::new(bytes)), bytes.len() as u64, name.as_ref(), limits)
+}
+
+/// Reads the header of an image file of a number of bytes.
+fn header(
+    mut file: BufReader<impl Read + Seek>,
+    bytes: u64,
+    path: &Path,
+    limits: &ImageLimits,
+) -> Result<(u32, u32), DistortError> {
     limits.check_file(path, bytes)?;
-    let mut file = BufReader::new(file);
     let mut magic = Vec::new();
     file.by_ref().take(MAGIC).read_to_end(&mut magic).map_err(read_error(path))?;
     file.rewind().map_err(read_error(path))?;
@@ -74,7 +96,7 @@ fn is_turned(orientation: Orientation) -> bool {
     matches!(orientation, O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH)
 }
 
-fn whole(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
+fn whole(mut file: BufReader<impl Read + Seek>) -> io::Result<Vec<u8>> {
     file.rewind()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -82,7 +104,7 @@ fn whole(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a JPEG file up to its first scan. A file that ends before is read up to its end.
-fn jpeg_segments(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
+fn jpeg_segments(mut file: BufReader<impl Read + Seek>) -> io::Result<Vec<u8>> {
     file.rewind()?;
     file.seek_relative(2)?;
     let end = loop {
@@ -100,7 +122,7 @@ fn jpeg_segments(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
 }
 
 /// Skips a JPEG segment and returns its marker. `None` at the first scan and at the end.
-fn next_segment(file: &mut BufReader<File>) -> io::Result<Option<u8>> {
+fn next_segment(file: &mut BufReader<impl Read + Seek>) -> io::Result<Option<u8>> {
     let marker = next_marker(file)?;
     match marker {
         0x01 | 0xd0..=0xd8 => {}
@@ -114,7 +136,7 @@ fn next_segment(file: &mut BufReader<File>) -> io::Result<Option<u8>> {
 }
 
 /// Reads a PNG file without its image data. The metadata may follow the data.
-fn png_metadata(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
+fn png_metadata(mut file: BufReader<impl Read + Seek>) -> io::Result<Vec<u8>> {
     const SIGNATURE: u64 = 8;
     const CHECKSUM: u64 = 4;
     file.rewind()?;
@@ -138,7 +160,7 @@ fn png_metadata(mut file: BufReader<File>) -> io::Result<Vec<u8>> {
 
 /// Width and height of the first frame of a JPEG file; `None` if a scan or the end comes before any
 /// frame.
-fn jpeg_size(file: &mut BufReader<File>) -> io::Result<Option<(u32, u32)>> {
+fn jpeg_size(file: &mut BufReader<impl Read + Seek>) -> io::Result<Option<(u32, u32)>> {
     file.seek_relative(2)?;
     loop {
         let marker = next_marker(file)?;
@@ -209,11 +231,14 @@ mod tests {
             let path = dir.path().join(name);
             assert_eq!(check_header(&path, &limits).expect(name), (37, 19));
             assert_eq!(load_rgb(&path, &limits).expect(name).dimensions(), (37, 19));
+            let bytes = fs::read(&path).expect("bytes");
+            assert_eq!(decode_header(&bytes, &path, &limits).expect(name), (37, 19));
             let small = limits.with_max_side(36);
             let (header, whole) = (check_header(&path, &small), load_rgb(&path, &small));
-            assert_eq!(header.unwrap_err().to_string(), whole.unwrap_err().to_string(), "{name}");
+            let (header, whole) = (header.unwrap_err().to_string(), whole.unwrap_err().to_string());
+            assert_eq!(header, whole, "{name}");
+            assert_eq!(decode_header(&bytes, &path, &small).unwrap_err().to_string(), whole, "{name}");
             // its first half has the header, and not all pixels
-            let bytes = fs::read(&path).expect("bytes");
             fs::write(&path, &bytes[..bytes.len() - bytes.len() / 3]).expect("written");
             if ["a.jpg", "a.png", "a.bmp"].contains(&name) {
                 assert_eq!(check_header(&path, &limits).expect(name), (37, 19));
@@ -234,7 +259,9 @@ mod tests {
         cases.push(b"\x89PNG\r\n\x1a\n".to_vec());
         for bytes in cases {
             fs::write(&path, &bytes).expect("written");
-            check_header(&path, &limits).expect_err("no header");
+            let error = check_header(&path, &limits).expect_err("no header");
+            let of_bytes = decode_header(&bytes, &path, &limits).expect_err("no header");
+            assert_eq!(of_bytes.to_string(), error.to_string());
             load_rgb(&path, &limits).expect_err("no image");
         }
     }

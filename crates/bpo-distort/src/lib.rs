@@ -116,7 +116,7 @@ pub use families::*;
 pub use family::{AllowedValues, Family, Parameter};
 pub use fill::Fill;
 pub use frames::{frame_durations, load_frames};
-pub use header::check_header;
+pub use header::{check_header, decode_header};
 pub use input::Input;
 pub use jpeg::encode_jpeg;
 pub use load::{ImageLimits, decode_rgb, image_size, load_rgb, read_image_file};

@@ -41,6 +41,8 @@ pub use convert::{Conversion, ConvertOptions, convert};
 pub use dataset_info::dataset_info_beside;
 pub use input::{Item, ReadOptions, for_each_item};
 pub use kind::FileKind;
+#[cfg(feature = "parquet")]
+pub(crate) use parquet::OpenFiles;
 
 /// The form of the records of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::error::PairsError;
 use crate::files::{FileError, create_parents, write_bytes};
 use crate::limits::Limits;
+use crate::row_images::RowImage;
 use crate::skipped::{SkipCause, SkipReason};
 
 /// Reads the bytes of images that records name, for files that hold them.
@@ -22,12 +23,32 @@ pub trait ImageBytes {
 
 /// Takes images that a file holds as bytes, and gives them names that records can have.
 pub trait ImageSink {
-    /// Stores an image and returns its path relative to the image root, or the reason for which the
-    /// record is skipped. `key` names the value in that reason.
+    /// Returns the name of an image below the image root, or the reason for which the record is
+    /// skipped. An implementation may write the image to a file, or name its place.
     ///
     /// # Errors
     /// Returns an error if the image cannot be written.
-    fn store(&self, key: &str, bytes: &[u8]) -> Result<Result<String, SkipCause>, PairsError>;
+    fn store(&self, place: &ImagePlace<'_>, bytes: &[u8]) -> Result<Result<String, SkipCause>, PairsError>;
+}
+
+/// The place of an image in a file that holds its bytes.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ImagePlace<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// The key of the image in its record, for the reason of a skipped record.
+    pub key: &'a str,
+    /// The row and column of the image. `None` if they do not lead to it: the image lies deeper than
+    /// in a list, or the name of its column has a `/` or `#`.
+    pub row: Option<RowImage<'a>>,
+}
+
+impl<'a> ImagePlace<'a> {
+    /// Creates a place.
+    pub fn new(file: &'a Path, key: &'a str, row: Option<RowImage<'a>>) -> Self {
+        Self { file, key, row }
+    }
 }
 
 /// Writes images to a directory. The name of a file is half of the SHA-256 digest of its content, in
@@ -50,8 +71,8 @@ impl ImageDir {
 }
 
 impl ImageSink for ImageDir {
-    fn store(&self, key: &str, bytes: &[u8]) -> Result<Result<String, SkipCause>, PairsError> {
-        let limit = Limits::DEFAULT.record_bytes;
+    fn store(&self, place: &ImagePlace<'_>, bytes: &[u8]) -> Result<Result<String, SkipCause>, PairsError> {
+        let (key, limit) = (place.key, Limits::DEFAULT.record_bytes);
         if let Err(error) = Limits::check(format!("{key} (bytes)"), bytes.len(), limit) {
             return Ok(Err(error.into()));
         }
@@ -116,12 +137,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = ImageDir::create(parent.path().join("images")).unwrap();
         let png = b"\x89PNG\r\n\x1a\nrest";
-        let name = dir.store("image", png).unwrap().unwrap();
-        assert_eq!(dir.store("image", png).unwrap().unwrap(), name);
-        assert_ne!(dir.store("image", b"GIF89a...").unwrap().unwrap(), name);
+        let place = ImagePlace::new(Path::new("a.parquet"), "image", None);
+        let name = dir.store(&place, png).unwrap().unwrap();
+        assert_eq!(dir.store(&place, png).unwrap().unwrap(), name);
+        assert_ne!(dir.store(&place, b"GIF89a...").unwrap().unwrap(), name);
         assert!(name.len() == 36 && name.ends_with(".png"), "{name}");
         assert_eq!(std::fs::read(parent.path().join("images").join(name)).unwrap(), png);
-        let cause = dir.store("image", b"plain text").unwrap().unwrap_err();
+        let cause = dir.store(&place, b"plain text").unwrap().unwrap_err();
         assert_eq!(cause.reason, SkipReason::ImageUnreadable);
     }
 }

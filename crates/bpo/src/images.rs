@@ -8,16 +8,23 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bpo_distort::{DistortError, ImageLimits, check_header, frame_durations, load_frames, load_rgb};
+use bpo_distort::{
+    DistortError, ImageLimits, check_header, decode_header, decode_rgb, frame_durations, load_frames,
+    load_rgb,
+};
 #[cfg(feature = "model")]
 use bpo_model::OnImage;
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
 use bpo_pairs::files::{FileError, read_bytes};
 use bpo_pairs::{
-    Fingerprint, ImageBytes, SkipCause, SkipReason, TextHasher, Untrusted, UntrustedPath, chain,
+    Fingerprint, ImageBytes, RowImage, RowImageError, RowImages, SkipCause, SkipReason, TextHasher,
+    Untrusted, UntrustedPath, chain,
 };
 use image::RgbImage;
+
+use crate::image_names::{FramePlace, frame_of};
+use crate::paths::with_suffix;
 
 /// Errors of reading an image.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +74,14 @@ pub enum ImageError {
         /// The cause.
         source: DistortError,
     },
+    /// The image in a row of a Parquet file cannot be read.
+    #[error("cannot read image {:?}", Untrusted(name))]
+    Row {
+        /// Path in the data.
+        name: String,
+        /// The cause.
+        source: RowImageError,
+    },
 }
 
 /// How a path leads out of the image root.
@@ -100,6 +115,7 @@ impl ImageError {
             Self::Missing { .. } => Some(SkipReason::ImageMissing),
             Self::Path { .. } => Some(SkipReason::ImageUnreadable),
             Self::Load { source, .. } => Some(skip_reason(source)),
+            Self::Row { source, .. } => Some(source.reason()),
         }
     }
 }
@@ -129,6 +145,27 @@ pub struct ImageRoot {
     limits: ImageLimits,
     /// How long each frame of an animated file is shown. Clones share them.
     durations: Arc<Mutex<HashMap<PathBuf, Arc<[Duration]>>>>,
+    /// The Parquet files whose images were read last. Clones share them.
+    rows: Arc<RowImages>,
+}
+
+/// Where an image is.
+enum Located<'a> {
+    /// In its own file.
+    File(PathBuf),
+    /// A frame of an animated file, counted from 0.
+    Frame(PathBuf, usize),
+    /// In a row of a Parquet file.
+    Row(PathBuf, RowImage<'a>),
+}
+
+impl Located<'_> {
+    /// The file that holds the image.
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Frame(path, _) | Self::Row(path, _) => path,
+        }
+    }
 }
 
 impl ImageRoot {
@@ -141,7 +178,7 @@ impl ImageRoot {
         let fail = |source| ImageError::Root { root: dir.to_owned(), source };
         let root = dir.canonicalize().map_err(fail)?;
         root.read_dir().map_err(fail)?;
-        Ok(Self { root, limits: ImageLimits::default(), durations: Arc::default() })
+        Ok(Self { root, limits: ImageLimits::default(), durations: Arc::default(), rows: Arc::default() })
     }
 
     /// Sets the limits on image files.
@@ -179,8 +216,8 @@ impl ImageRoot {
         let names: BTreeSet<&str> = names.into_iter().collect();
         let mut hasher = TextHasher::default();
         for name in names {
-            let size =
-                self.locate(name).ok().and_then(|(path, _)| fs::metadata(path).ok()).map(|file| file.len());
+            let located = self.locate(name).ok();
+            let size = located.and_then(|found| fs::metadata(found.path()).ok()).map(|file| file.len());
             hasher.add(name);
             hasher.add(&size.map_or_else(String::new, |size| size.to_string()));
         }
@@ -192,18 +229,28 @@ impl ImageRoot {
         &self.limits
     }
 
-    /// Returns the path of an image, and the frame in the file if the name is that of a
-    /// [frame](Self::load) of an animated file.
-    fn locate(&self, name: &str) -> Result<(PathBuf, Option<usize>), ImageError> {
-        match (self.resolve(name), frame_of(name)) {
-            (Err(ImageError::Missing { .. }), Some((video, FramePlace::Number(frame)))) => {
-                Ok((self.resolve(video)?, Some(frame)))
-            }
-            (Err(ImageError::Missing { .. }), Some((video, FramePlace::File(file)))) => {
-                Ok((self.resolve(&format!("{video}/{file}"))?, None))
-            }
-            (path, _) => Ok((path?, None)),
+    /// Finds an image. A file of exactly this name comes before a [frame or row](Self::load).
+    fn locate<'a>(&self, name: &'a str) -> Result<Located<'a>, ImageError> {
+        let missing = match self.resolve(name) {
+            Err(error @ ImageError::Missing { .. }) => error,
+            found => return Ok(Located::File(found?)),
+        };
+        if let Some((file, row)) = RowImage::of_name(name) {
+            return Ok(Located::Row(self.resolve(file)?, row));
         }
+        match frame_of(name) {
+            Some((video, FramePlace::Number(frame))) => Ok(Located::Frame(self.resolve(video)?, frame)),
+            Some((video, FramePlace::File(file))) => {
+                Ok(Located::File(self.resolve(&format!("{video}/{file}"))?))
+            }
+            None => Err(missing),
+        }
+    }
+
+    /// Reads the bytes of an image in a row, at most as many as the limits allow.
+    fn row_bytes(&self, name: &str, file: &Path, row: &RowImage<'_>) -> Result<Vec<u8>, ImageError> {
+        let read = self.rows.read(file, row, self.limits.max_file_bytes);
+        read.map_err(|source| ImageError::Row { name: name.to_owned(), source })
     }
 
     /// Returns whether a name is that of a [frame](Self::load) of a video.
@@ -225,11 +272,13 @@ impl ImageRoot {
 
     /// Loads an image as upright RGB; see [`load_rgb`]. The name `FILE#N`, where no such file
     /// exists, is that of frame `N` of an animated image, counted from 0, and `FOLDER#NAME` that of
-    /// the file `NAME` in a folder of frames.
+    /// the file `NAME` in a folder of frames. [`RowImage`] describes the names of images in Parquet
+    /// files.
     ///
     /// # Errors
-    /// Returns the errors of [`resolve`](Self::resolve), and [`ImageError::Load`] if the file is
-    /// not an image within the limits.
+    /// Returns the errors of [`resolve`](Self::resolve), [`ImageError::Row`] if a Parquet file has no
+    /// such image or cannot be read, and [`ImageError::Load`] if the file is not an image within the
+    /// limits.
     pub fn load(&self, name: &str) -> Result<RgbImage, ImageError> {
         let mut loaded = Err(ImageError::Missing { name: name.to_owned(), root: self.root.clone() });
         self.load_each(&[name], &mut |_, image| loaded = image);
@@ -240,24 +289,18 @@ impl ImageRoot {
     /// `each`. Frames of one animated file that follow each other in `names` are decoded in one
     /// pass.
     pub fn load_each(&self, names: &[&str], each: &mut dyn FnMut(usize, Result<RgbImage, ImageError>)) {
-        let failed = |name: &str, source| ImageError::Load { name: name.to_owned(), source };
         let mut at = 0;
         while let Some(&name) = names.get(at) {
             let path = match self.locate(name) {
-                Err(error) => {
-                    each(at, Err(error));
+                Ok(Located::Frame(path, _)) => path,
+                found => {
+                    each(at, found.and_then(|found| self.load_located(name, &found)));
                     at += 1;
                     continue;
                 }
-                Ok((path, None)) => {
-                    each(at, load_rgb(path, &self.limits).map_err(|source| failed(name, source)));
-                    at += 1;
-                    continue;
-                }
-                Ok((path, Some(_))) => path,
             };
             let same = |name: &&str| match self.locate(name) {
-                Ok((file, Some(frame))) if file == path => Some(frame),
+                Ok(Located::Frame(file, frame)) if file == path => Some(frame),
                 _ => None,
             };
             let frames: Vec<usize> = names[at..].iter().map_while(same).collect();
@@ -268,12 +311,26 @@ impl ImageRoot {
             });
             // each frame that was not passed on has its own error
             for place in left.into_iter().filter(|_| end.is_err()) {
-                let (name, frame) = (names[at + place], &frames[place..=place]);
-                let mut found = Err(ImageError::Missing { name: name.to_owned(), root: self.root.clone() });
-                let end = load_frames(&path, frame, &self.limits, &mut |_, image| found = Ok(image));
-                each(at + place, end.map_err(|source| failed(name, source)).and(found));
+                let frame = Located::Frame(path.clone(), frames[place]);
+                each(at + place, self.load_located(names[at + place], &frame));
             }
             at += frames.len();
+        }
+    }
+
+    fn load_located(&self, name: &str, found: &Located<'_>) -> Result<RgbImage, ImageError> {
+        let failed = |source| ImageError::Load { name: name.to_owned(), source };
+        match found {
+            Located::File(path) => load_rgb(path, &self.limits).map_err(failed),
+            Located::Row(path, row) => {
+                let bytes = self.row_bytes(name, path, row)?;
+                decode_rgb(&bytes, shown(path, row), &self.limits).map_err(failed)
+            }
+            Located::Frame(path, frame) => {
+                let mut found = Err(ImageError::Missing { name: name.to_owned(), root: self.root.clone() });
+                let end = load_frames(path, &[*frame], &self.limits, &mut |_, image| found = Ok(image));
+                end.map_err(failed).and(found)
+            }
         }
     }
 
@@ -284,15 +341,22 @@ impl ImageRoot {
     /// # Errors
     /// Returns the errors of [`load`](Self::load), except for damaged pixels, which are not read.
     pub fn check(&self, name: &str) -> Result<(u32, u32), ImageError> {
-        let (path, frame) = self.locate(name)?;
         let failed = |source| ImageError::Load { name: name.to_owned(), source };
-        if let Some(index) = frame {
-            let frames = self.frame_durations(&path).map_err(failed)?.len();
-            if index >= frames {
-                return Err(failed(DistortError::NoFrame { path, index, frames }));
+        match self.locate(name)? {
+            Located::File(path) => check_header(path, &self.limits),
+            Located::Row(path, row) => {
+                let bytes = self.row_bytes(name, &path, &row)?;
+                decode_header(&bytes, shown(&path, &row), &self.limits)
+            }
+            Located::Frame(path, index) => {
+                let frames = self.frame_durations(&path).map_err(failed)?.len();
+                if index >= frames {
+                    return Err(failed(DistortError::NoFrame { path, index, frames }));
+                }
+                check_header(path, &self.limits)
             }
         }
-        check_header(path, &self.limits).map_err(failed)
+        .map_err(failed)
     }
 
     /// Returns the error for a path that cannot be followed. If the image root itself is gone, for
@@ -307,37 +371,9 @@ impl ImageRoot {
     }
 }
 
-/// A frame in its video.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FramePlace<'a> {
-    /// A frame of an animated file, counted from 0.
-    Number(usize),
-    /// A file in a folder.
-    File(&'a str),
-}
-
-/// Returns the name of a frame of a video: `FILE#N` or `FOLDER#FILE`.
-pub(crate) fn frame_name(video: &str, frame: impl fmt::Display) -> String {
-    format!("{video}#{frame}")
-}
-
-/// Splits the name of a frame into the video and the frame.
-fn frame_of(name: &str) -> Option<(&str, FramePlace<'_>)> {
-    let (video, frame) = name.rsplit_once('#')?;
-    let is_number = !frame.is_empty() && frame.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number {
-        return Some((video, FramePlace::Number(frame.parse().ok()?)));
-    }
-    let is_file = is_image_file(frame) && !frame.contains(['/', '\\']);
-    (is_file && !video.is_empty()).then_some((video, FramePlace::File(frame)))
-}
-
-/// Returns whether a file in a folder of frames is one, by the end of its name.
-pub(crate) fn is_image_file(name: &str) -> bool {
-    /// Ends of the names of files that are frames in a folder.
-    const FRAME_FILES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
-    let end = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, end)| end);
-    end.is_some_and(|end| FRAME_FILES.iter().any(|known| end.eq_ignore_ascii_case(known)))
+/// Returns what errors show as the path of an image in a row.
+fn shown(path: &Path, row: &RowImage<'_>) -> PathBuf {
+    with_suffix(path, &format!("#{row}"))
 }
 
 /// Reads images for files that hold their bytes.
@@ -347,8 +383,9 @@ impl ImageBytes for ImageRoot {
             SkipCause::new(error.reason().unwrap_or(SkipReason::ImageMissing), chain(&error))
         };
         let path = match self.locate(name).map_err(cause)? {
-            (path, None) => path,
-            (_, Some(_)) => {
+            Located::File(path) => path,
+            Located::Row(path, row) => return self.row_bytes(name, &path, &row).map_err(cause),
+            Located::Frame(..) => {
                 let name = Untrusted(name);
                 let found = format_args!("expected the file of an image, found a frame of a video: {name:?}");
                 return Err(SkipCause::new(SkipReason::NotInFormat, found));

@@ -123,3 +123,130 @@ fn links_outside_the_root_are_errors() {
     let outside = root.load("out.png").unwrap_err();
     assert!(matches!(outside, ImageError::Outside { escape: Escape::Link, .. }), "{outside}");
 }
+
+/// Writes pairs about images of a directory to a Parquet file that has their bytes.
+#[cfg(feature = "parquet")]
+fn write_parquet(root: &Path, out: &Path, images: &[&[&str]]) {
+    use bpo_pairs::format::{ConvertOptions, Format, convert};
+
+    let pair = |(number, names): (usize, &&[&str])| {
+        let prompt = format!("{}What?", "<image>\n".repeat(names.len()));
+        serde_json::json!({"id": number, "images": names, "prompt": prompt, "chosen": "A.", "rejected": "B.",
+            "kind": "llm-hal"})
+        .to_string()
+    };
+    let list = out.with_extension("jsonl");
+    fs::write(&list, images.iter().enumerate().map(pair).collect::<Vec<_>>().join("\n")).unwrap();
+    let (filter, root) = (bpo_pairs::PairFilter::default(), ImageRoot::new(root).unwrap());
+    let mut options = ConvertOptions::new(&filter);
+    options.images = Some(&root);
+    convert(&list, out, Format::Pairs, &options, &mut |one| panic!("{one:?}")).unwrap();
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn images_in_rows_are_loaded_as_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("data")).unwrap();
+    for level in [10, 20_u8] {
+        RgbImage::from_pixel(6, 4, image::Rgb([level; 3])).save(at(&format!("{level}.png"))).unwrap();
+    }
+    // the orientation is in the metadata
+    let turned = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpo-distort/tests/data/jpeg/turned.jpg");
+    fs::copy(turned, at("30.png")).unwrap();
+    write_gif(&at("a.gif"));
+    fs::write(at("text.png"), "no image").unwrap();
+    let rows: [&[&str]; 4] = [&["10.png"], &["20.png", "10.png"], &["30.png"], &["text.png", "a.gif"]];
+    write_parquet(dir.path(), &at("data/a#1.parquet"), &rows);
+
+    let root = ImageRoot::new(dir.path()).unwrap();
+    let name = |place: &str| format!("data/a#1.parquet#images/{place}");
+    for (place, file) in [("0/0", "10.png"), ("1/0", "20.png"), ("1/1", "10.png"), ("2/0", "30.png")] {
+        let name = name(place);
+        assert_eq!(root.load(&name).unwrap(), root.load(file).unwrap(), "{name}");
+        assert_eq!(root.check(&name).unwrap(), root.check(file).unwrap(), "{name}");
+        assert_eq!(root.bytes(&name).unwrap(), fs::read(at(file)).unwrap(), "{name}");
+        assert!(!root.is_frame(&name));
+    }
+    // an animated image is its first frame
+    assert_eq!(root.load(&name("3/1")).unwrap(), root.load("a.gif").unwrap());
+
+    let names = [name("1/1"), "a.gif#2".to_owned(), name("9/0"), "a.gif#1".to_owned(), name("0/0")];
+    let mut found = vec![None; names.len()];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    root.load_each(&names, &mut |place, image| {
+        found[place] = Some(image.map(|image| image.get_pixel(0, 0)[0]).map_err(|error| error.reason()));
+    });
+    let expected = [Ok(10), Ok(100), Err(Some(SkipReason::ImageMissing)), Ok(50), Ok(10)].map(Some);
+    assert_eq!(found, expected);
+
+    let error = root.load(&name("3/0")).unwrap_err();
+    assert_eq!(error.reason(), Some(SkipReason::ImageUnreadable));
+    assert!(chain(&error).contains("a#1.parquet#images/3/0"), "{}", chain(&error));
+    let small = root.clone().with_limits(ImageLimits::default().with_max_side(3));
+    assert_eq!(small.check(&name("0/0")).unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
+    let small = root.clone().with_limits(ImageLimits::default().with_max_file_bytes(20));
+    for found in [small.load(&name("0/0")).map(drop), small.check(&name("0/0")).map(drop)] {
+        let error = found.unwrap_err();
+        assert_eq!(error.reason(), Some(SkipReason::ImageTooLarge), "{error}");
+        assert!(chain(&error).contains("above the limit of 20"), "{}", chain(&error));
+    }
+    assert_eq!(small.bytes(&name("0/0")).unwrap_err().reason, SkipReason::ImageTooLarge);
+
+    // the size of the file is in the fingerprint, and a file of that name comes first
+    let before = root.fingerprint([name("0/0").as_str()]);
+    write_parquet(dir.path(), &at("data/a#1.parquet"), &rows[..1]);
+    assert_ne!(root.fingerprint([name("0/0").as_str()]), before);
+    fs::create_dir_all(at("data/a#1.parquet#images/0")).unwrap();
+    fs::copy(at("20.png"), at(&name("0/0"))).unwrap();
+    assert_eq!(root.load(&name("0/0")).unwrap(), root.load("20.png").unwrap());
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn hostile_names_of_rows_lead_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("root/sub")).unwrap();
+    RgbImage::new(4, 3).save(at("root/a.png")).unwrap();
+    write_parquet(&at("root"), &at("root/in.parquet"), &[&["a.png"]]);
+    fs::copy(at("root/in.parquet"), at("out.parquet")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("../out.parquet", at("root/link.parquet")).unwrap();
+    let root = ImageRoot::new(at("root")).unwrap();
+    assert!(root.load("./in.parquet#images/0/0").is_ok());
+    let outside = at("out.parquet");
+    for (name, reason) in [
+        ("../out.parquet#images/0/0", SkipReason::ImageOutside),
+        ("sub/../in.parquet#images/0/0", SkipReason::ImageOutside),
+        (&*format!("{}#images/0/0", outside.display()), SkipReason::ImageOutside),
+        #[cfg(unix)]
+        ("link.parquet#images/0/0", SkipReason::ImageOutside),
+        ("gone.parquet#images/0/0", SkipReason::ImageMissing),
+        ("#images/0/0", SkipReason::ImageMissing),
+        ("in.parquet#images/00/0", SkipReason::ImageMissing),
+        ("in.parquet#images/../0", SkipReason::ImageOutside),
+        ("in.parquet#pro\u{1b}mpt/0", SkipReason::ImageMissing),
+        ("in.parquet#images/99999999999/0", SkipReason::ImageMissing),
+        ("a.png#images/0/0", SkipReason::ImageUnreadable),
+        ("sub#images/0/0", SkipReason::ImageUnreadable),
+        ("in.parquet#prompt/0", SkipReason::ImageUnreadable),
+    ] {
+        let error = root.load(name).unwrap_err();
+        assert_eq!(error.reason(), Some(reason), "{name}: {}", chain(&error));
+        assert!(!chain(&error).contains('\u{1b}'));
+        assert_eq!(root.check(name).unwrap_err().reason(), Some(reason), "{name}");
+        assert_eq!(root.bytes(name).unwrap_err().reason, reason, "{name}");
+    }
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn images_in_rows_need_the_feature() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.parquet"), "PAR1").unwrap();
+    let error = ImageRoot::new(dir.path()).unwrap().load("a.parquet#image/0").unwrap_err();
+    assert!(chain(&error).contains("--features parquet"), "{}", chain(&error));
+    assert_eq!(error.reason(), Some(SkipReason::ImageUnreadable));
+}

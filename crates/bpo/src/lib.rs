@@ -62,12 +62,14 @@ mod fingerprint;
 mod generate;
 mod hub;
 mod image_cache;
+mod image_names;
 mod images;
 mod injector;
 mod inspect;
 mod ledger;
 #[cfg(feature = "model")]
 mod local;
+mod media;
 mod paths;
 #[cfg(feature = "model")]
 mod plan;
@@ -142,6 +144,7 @@ pub use ledger::{
 };
 #[cfg(feature = "model")]
 pub use local::{LocalBackend, collator};
+pub use media::{Media, RowNames};
 pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};

@@ -21,6 +21,7 @@ use crate::error::BpoError;
 use crate::hub::HubModel;
 use crate::images::ImageRoot;
 use crate::injector::{Server, by_llm, check_server, injector_with, open_server};
+use crate::media::Media;
 use crate::progress::Progress;
 use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
@@ -31,7 +32,6 @@ use crate::server_vlm::{ServerVlm, check as check_vlm, open_unchecked, open_vlm}
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 use crate::text_model::TextModel;
-use crate::videos::Videos;
 use crate::weaken_model::WeakenModel;
 
 /// Number of samples whose length is checked before the first stage, at most. Each needs the headers
@@ -297,7 +297,7 @@ pub(crate) fn trainer(
 /// Returns an error if the file cannot be read or has no usable pair.
 pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
-    let set = read_pairs_with(path, &Videos::of(config))?;
+    let set = read_pairs_with(path, &Media::of(config).read_options())?;
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(path, "pair", &set.skipped));
     }

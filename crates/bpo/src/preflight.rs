@@ -7,7 +7,7 @@ use bpo_pairs::format::jsonl::read_pairs_with;
 
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::videos::Videos;
+use crate::media::Media;
 
 /// Checks what the stages of a run use besides the data and the model, and adds all errors to
 /// `problems`: evaluation pairs, reference cache, training settings and prompt templates.
@@ -22,7 +22,7 @@ pub(crate) fn check(config: &RunConfig, problems: &mut Vec<BpoError>) {
 /// Checks that the evaluation pairs can be read and are not empty.
 fn check_eval_pairs(config: &RunConfig) -> Result<(), BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(()) };
-    let set = read_pairs_with(path, &Videos::of(config))?;
+    let set = read_pairs_with(path, &Media::of(config).read_options())?;
     if set.pairs.is_empty() { Err(BpoError::nothing(path, "pair", &set.skipped)) } else { Ok(()) }
 }
 

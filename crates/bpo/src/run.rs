@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::images::ImageRoot;
-use crate::videos::Videos;
 use crate::vision::VisionLanguageModel;
 use bpo_inject::ErrorInjector;
-use bpo_pairs::format::llava;
-use bpo_pairs::{Fingerprint, PreferencePair, SftSample, SkipCounts, Skipped, VideoFrames};
+use bpo_pairs::format::{ReadOptions, llava};
+use bpo_pairs::{Fingerprint, PreferencePair, SftSample, SkipCounts, Skipped};
 
 use crate::config::{Required, RunConfig};
 use crate::error::BpoError;
 use crate::ledger::{Inputs, StageLedger};
+use crate::media::Media;
 use crate::paths::Paths;
 use crate::preflight;
 use crate::progress::Progress;
@@ -182,7 +182,7 @@ impl Checked {
     /// Returns all problems at once, as [`BpoError::Preflight`] if there are several.
     fn new(config: &RunConfig, left: &[Stage], backend: &mut impl PipelineBackend) -> Result<Self, BpoError> {
         let images = ImageRoot::new(config.images_path()?).map_err(BpoError::from);
-        let data = AnnotatedData::read(config.data_path()?, &Videos::of(config));
+        let data = AnnotatedData::read(config.data_path()?, &Media::of(config).read_options());
         let mut problems = Vec::new();
         let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
         let print = data.as_ref().ok().map(|data| &data.fingerprint);
@@ -218,12 +218,13 @@ pub struct AnnotatedData {
 }
 
 impl AnnotatedData {
-    /// Reads a file in one pass, so it can be a pipe. `videos` finds the frames of videos.
+    /// Reads a file in one pass, so it can be a pipe. `options` find the frames of videos and name
+    /// images in rows, as those of [`Media`] do.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or has no usable sample.
-    pub fn read(path: &Path, videos: &dyn VideoFrames) -> Result<Self, BpoError> {
-        let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path, videos)?;
+    pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Self, BpoError> {
+        let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path, options)?;
         if samples.is_empty() {
             return Err(BpoError::nothing(path, "sample", &skipped));
         }

@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::format::llava;
-use bpo_pairs::{Fingerprint, PairsError, SftSample, Skipped, VideoFrames};
+use bpo_pairs::format::{ReadOptions, llava};
+use bpo_pairs::{Fingerprint, PairsError, SftSample, Skipped};
 
 use crate::error::BpoError;
 use crate::progress::Progress;
@@ -28,16 +28,16 @@ pub struct SampleFile {
 }
 
 impl SampleFile {
-    /// Reads a file once, counts its samples and computes its fingerprint. `videos` finds the frames
-    /// of videos.
+    /// Reads a file once, counts its samples and computes its fingerprint. `options` find the
+    /// frames of videos and name images in rows, as those of [`Media`](crate::Media) do.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or has no usable sample.
-    pub fn read(path: &Path, videos: &dyn VideoFrames) -> Result<Self, BpoError> {
+    pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Self, BpoError> {
         let is_pipe = fs::metadata(path).is_ok_and(|there| !there.is_file());
         let mut held = is_pipe.then(Vec::new);
         let (mut count, mut skipped) = (0, Vec::new());
-        let fingerprint = pass(path, videos, &mut |item| {
+        let fingerprint = pass(path, options, &mut |item| {
             match item {
                 Ok(sample) => {
                     count += 1;
@@ -60,13 +60,13 @@ impl SampleFile {
     /// first pass.
     pub fn for_each(
         &self,
-        videos: &dyn VideoFrames,
+        options: &ReadOptions<'_>,
         each: &mut dyn FnMut(&SftSample) -> Result<(), BpoError>,
     ) -> Result<(), BpoError> {
         if let Some(held) = &self.held {
             return held.iter().try_for_each(each);
         }
-        let print = pass(&self.path, videos, &mut |item| item.map_or(Ok(()), |sample| each(&sample)))?;
+        let print = pass(&self.path, options, &mut |item| item.map_or(Ok(()), |sample| each(&sample)))?;
         if print != self.fingerprint {
             let source = io::Error::other("the file changed while it was read");
             return Err(BpoError::Io { action: "read", path: self.path.clone(), source });
@@ -87,11 +87,11 @@ impl SampleFile {
 /// of the file.
 fn pass(
     path: &Path,
-    videos: &dyn VideoFrames,
+    options: &ReadOptions<'_>,
     each: &mut dyn FnMut(Result<SftSample, Skipped>) -> Result<(), BpoError>,
 ) -> Result<Fingerprint, BpoError> {
     let mut failed = None;
-    let read = llava::for_each_sample(path, videos, &mut |item| {
+    let read = llava::for_each_sample(path, options, &mut |item| {
         each(item).map_err(|error| {
             failed = Some(error);
             stop(path)
@@ -111,8 +111,6 @@ fn stop(path: &Path) -> PairsError {
 
 #[cfg(test)]
 mod tests {
-    use bpo_pairs::NoVideos;
-
     use super::*;
 
     fn line(id: usize) -> String {
@@ -127,7 +125,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.jsonl");
         fs::write(&path, line(0) + "{\"id\": \"broken\"}\n" + &line(1)).unwrap();
-        let data = SampleFile::read(&path, &NoVideos).unwrap();
+        let data = SampleFile::read(&path, &ReadOptions::default()).unwrap();
         assert_eq!((data.count, data.skipped.len(), data.held.is_none()), (2, 1, true));
         let expected = llava::read(&path).unwrap();
         for _ in 0..2 {
@@ -136,13 +134,14 @@ mod tests {
                 samples.push(sample.clone());
                 Ok(())
             };
-            data.for_each(&NoVideos, &mut each).unwrap();
+            data.for_each(&ReadOptions::default(), &mut each).unwrap();
             assert_eq!(samples, expected.samples);
         }
         // an error of the callback ends the pass, and a changed file is found
-        let failing = data.for_each(&NoVideos, &mut |_| Err(BpoError::UnknownId { id: "x".into() }));
+        let failing =
+            data.for_each(&ReadOptions::default(), &mut |_| Err(BpoError::UnknownId { id: "x".into() }));
         assert!(matches!(failing, Err(BpoError::UnknownId { .. })));
         fs::write(&path, line(0) + &line(2)).unwrap();
-        assert!(matches!(data.for_each(&NoVideos, &mut |_| Ok(())), Err(BpoError::Io { .. })));
+        assert!(matches!(data.for_each(&ReadOptions::default(), &mut |_| Ok(())), Err(BpoError::Io { .. })));
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bpo_pairs::{Limits, SkipCause, SkipReason, Untrusted, VideoFrames};
+use bpo_pairs::{Limits, RowImage, SkipCause, SkipReason, Untrusted, VideoFrames};
 
 use crate::config::{RunConfig, VideoSection};
 use crate::error::chain;
-use crate::images::{ImageError, ImageRoot, frame_name, is_image_file};
+use crate::image_names::{frame_name, is_image_file};
+use crate::images::{ImageError, ImageRoot};
 
 /// Finds the frames of videos: of a folder of image files, or of an animated GIF, WebP or PNG file.
 ///
@@ -46,6 +47,11 @@ impl Videos {
         let images = images.map(|images| images.with_limits(config.data.limits));
         let (settings, model) = (config.data.video.clone(), config.model.path.clone());
         Self { images, settings, model, rate: OnceLock::new() }
+    }
+
+    /// Returns the image root, if there is one.
+    pub(crate) fn image_root(&self) -> Option<&ImageRoot> {
+        self.images.as_ref()
     }
 
     /// The number of frames to use of a video.
@@ -97,7 +103,10 @@ impl VideoFrames for Videos {
                 format_args!("the frames of {video:?} need the image root (`data.images`, --images)"),
             ));
         };
-        let path = images.resolve(video).map_err(|error| cause_of(&error))?;
+        let path = images.resolve(video).map_err(|error| match error {
+            ImageError::Missing { .. } if RowImage::of_name(video).is_some() => in_a_row(video),
+            error => cause_of(&error),
+        })?;
         if path.is_dir() {
             let files = frame_files(&path, video)?;
             let chosen = evenly(files.len(), self.rate(video)?.max_frames);
@@ -116,6 +125,16 @@ impl VideoFrames for Videos {
         let chosen = at_rate(&durations, self.rate(video)?);
         Ok(chosen.into_iter().map(|index| frame_name(video, index)).collect())
     }
+}
+
+fn in_a_row(video: &str) -> SkipCause {
+    let video = Untrusted(video);
+    SkipCause::new(
+        SkipReason::OtherMedia,
+        format_args!(
+            "the video {video:?} is in a row of a Parquet file; `bpo convert --images DIR` writes it to a file"
+        ),
+    )
 }
 
 fn cause_of(error: &ImageError) -> SkipCause {

@@ -454,7 +454,9 @@ fn infallible_backend_runs_the_stages() {
     let (config, _) = setting(dir.path());
     let images = ImageRoot::new(config.images_path().unwrap()).unwrap();
     let samples =
-        bpo::AnnotatedData::read(config.data_path().unwrap(), &bpo::pairs::NoVideos).unwrap().samples;
+        bpo::AnnotatedData::read(config.data_path().unwrap(), &bpo::pairs::format::ReadOptions::default())
+            .unwrap()
+            .samples;
     let file = dir.path().join("weakened.jsonl");
     let mut file = StageFile::open(&file).unwrap();
     let outcome = bpo::stages::weaken(&config, &samples, &images, || Ok(Sure), &mut file, &mut ()).unwrap();

@@ -1,7 +1,7 @@
 //! `bpo inspect`
 
 use bpo::pairs::format::jsonl::read_pairs_with;
-use bpo::{BpoError, Gallery, ImageRoot, Videos};
+use bpo::{BpoError, Gallery, ImageRoot, Media};
 
 use crate::args::InspectCommand;
 use crate::failure::Failure;
@@ -28,7 +28,7 @@ pub fn inspect(args: &InspectCommand) -> Result<(), Failure> {
         Some(dir) => Some(ImageRoot::new(dir).map_err(BpoError::from)?.with_limits(config.data.limits)),
         None => None,
     };
-    let set = read_pairs_with(&args.pairs, &Videos::of(&config)).map_err(BpoError::from)?;
+    let set = read_pairs_with(&args.pairs, &Media::of(&config).read_options()).map_err(BpoError::from)?;
     print_skipped(&set.skipped, None);
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(&args.pairs, "pair", &set.skipped).into());

@@ -34,7 +34,7 @@ use bpo::pairs::Fingerprint;
 use bpo::server::OpenAiConfig;
 use bpo::stages::StageAnswers;
 use bpo::{
-    AnnotatedData, BpoError, ImageRoot, Paths, Progress, RunConfig, Videos, check_answers, manifest_beside,
+    AnnotatedData, BpoError, ImageRoot, Media, Paths, Progress, RunConfig, check_answers, manifest_beside,
 };
 #[cfg(feature = "hub")]
 use bpo::{Hub, HubModel, ModelUse};
@@ -218,7 +218,7 @@ fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
 
 /// Reads the annotated data, and prints the skipped records.
 fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<AnnotatedData, BpoError> {
-    let data = AnnotatedData::read(config.data_path()?, &Videos::of(config))?;
+    let data = AnnotatedData::read(config.data_path()?, &Media::of(config).read_options())?;
     print_skipped(&data.report(progress).skipped, None);
     Ok(data)
 }

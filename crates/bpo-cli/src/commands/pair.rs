@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bpo::stages::{AnswerIndex, ExistingPairs, PairFiles, TokenCheck, pair_files};
-use bpo::{BpoError, Missing, Required, RunConfig, SampleFile, Videos};
+use bpo::{BpoError, Media, Missing, Required, RunConfig, SampleFile};
 
 use super::check_answer_files;
 use crate::args::PairCommand;
@@ -40,7 +40,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     }
     paths.check()?;
     let mut progress = progress::new();
-    let data = SampleFile::read(config.data_path()?, &Videos::of(&config))?;
+    let data = SampleFile::read(config.data_path()?, &Media::of(&config).read_options())?;
     print_skipped(&data.report(&mut *progress).skipped, None);
     check_answer_files(&args.answers, &data.fingerprint, args.allow_mismatch)?;
     let answers = AnswerIndex::read(args.answers.iter().map(PathBuf::as_path))?;

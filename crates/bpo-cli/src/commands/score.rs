@@ -5,7 +5,7 @@ use bpo::model::VlmCollator;
 use bpo::pairs::format::jsonl::read_pairs_with;
 use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::stages::StageOutcome;
-use bpo::{BpoError, ReferenceSection, Required, Videos, collator, fill_cache};
+use bpo::{BpoError, Media, ReferenceSection, Required, collator, fill_cache};
 
 use super::{UsedModel, fetch_models, load_checkpoint, open_images};
 use crate::args::ScoreCommand;
@@ -28,7 +28,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         args.config.inputs(&config).input("--pairs", pairs).output("--cache", cache).check()?;
     }
     let images = open_images(&config)?;
-    let set = read_pairs_with(pairs, &Videos::of(&config))?;
+    let set = read_pairs_with(pairs, &Media::of(&config).read_options())?;
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }

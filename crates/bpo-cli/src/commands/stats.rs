@@ -4,8 +4,8 @@ use std::path::Path;
 
 use bpo::pairs::Untrusted;
 use bpo::pairs::files::{create_parents, write_bytes};
-use bpo::pairs::format::jsonl::read_pairs;
-use bpo::{BpoError, PairStatistics, Paths};
+use bpo::pairs::format::jsonl::read_pairs_with;
+use bpo::{BpoError, PairStatistics, Paths, RowNames};
 
 use crate::args::StatsCommand;
 use crate::failure::Failure;
@@ -20,7 +20,8 @@ pub fn stats(args: &StatsCommand) -> Result<(), Failure> {
     if let Some(card) = &args.card {
         Paths::default().input("PAIRS", &args.pairs).output("--card", card).check()?;
     }
-    let set = read_pairs(&args.pairs).map_err(BpoError::from)?;
+    let set = read_pairs_with(&args.pairs, &RowNames::beside(&args.pairs).read_options())
+        .map_err(BpoError::from)?;
     print_skipped(&set.skipped, None);
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(&args.pairs, "pair", &set.skipped).into());

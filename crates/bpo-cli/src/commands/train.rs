@@ -2,7 +2,7 @@
 
 use bpo::pairs::format::jsonl::read_pairs_with;
 use bpo::{
-    BpoError, Inputs, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger, Videos,
+    BpoError, Inputs, LocalBackend, Media, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger,
 };
 
 use super::{UsedModel, fetch_models, open_device, open_images};
@@ -31,7 +31,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
         paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;
     }
     let images = open_images(&config)?;
-    let set = read_pairs_with(pairs, &Videos::of(&config))?;
+    let set = read_pairs_with(pairs, &Media::of(&config).read_options())?;
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }

@@ -16,6 +16,8 @@ mod distort;
 mod inspect;
 mod kinds;
 mod make_pairs;
+#[cfg(feature = "parquet")]
+mod row_images;
 #[cfg(not(feature = "model"))]
 mod without_model;
 

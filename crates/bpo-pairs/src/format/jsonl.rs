@@ -16,7 +16,6 @@ use crate::filter::PairFilter;
 use crate::limits::Limits;
 use crate::pairs::PairSet;
 use crate::record::PreferencePair;
-use crate::video::{NoVideos, VideoFrames};
 
 /// An iterator over the records of a JSON Lines file and their line numbers, from 1. Blank lines
 /// are ignored. The iterator ends after the first error.
@@ -123,24 +122,25 @@ pub(crate) fn encode_line<T: Serialize>(
 ///
 /// A record of scored completions makes all pairs with different scores. A pair with an empty answer,
 /// identical answers or a misplaced image token is skipped, and so is a record with a missing key or
-/// a value of the wrong type. A pair about a video is skipped; see [`read_pairs_with`]. The length
-/// limit of [`PairFilter`] is not applied.
+/// a value of the wrong type. A pair about a video, or with an image in a row of a Parquet file, is
+/// skipped; see [`read_pairs_with`]. The length limit of [`PairFilter`] is not applied.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is not JSON or Parquet, or repeats an id in
 /// `pairs.jsonl`, and [`PairsError::OtherKind`] for annotated data or another file of bpo that
 /// holds no pairs. The error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
-    read_pairs_with(path, &NoVideos)
+    read_pairs_with(path, &ReadOptions::default())
 }
 
-/// Reads pairs as [`read_pairs`] does, also those about videos, whose frames `videos` finds.
+/// Reads pairs as [`read_pairs`] does. `options` can find the frames of videos and name or store images
+/// that lie in rows, and can name the format.
 ///
 /// # Errors
 /// Returns the errors of [`read_pairs`].
-pub fn read_pairs_with(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Result<PairSet, PairsError> {
+pub fn read_pairs_with(path: impl AsRef<Path>, options: &ReadOptions<'_>) -> Result<PairSet, PairsError> {
     let path = path.as_ref();
-    let options = ReadOptions { fallback: Some(Format::Pairs), videos, ..ReadOptions::default() };
+    let options = ReadOptions { fallback: Some(Format::Pairs), ..*options };
     let filter = PairFilter::default().with_max_words(usize::MAX);
     let mut set = PairSet::default();
     let read = for_each_item(path, &options, &mut |item| {

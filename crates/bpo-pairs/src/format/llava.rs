@@ -33,7 +33,7 @@ use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_tokens;
 use crate::sft::{SftSample, Turn};
 use crate::skipped::{SkipCause, SkipReason, Skipped};
-use crate::video::{NoVideos, VideoFrames};
+use crate::video::VideoFrames;
 
 /// The samples of a file, and the skipped conversations and turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,20 +53,20 @@ pub struct SftData {
 /// Returns an error if the file cannot be read, is empty, or is neither JSON nor Parquet. The error
 /// names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
-    Ok(read_with_fingerprint(path, &NoVideos)?.0)
+    Ok(read_with_fingerprint(path, &ReadOptions::default())?.0)
 }
 
-/// Reads all samples of a file and computes the fingerprint of its bytes in the same pass. `videos`
-/// finds the frames of videos.
+/// Reads all samples of a file and computes the fingerprint of its bytes in the same pass. `options`
+/// find the frames of videos and name or store images that lie in rows.
 ///
 /// # Errors
 /// Returns the errors of [`read`].
 pub fn read_with_fingerprint(
     path: impl AsRef<Path>,
-    videos: &dyn VideoFrames,
+    options: &ReadOptions<'_>,
 ) -> Result<(SftData, Fingerprint), PairsError> {
     let mut data = SftData::default();
-    let fingerprint = for_each_sample(path, videos, &mut |item| {
+    let fingerprint = for_each_sample(path, options, &mut |item| {
         match item {
             Ok(sample) => data.samples.push(sample),
             Err(skipped) => data.skipped.push(skipped),
@@ -83,10 +83,10 @@ pub fn read_with_fingerprint(
 /// Returns the errors of [`read`] and of `each`.
 pub fn for_each_sample(
     path: impl AsRef<Path>,
-    videos: &dyn VideoFrames,
+    options: &ReadOptions<'_>,
     each: &mut dyn FnMut(Result<SftSample, Skipped>) -> Result<(), PairsError>,
 ) -> Result<Fingerprint, PairsError> {
-    let options = ReadOptions { fallback: Some(Format::Llava), videos, ..ReadOptions::default() };
+    let options = ReadOptions { fallback: Some(Format::Llava), ..*options };
     for_each_item_with_fingerprint(path.as_ref(), &options, &mut |item| {
         each(item.and_then(Item::into_sample))
     })

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_within;
 use crate::record::Record;
+use crate::row_images::RowImage;
 
 /// Name of the source of images without a directory.
 const NO_DIRECTORY: &str = ".";
@@ -16,9 +17,11 @@ const OTHERS: &str = "*";
 
 /// Returns the source of a sample: the first directory in the path of its first image, such as
 /// `coco` for `coco/train2017/000000000009.jpg`. An image without a directory has the source `.`,
-/// and a text without an image the source `text-only`.
+/// and a text without an image the source `text-only`. The path of an image in a row is that of its
+/// Parquet file.
 pub fn source_of(images: &[String]) -> &str {
     let Some(path) = images.first() else { return NO_IMAGE };
+    let path = RowImage::of_name(path).map_or(path.as_str(), |(file, _)| file);
     let mut parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
     match (parts.next(), parts.next()) {
         (Some(first), Some(_)) => first,

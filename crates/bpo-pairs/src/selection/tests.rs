@@ -120,6 +120,8 @@ fn subsets_take_their_share_of_each_source() {
     assert!((3100..3300).contains(&taken["."]), "{taken:?}");
     assert_eq!(taken["gqa"], 0);
     assert_eq!(source_of(&[]), "text-only");
+    assert_eq!(source_of(&["gqa/a.parquet#image/0".to_owned()]), "gqa");
+    assert_eq!(source_of(&["a.parquet#image/0".to_owned()]), ".");
 }
 
 #[test]

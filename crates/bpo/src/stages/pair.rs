@@ -14,10 +14,10 @@ use super::pair_output::Output;
 use super::{StageAnswers, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::media::Media;
 use crate::progress::Progress;
 use crate::sample_file::SampleFile;
 use crate::stage::Stage;
-use crate::videos::Videos;
 
 /// What to do with an existing file whose pairs differ from those of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Input<'_> {
     ) -> Result<(), BpoError> {
         match self {
             Self::Memory { samples, .. } => samples.iter().try_for_each(each),
-            Self::Files { data, .. } => data.for_each(&Videos::of(config), each),
+            Self::Files { data, .. } => data.for_each(&Media::of(config).read_options(), each),
         }
     }
 
@@ -148,7 +148,7 @@ impl Input<'_> {
             Self::Files { data, mut answers } => {
                 log_dropped(answers.count_dropped());
                 let mut place = 0;
-                data.for_each(&Videos::of(config), &mut |sample| {
+                data.for_each(&Media::of(config).read_options(), &mut |sample| {
                     if let Some(answers) = answers.take(&sample.id)? {
                         each(place, record_of(sample, answers))?;
                     }

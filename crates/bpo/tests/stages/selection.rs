@@ -1,8 +1,9 @@
 //! The selection of pairs: files for training and evaluation, subsets, limits on tokens.
 
 use bpo::SampleFile;
+use bpo::pairs::format::ReadOptions;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::{NoVideos, PairRule, PreferencePair, Skipped, Subset};
+use bpo::pairs::{PairRule, PreferencePair, Skipped, Subset};
 use bpo::stages::{AnswerIndex, PairFiles, TokenCheck, pair_files};
 
 use super::*;
@@ -37,7 +38,7 @@ fn data(dir: &Path) -> SampleFile {
     };
     let path = dir.join("data.jsonl");
     fs::write(&path, many().into_iter().map(line).collect::<String>()).unwrap();
-    SampleFile::read(&path, &NoVideos).unwrap()
+    SampleFile::read(&path, &ReadOptions::default()).unwrap()
 }
 
 /// The index of the files of [`answers`].

@@ -16,8 +16,9 @@ use super::columns::Column;
 use crate::caught::catch_panic;
 use crate::error::PairsError;
 use crate::format::fields::JsonRecord;
-use crate::image_store::ImageSink;
+use crate::image_store::{ImagePlace, ImageSink};
 use crate::limits::Limits;
+use crate::row_images::RowImage;
 use crate::skipped::SkipCause;
 
 /// Rows that are decoded at once in a file with images.
@@ -44,13 +45,15 @@ pub(in crate::format) fn for_each_row(
     fields.iter().try_for_each(|field| check(path, field, 0))?;
     let batch = if fields.iter().any(|field| has_bytes(field)) { ROWS_WITH_IMAGES } else { ROWS };
     let builder = TreeBuilder::new().with_batch_size(batch);
+    let mut number = 0;
     for group in 0..reader.num_row_groups() {
         let mut rows = guarded(path, || {
             let group = reader.get_row_group(group)?;
             builder.as_iter(schema.clone(), &*group)
         })?;
         while let Some(row) = next(path, &mut rows)? {
-            each(record(row, images)?)?;
+            each(record(row, &Images { file: path, number, sink: images })?)?;
+            number += 1;
         }
     }
     Ok(())
@@ -61,7 +64,10 @@ fn next(path: &Path, rows: &mut ReaderIter) -> Result<Option<Row>, PairsError> {
 }
 
 /// Runs code of the crate `parquet`, which panics on some damaged files.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, PairsError> {
+pub(super) fn guarded<T>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, PairsError> {
     match catch_panic(work) {
         Ok(done) => done.map_err(problem(path)),
         Err(panic) => {
@@ -122,12 +128,58 @@ fn has_bytes(field: &Type) -> bool {
         && info.logical_type_ref().is_none()
 }
 
+/// What converts the images of a row.
+struct Images<'a> {
+    file: &'a Path,
+    /// Number of the row, from 0.
+    number: u64,
+    sink: Option<&'a dyn ImageSink>,
+}
+
+/// The place of a value in a row.
+struct At<'a> {
+    /// The key in the record.
+    key: String,
+    /// The place of an image here, if a name can lead to it.
+    image: Option<RowImage<'a>>,
+}
+
+impl<'a> At<'a> {
+    fn column(name: &'a str, row: u64) -> Self {
+        Self { key: name.to_owned(), image: RowImage::new(name, row, None) }
+    }
+
+    /// The place of an element of a list.
+    fn element(&self, index: usize) -> Self {
+        let image = self.image.filter(|image| image.index.is_none());
+        let image = image.map(|image| RowImage { index: Some(index as u64), ..image });
+        Self { key: format!("{}[{index}]", self.key), image }
+    }
+
+    /// The place of a part of a struct. The bytes of an image have its place, and no other part has.
+    fn part(&self, name: &str) -> Self {
+        let image = self.image.filter(|_| name == Column::IMAGE_PARTS[0]);
+        Self { key: format!("{}.{name}", self.key), image }
+    }
+
+    /// Hands an image to the sink.
+    fn store(
+        &self,
+        images: &Images<'_>,
+        sink: &dyn ImageSink,
+        bytes: &ByteArray,
+    ) -> Result<Result<String, SkipCause>, PairsError> {
+        sink.store(&ImagePlace::new(images.file, &self.key, self.image), bytes.data())
+    }
+}
+
 /// Converts a row.
-fn record(row: Row, images: Option<&dyn ImageSink>) -> Result<JsonRecord, PairsError> {
+fn record(row: Row, images: &Images<'_>) -> Result<JsonRecord, PairsError> {
     let mut values = Map::new();
     let mut size = 0;
     for (name, field) in row.into_columns() {
-        match value(&name, field, images, &mut size)? {
+        let converted = value(&At::column(&name, images.number), field, images, &mut size)?;
+        match converted {
             Ok(value) => values.insert(name, value),
             Err(cause) => return Ok(JsonRecord::new(Err(cause))),
         };
@@ -140,9 +192,9 @@ fn record(row: Row, images: Option<&dyn ImageSink>) -> Result<JsonRecord, PairsE
 /// Converts a value. An image that is held as bytes becomes the path that `images` gives it, and JSON
 /// text becomes its value. The bytes of text are added to `size`.
 fn value(
-    key: &str,
+    at: &At<'_>,
     field: Field,
-    images: Option<&dyn ImageSink>,
+    images: &Images<'_>,
     size: &mut usize,
 ) -> Result<Result<Value, SkipCause>, PairsError> {
     let float = |number| Number::from_f64(number).map_or(Value::Null, Value::Number);
@@ -161,14 +213,14 @@ fn value(
         Field::Double(value) => float(value),
         Field::Str(text) => {
             *size += text.len();
-            if key.rsplit('.').next() == Some(Column::PROVENANCE) {
+            if at.key.rsplit('.').next() == Some(Column::PROVENANCE) {
                 serde_json::from_str(&text).unwrap_or(Value::String(text))
             } else {
                 Value::String(text)
             }
         }
-        Field::Bytes(bytes) if key.starts_with("image") => match images {
-            Some(images) => return Ok(images.store(key, bytes.data())?.map(Value::String)),
+        Field::Bytes(bytes) if at.key.starts_with("image") => match images.sink {
+            Some(sink) => return Ok(at.store(images, sink, &bytes)?.map(Value::String)),
             None => no_sink(&bytes),
         },
         // text of a writer that does not say so
@@ -176,11 +228,11 @@ fn value(
             *size += text.len();
             Value::from(text)
         }),
-        Field::Group(row) => return group(key, row, images, size),
+        Field::Group(row) => return group(at, row, images, size),
         Field::ListInternal(list) => {
             let mut items = Vec::with_capacity(list.len());
             for (i, item) in list.elements().iter().enumerate() {
-                match value(&format!("{key}[{i}]"), item.clone(), images, size)? {
+                match value(&at.element(i), item.clone(), images, size)? {
                     Ok(item) => items.push(item),
                     Err(cause) => return Ok(Err(cause)),
                 }
@@ -194,19 +246,19 @@ fn value(
 
 /// Converts a struct. The bytes of an image are stored, and its `path` is replaced.
 fn group(
-    key: &str,
+    at: &At<'_>,
     row: Row,
-    images: Option<&dyn ImageSink>,
+    images: &Images<'_>,
     size: &mut usize,
 ) -> Result<Result<Value, SkipCause>, PairsError> {
     let [bytes_name, path_name] = Column::IMAGE_PARTS;
     let mut stored = None;
     let mut map = Map::new();
     for (name, field) in row.into_columns() {
-        let at = format!("{key}.{name}");
-        let converted = match (&*name, field, images) {
-            (name, Field::Bytes(bytes), Some(images)) if name == bytes_name => {
-                images.store(&at, bytes.data())?.map(|path| {
+        let at = at.part(&name);
+        let converted = match (&*name, field, images.sink) {
+            (name, Field::Bytes(bytes), Some(sink)) if name == bytes_name => {
+                at.store(images, sink, &bytes)?.map(|path| {
                     stored = Some(path);
                     Value::Null
                 })
