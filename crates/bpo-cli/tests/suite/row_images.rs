@@ -100,10 +100,10 @@ fn injected_answers_and_pairs_are_those_of_files() {
     assert_eq!(without_names(in_rows.clone()), without_names(in_files));
     let names: Vec<&Value> = in_rows.iter().map(|pair| &pair["images"]).collect();
     let expected = [
-        json!(["data.parquet#images/0/0"]),
-        json!(["data.parquet#images/1/0"]),
-        json!(["data.parquet#images/2/0"]),
-        json!(["data.parquet#images/3/0"]),
+        json!(["data.parquet#image/0"]),
+        json!(["data.parquet#image/1"]),
+        json!(["data.parquet#image/2"]),
+        json!(["data.parquet#image/3"]),
         json!(["data.parquet#images/4/0", "data.parquet#images/4/1"]),
         json!([]),
     ];
@@ -135,7 +135,7 @@ fn a_server_gets_the_images_of_rows() {
             "--distortion",
             "blur:sigma=2",
             "--distortion",
-            "mix:alpha=0.5"
+            "mix:share=0.5"
         ];
         data.stage("weaken", in_rows, flags).succeeds().says("weaken: 10 answers, 2 skipped (no image: 2)");
         let mut requests: Vec<String> = server.requests().iter().map(Value::to_string).collect();
@@ -144,7 +144,7 @@ fn a_server_gets_the_images_of_rows() {
         let mut answers = read_lines(out);
         answers.sort_by_key(|line| (line["id"].to_string(), line["variant"].to_string()));
         let others: Vec<Value> = answers.iter().map(|line| line["provenance"]["other"].clone()).collect();
-        assert_eq!(others.iter().any(|other| other.to_string().contains("data.parquet#images/")), in_rows);
+        assert_eq!(others.iter().any(|other| other.to_string().contains("data.parquet#image")), in_rows);
         for line in &mut answers {
             if let Some(from) = line.get_mut("provenance") {
                 from.as_object_mut().unwrap().remove("other");
@@ -184,12 +184,12 @@ fn rows_that_cannot_be_read_are_skipped() {
     damaged[4..120].fill(0xff);
     fs::write(data.at("rows/damaged.parquet"), damaged).unwrap();
     let names = [
-        "data.parquet#images/1/0",
-        "data.parquet#images/1/7",
+        "data.parquet#image/1",
+        "data.parquet#image/4",
         "data.parquet#images/99/0",
         "data.parquet#picture/0",
-        "cut.parquet#images/0/0",
-        "../rows/data.parquet#images/0/0",
+        "cut.parquet#image/0",
+        "../rows/data.parquet#image/0",
     ];
     let records: Vec<Value> = names
         .iter()
