@@ -193,6 +193,11 @@ mod tests {
             "other.parquet#image/2"
         );
 
+        let media = Media::of(&config);
+        let cause = media.read_options().videos.frames("b/a.parquet#video/0").unwrap_err();
+        assert_eq!(cause.reason, SkipReason::OtherMedia);
+        assert!(cause.detail.contains("bpo convert --images DIR"), "{}", cause.detail);
+
         let none = Media::of(&RunConfig::default());
         let root = ImageRoot::new(at("root")).unwrap();
         for (names, file, place, reason, part) in [

@@ -125,23 +125,16 @@ fn a_server_gets_the_images_of_rows() {
             Reply::Text(format!("Of {} bytes.", request["messages"].to_string().len()))
         });
         let out = data.at(&format!("w{in_rows}.jsonl"));
-        let flags = arguments![
-            "--vlm-server",
-            server.url.clone(),
-            "--vlm-model",
-            "m",
-            "--out",
-            out.clone(),
-            "--distortion",
-            "blur:sigma=2",
-            "--distortion",
-            "mix:share=0.5"
-        ];
-        data.stage("weaken", in_rows, flags).succeeds().says("weaken: 10 answers, 2 skipped (no image: 2)");
+        let weaken = |out: &Path, more: Vec<OsString>| {
+            let server = arguments!["--vlm-server", server.url.clone(), "--vlm-model", "m", "--out", out];
+            let distortions = arguments!["--distortion", "blur:sigma=2", "--distortion", "mix:share=0.5"];
+            data.stage("weaken", in_rows, [server, distortions, more].concat()).succeeds()
+        };
+        weaken(&out, Vec::new()).says("weaken: 10 answers, 2 skipped (no image: 2)");
         let mut requests: Vec<String> = server.requests().iter().map(Value::to_string).collect();
         requests.sort();
         assert!(requests[0].contains("data:image/png;base64,"));
-        let mut answers = read_lines(out);
+        let mut answers = read_lines(&out);
         answers.sort_by_key(|line| (line["id"].to_string(), line["variant"].to_string()));
         let others: Vec<Value> = answers.iter().map(|line| line["provenance"]["other"].clone()).collect();
         assert_eq!(others.iter().any(|other| other.to_string().contains("data.parquet#image")), in_rows);
@@ -151,6 +144,24 @@ fn a_server_gets_the_images_of_rows() {
             }
         }
         made.push((requests, answers));
+
+        // what is lost is made again, and shards make the same
+        let lines =
+            |out: &Path| fs::read_to_string(out).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+        let mut whole = lines(&out);
+        fs::write(&out, whole[..5].join("\n") + "\n").unwrap();
+        weaken(&out, Vec::new());
+        let mut shards = Vec::new();
+        for shard in ["1/2", "2/2"] {
+            let part = data.at(&format!("{}-{in_rows}.jsonl", shard.replace('/', "-")));
+            weaken(&part, arguments!["--shard", shard]);
+            shards.extend(lines(&part));
+        }
+        let mut again = lines(&out);
+        for lines in [&mut whole, &mut again, &mut shards] {
+            lines.sort();
+        }
+        assert_eq!((&again, &shards), (&whole, &whole));
     }
     let files = made.pop().unwrap();
     let rows = made.pop().unwrap();
