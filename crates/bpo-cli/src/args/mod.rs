@@ -177,7 +177,8 @@ fn not_built(words: &[OsString]) -> clap::Error {
 #[cfg(not(feature = "model"))]
 fn model_flag(error: &clap::Error) -> Option<clap::Error> {
     const COMMANDS: [&str; 3] = ["weaken", "inject", "pair"];
-    const FLAGS: [&str; 5] = ["--model", "--device", "--dtype", "--adapter", "--inject-with-model"];
+    const FLAGS: [&str; 6] =
+        ["--model", "--device", "--dtype", "--adapter", "--inject-model", "--inject-with-model"];
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let command = std::env::args_os().nth(1)?;
     let is_known = COMMANDS.into_iter().any(|name| command == name) && FLAGS.contains(&flag.as_str());
