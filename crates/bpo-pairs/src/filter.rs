@@ -56,7 +56,12 @@ impl PairFilter {
     /// # Errors
     /// Returns the reason for which the pair is rejected.
     pub fn check(&self, pair: &PreferencePair) -> Result<(), SkipReason> {
-        let (chosen, rejected) = (pair.chosen.trim(), pair.rejected.trim());
+        self.check_answers(&pair.chosen, &pair.rejected)
+    }
+
+    /// Checks the answers of a pair.
+    pub(crate) fn check_answers(&self, chosen: &str, rejected: &str) -> Result<(), SkipReason> {
+        let (chosen, rejected) = (chosen.trim(), rejected.trim());
         if chosen.is_empty() || rejected.is_empty() {
             return Err(SkipReason::EmptyAnswer);
         }

@@ -6,6 +6,7 @@
 //!
 //! Each format has one file here, with its reader and its writer.
 
+mod array;
 pub mod bpo;
 mod container;
 mod conversation;

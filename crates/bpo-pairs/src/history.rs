@@ -22,7 +22,7 @@ use crate::sft::Turn;
 /// assert_eq!(first, History::from(vec![Turn::new("What is it?", "A cat.")]));
 /// assert!(std::ptr::eq(&first[0], &turns[0]));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct History {
     turns: Arc<[Turn]>,
     len: usize,
@@ -36,12 +36,6 @@ impl History {
     }
 }
 
-impl Default for History {
-    fn default() -> Self {
-        Vec::new().into()
-    }
-}
-
 impl Deref for History {
     type Target = [Turn];
 
@@ -52,6 +46,10 @@ impl Deref for History {
 
 impl From<Vec<Turn>> for History {
     fn from(turns: Vec<Turn>) -> Self {
+        // without turns, which is common, there is nothing to allocate
+        if turns.is_empty() {
+            return Self::default();
+        }
         Self { len: turns.len(), turns: turns.into() }
     }
 }

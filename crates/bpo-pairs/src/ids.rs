@@ -55,6 +55,11 @@ pub(crate) struct UniqueIds {
 }
 
 impl UniqueIds {
+    /// Returns the id of a record that makes one sample, pair or record.
+    pub(crate) fn claim_one(&mut self, id: &str) -> String {
+        self.claim(id, 1).pop().unwrap_or_default()
+    }
+
     /// Returns the ids of the `parts` samples of one conversation: `{id}` for one part, `{id}#{k}`
     /// for several.
     pub(crate) fn claim(&mut self, id: &str, parts: usize) -> Vec<String> {
@@ -62,13 +67,16 @@ impl UniqueIds {
         loop {
             let base = if number == 1 { id.to_owned() } else { format!("{id}~{number}") };
             number += 1;
-            let ids = part_ids(&base, parts);
-            if !self.taken.contains(&hash(&base)) && !ids.iter().any(|id| self.taken.contains(&hash(id))) {
+            let mut hashes = vec![hash(&base)];
+            let ids = part_ids(base, parts);
+            if parts > 1 {
+                hashes.extend(ids.iter().map(|id| hash(id)));
+            }
+            if !hashes.iter().any(|hash| self.taken.contains(hash)) {
                 if number > 2 {
                     self.next.insert(id.to_owned(), number);
                 }
-                self.taken.insert(hash(&base));
-                self.taken.extend(ids.iter().map(|id| hash(id)));
+                self.taken.extend(hashes);
                 return ids;
             }
         }
@@ -82,8 +90,8 @@ fn hash(id: &str) -> u64 {
     hasher.finish()
 }
 
-fn part_ids(base: &str, parts: usize) -> Vec<String> {
-    if parts <= 1 { vec![base.to_owned()] } else { (0..parts).map(|k| format!("{base}#{k}")).collect() }
+fn part_ids(base: String, parts: usize) -> Vec<String> {
+    if parts <= 1 { vec![base] } else { (0..parts).map(|k| format!("{base}#{k}")).collect() }
 }
 
 #[cfg(test)]

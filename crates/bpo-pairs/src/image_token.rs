@@ -32,8 +32,8 @@ pub fn place_in_conversation(
     images: usize,
 ) -> Result<(), SkipCause> {
     for (i, turn) in history.iter().enumerate() {
-        check_question(&format!("history[{i}].prompt"), &turn.prompt)?;
-        check_answer(&format!("history[{i}].answer"), &turn.answer)?;
+        check_question(format_args!("history[{i}].prompt"), &turn.prompt)?;
+        check_answer(format_args!("history[{i}].answer"), &turn.answer)?;
     }
     check_question("prompt", prompt)?;
     place_images(history, prompt, images)

@@ -1,5 +1,6 @@
 //! Limits on sizes that come from input.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::untrusted::Untrusted;
@@ -129,11 +130,11 @@ impl Limits {
     ///
     /// # Errors
     /// Returns [`OverLimit`] if `found` is above `limit`.
-    pub fn check(name: impl Into<String>, found: usize, limit: usize) -> Result<(), OverLimit> {
+    pub fn check(name: impl fmt::Display, found: usize, limit: usize) -> Result<(), OverLimit> {
         if found <= limit {
             Ok(())
         } else {
-            Err(OverLimit { name: name.into(), found: found as u64, limit: limit as u64 })
+            Err(OverLimit { name: name.to_string(), found: found as u64, limit: limit as u64 })
         }
     }
 }

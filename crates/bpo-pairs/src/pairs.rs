@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::filter::PairFilter;
+use crate::pair_ref::PairRef;
 use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
 use crate::skipped::{SkipCause, SkipReason, Skipped};
@@ -32,22 +33,24 @@ impl PairSet {
 /// rejected completion. Its kind is that of the rejected completion. A completion with a NaN score
 /// makes no pair.
 pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
+    all_pair_refs(record).map(|pair| pair.to_pair())
+}
+
+fn all_pair_refs(record: &Record) -> impl Iterator<Item = PairRef<'_>> {
     let indexed = || record.completions.iter().enumerate();
     indexed().flat_map(move |(i, chosen)| {
-        indexed().filter(|(_, rejected)| chosen.score > rejected.score).map(move |(j, rejected)| {
-            PreferencePair {
-                id: format!("{}:{i}>{j}", record.id),
-                images: record.images.clone(),
-                system: record.system.clone(),
-                history: record.history.clone(),
-                prompt: record.prompt.clone(),
-                chosen: chosen.response.clone(),
-                rejected: rejected.response.clone(),
-                kind: rejected.kind.clone(),
-                provenance: rejected.provenance.clone(),
-                margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
-                beta: None,
-            }
+        indexed().filter(|(_, rejected)| chosen.score > rejected.score).map(move |(j, rejected)| PairRef {
+            id: format!("{}:{i}>{j}", record.id).into(),
+            images: &record.images,
+            system: record.system.as_deref(),
+            history: &record.history,
+            prompt: &record.prompt,
+            chosen: &chosen.response,
+            rejected: &rejected.response,
+            kind: &rejected.kind,
+            provenance: rejected.provenance.as_ref(),
+            margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
+            beta: None,
         })
     })
 }
@@ -60,30 +63,39 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
 /// different kinds (weakened image and injected errors) make one pair per kind, as in the authors'
 /// data.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
-    let mut set = PairSet::default();
+    let (pairs, skipped) = make_pair_refs(record, filter);
+    PairSet { pairs: pairs.iter().map(PairRef::to_pair).collect(), skipped }
+}
+
+/// Does the same as [`make_pairs`] without copying texts.
+pub(crate) fn make_pair_refs<'a>(
+    record: &'a Record,
+    filter: &PairFilter,
+) -> (Vec<PairRef<'a>>, Vec<Skipped>) {
+    let (mut pairs, mut skipped) = (Vec::new(), Vec::new());
     if let Err(reason) = filter.check_record(record) {
-        set.skipped.push(Skipped::new(&record.id, reason));
-        return set;
+        skipped.push(Skipped::new(&record.id, reason));
+        return (pairs, skipped);
     }
-    for pair in all_pairs(record) {
-        let same = |known: &PreferencePair| {
+    for pair in all_pair_refs(record) {
+        let same = |known: &PairRef<'_>| {
             known.kind == pair.kind
                 && known.chosen.trim() == pair.chosen.trim()
                 && known.rejected.trim() == pair.rejected.trim()
         };
-        let repeated = if set.pairs.iter().any(same) { Err(SkipReason::Repeated) } else { Ok(()) };
-        let passes = filter.check(&pair).and(repeated).map_err(SkipCause::from);
-        match passes.and_then(|()| check_answers(&pair)) {
-            Ok(()) => set.pairs.push(pair),
-            Err(cause) => set.skipped.push(cause.of(pair.id)),
+        let repeated = if pairs.iter().any(same) { Err(SkipReason::Repeated) } else { Ok(()) };
+        let passes = filter.check_answers(pair.chosen, pair.rejected).and(repeated).map_err(SkipCause::from);
+        match passes.and_then(|()| check_answers(pair.chosen, pair.rejected)) {
+            Ok(()) => pairs.push(pair),
+            Err(cause) => skipped.push(cause.of(pair.id)),
         }
     }
-    if set.pairs.is_empty() && set.skipped.is_empty() {
+    if pairs.is_empty() && skipped.is_empty() {
         let is_alone = record.completions.len() < 2;
         let reason = if is_alone { SkipReason::NoRejected } else { SkipReason::NoPreference };
-        set.skipped.push(Skipped::new(&record.id, reason));
+        skipped.push(Skipped::new(&record.id, reason));
     }
-    set
+    (pairs, skipped)
 }
 
 /// Makes the pairs of all records; see [`make_pairs`].

@@ -1,7 +1,8 @@
 //! Detects the placeholders of other models for images, videos and sounds.
 
+use std::fmt;
+
 use crate::format::fields::quoted;
-use crate::record::PreferencePair;
 use crate::sft::IMAGE_TOKEN;
 use crate::skipped::{SkipCause, SkipReason};
 
@@ -57,22 +58,24 @@ const LONGEST: usize = 40;
 
 /// Checks that a question or a system text has no placeholder of another model, which would be read
 /// as plain text. `key` names the text in the message.
-pub(crate) fn check_question(key: &str, text: &str) -> Result<(), SkipCause> {
+pub(crate) fn check_question(key: impl fmt::Display, text: &str) -> Result<(), SkipCause> {
     refuse(key, text, |_| true)
 }
 
 /// Checks an answer in the same way, but allows HTML tags.
-pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), SkipCause> {
+pub(crate) fn check_answer(key: impl fmt::Display, text: &str) -> Result<(), SkipCause> {
     refuse(key, text, |name| !TAGS.contains(&name))
 }
 
 /// Checks both answers of a pair.
-pub(crate) fn check_answers(pair: &PreferencePair) -> Result<(), SkipCause> {
-    check_answer("chosen", &pair.chosen).and_then(|()| check_answer("rejected", &pair.rejected))
+pub(crate) fn check_answers(chosen: &str, rejected: &str) -> Result<(), SkipCause> {
+    check_answer("chosen", chosen).and_then(|()| check_answer("rejected", rejected))
 }
 
-fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), SkipCause> {
-    match placeholders(text).find(|(_, name)| counts(name)) {
+fn refuse(key: impl fmt::Display, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), SkipCause> {
+    // most texts have no bracket, which is found out many bytes at a time
+    let has_bracket = text.bytes().fold(false, |found, byte| found | (byte == b'<') | (byte == b'['));
+    match has_bracket.then(|| placeholders(text).find(|(_, name)| counts(name))).flatten() {
         None => Ok(()),
         Some((found, _)) => Err(SkipCause::new(
             SkipReason::OtherPlaceholder,
@@ -87,6 +90,9 @@ fn placeholders(text: &str) -> impl Iterator<Item = (&str, String)> {
     opened.filter_map(|(rest, bracket)| {
         let end = rest.find(if bracket == "<" { '>' } else { ']' }).filter(|end| *end < LONGEST)?;
         let found = &rest[..=end];
+        if found == IMAGE_TOKEN {
+            return None;
+        }
         let inside = &rest[1..end];
         let name: String = inside
             .chars()
@@ -96,7 +102,7 @@ fn placeholders(text: &str) -> impl Iterator<Item = (&str, String)> {
         // square brackets are common in prose, so only Pixtral's placeholders in capitals count
         let form = bracket == "<" || inside.starts_with("IMG");
         let name = name.trim().trim_end_matches('_').to_owned();
-        (form && found != IMAGE_TOKEN && NAMES.contains(&name.as_str())).then_some((found, name))
+        (form && NAMES.contains(&name.as_str())).then_some((found, name))
     })
 }
 

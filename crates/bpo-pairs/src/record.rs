@@ -104,7 +104,7 @@ pub struct Record {
 }
 
 /// A chosen and a rejected answer to one prompt about any number of images: a line of `pairs.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(
     deny_unknown_fields,
     expecting = "a pair: an object with `id`, `images`, `prompt`, `chosen`, `rejected` and `kind`"
@@ -117,10 +117,10 @@ pub struct PreferencePair {
     #[serde(default, alias = "image", deserialize_with = "one_or_several")]
     pub images: Vec<String>,
     /// System text, if the record has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    #[serde(default)]
     pub history: History,
     /// The question.
     pub prompt: String,
@@ -131,12 +131,12 @@ pub struct PreferencePair {
     /// Source of the rejected answer.
     pub kind: CompletionKind,
     /// How the rejected answer was generated, if its image was weakened or errors were injected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub provenance: Option<Provenance>,
     /// Difference of the scores of the two answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub margin: Option<f64>,
     /// Beta of this pair, in place of the beta of the training settings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub beta: Option<f64>,
 }

@@ -8,7 +8,9 @@ use crate::untrusted::Untrusted;
 pub(crate) const VIDEO_TOKEN: &str = "<video>";
 
 /// Finds the frames of videos. A record with a video becomes a sample with its frames as images.
-pub trait VideoFrames {
+///
+/// Another thread may read the file of the records.
+pub trait VideoFrames: Sync {
     /// Returns the names of the frames of a video, in their order. `video` is the path in the
     /// record, which is not trusted.
     ///

@@ -15,6 +15,7 @@
 //! A record that cannot be used is skipped with a reason that names the key, the value and what was
 //! expected.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -129,7 +130,7 @@ pub(super) fn record(
     videos: &dyn VideoFrames,
 ) -> Result<Record, Skipped> {
     let (id, read) = entry.read(|fields| read_record(fields, videos));
-    let id = ids.claim(&id_or_index(id, index), 1).concat();
+    let id = ids.claim_one(&id_or_index(id, index));
     match read {
         Ok(record) => Ok(Record { id, ..record }),
         Err(cause) => Err(cause.in_record(index + 1).of(id)),
@@ -142,18 +143,18 @@ fn read_record(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Record, S
         QuestionFields::take(&mut fields, "prompt", videos)?;
     let completions = list("completions", "a list of completions", fields.take("completions"))?;
     let completions = completions.into_iter().enumerate();
-    let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));
+    let completions = completions.map(|(i, value)| completion(format_args!("completions[{i}]"), value));
     let completions = completions.collect::<Result<_, _>>()?;
     Ok(Record { id: String::new(), images, system, history, prompt, completions })
 }
 
 /// Reads a completion. Unknown keys are ignored.
-fn completion(at: &str, value: Value) -> Result<Completion, SkipCause> {
+fn completion(at: fmt::Arguments<'_>, value: Value) -> Result<Completion, SkipCause> {
     let mut fields = object(at, Some(value))?;
-    let within = format!("{at}.");
-    let score = number(&format!("{at}.score"), fields.take("score"))?;
-    let response = fields.text(&within, "response")?;
-    let kind = CompletionKind::from(fields.text(&within, "type")?);
+    let within = format_args!("{at}.");
+    let score = number(format_args!("{at}.score"), fields.take("score"))?;
+    let response = fields.text(within, "response")?;
+    let kind = CompletionKind::from(fields.text(within, "type")?);
     Ok(Completion { response, score, kind, provenance: provenance(&mut fields) })
 }
 

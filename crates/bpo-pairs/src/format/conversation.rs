@@ -1,5 +1,7 @@
 //! Reads one conversation about images in any of the supported forms.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
@@ -139,7 +141,7 @@ pub(super) fn named(key: &str, value: Option<Value>) -> Result<Vec<NamedMessage>
 fn message(at: &str, turn: Value) -> Result<Message, SkipCause> {
     let mut fields = object(at, Some(turn))?;
     let (key, value) = first_of(&mut fields, ["from", "role"]);
-    let role = match text(&format!("{at}.{key}"), value)?.as_str() {
+    let role = match text(format_args!("{at}.{key}"), value)?.as_str() {
         "human" | "user" => Role::User,
         "gpt" | "assistant" => Role::Assistant,
         "system" => Role::System,
@@ -178,12 +180,12 @@ fn joined(
 ) -> Result<String, SkipCause> {
     let (mut all, mut after_media) = (String::new(), false);
     for (i, part) in parts.into_iter().enumerate() {
-        let at = format!("{key}[{i}]");
+        let at = format_args!("{key}[{i}]");
         let (mut fields, kind) = match part {
             Value::String(text) => (Fields::default(), Part::Text(text)),
             part => {
-                let mut fields = object(&at, Some(part))?;
-                let kind = part_kind(&at, &mut fields)?;
+                let mut fields = object(at, Some(part))?;
+                let kind = part_kind(at, &mut fields)?;
                 (fields, kind)
             }
         };
@@ -208,7 +210,7 @@ fn joined(
                 for name in ["image", "image_url", "video", "video_url", "path", "url"] {
                     let found = fields.take_some(name);
                     paths.extend(
-                        found.map(|value| path(&format!("{at}.{name}"), value)).transpose()?.flatten(),
+                        found.map(|value| path(format_args!("{at}.{name}"), value)).transpose()?.flatten(),
                     );
                 }
             }
@@ -223,15 +225,16 @@ enum Part {
     Video,
 }
 
-fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, SkipCause> {
-    match fields.text(&format!("{at}."), "type")?.as_str() {
-        "text" => Ok(Part::Text(fields.text(&format!("{at}."), "text")?)),
+fn part_kind(at: fmt::Arguments<'_>, fields: &mut Fields) -> Result<Part, SkipCause> {
+    let within = format_args!("{at}.");
+    match fields.text(within, "type")?.as_str() {
+        "text" => Ok(Part::Text(fields.text(within, "text")?)),
         "image" | "image_url" => Ok(Part::Image),
         "video" | "video_url" => Ok(Part::Video),
         other if other.contains("audio") => {
             Err(other_media(&format!("{at}.type"), Some(&Value::from(other))))
         }
-        other => Err(wrong(&format!("{at}.type"), "text, image or video", Some(&Value::from(other)))),
+        other => Err(wrong(format_args!("{at}.type"), "text, image or video", Some(&Value::from(other)))),
     }
 }
 

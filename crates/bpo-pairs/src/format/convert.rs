@@ -1,6 +1,8 @@
 //! Converts a file from one format to another.
 
+use std::io::Write;
 use std::path::Path;
+use std::thread;
 
 use super::input::{Item, PAIRS, ReadOptions, for_each_item};
 use super::output::ItemWriter;
@@ -61,30 +63,35 @@ pub fn convert(
     skipped: &mut dyn FnMut(&Skipped),
 ) -> Result<Conversion, PairsError> {
     create_parents(output)?;
-    let conversion = write_atomic(output, |file| {
-        let mut counts = SkipCounts::default();
-        let mut count = |one: Skipped| {
-            counts.add(one.reason);
-            skipped(&one);
-        };
-        let mut writer = ItemWriter::new(output, file, to, options.filter, options.images)?;
-        let from = for_each_item(input, &options.read, &mut |item| match item {
-            // all records of a file have one format
-            Ok(Item::Sample(_)) if !matches!(to, Format::Llava | Format::Bpo) => {
-                Err(FileKind::Samples.instead_of(PAIRS, input))
+    let convert = |file: &mut (dyn Write + Send)| {
+        thread::scope(|scope| {
+            let mut counts = SkipCounts::default();
+            let mut count = |one: Skipped| {
+                counts.add(one.reason);
+                skipped(&one);
+            };
+            let mut writer = ItemWriter::new(scope, output, file, to, options.filter, options.images)?;
+            let read = for_each_item(input, &options.read, &mut |item| match item {
+                // all records of a file have one format
+                Ok(Item::Sample(_)) if !matches!(to, Format::Llava | Format::Bpo) => {
+                    Err(FileKind::Samples.instead_of(PAIRS, input))
+                }
+                Ok(item) => writer.write(item, &mut count),
+                Err(one) => {
+                    count(one);
+                    Ok(())
+                }
+            });
+            // what could not be written came before what could not be read
+            let from = read.map_err(|error| writer.stop().err().unwrap_or(error))?;
+            let written = writer.finish(&mut count)?;
+            if written == 0 {
+                return Err(PairsError::NothingConverted { path: input.to_owned(), skipped: counts });
             }
-            Ok(item) => writer.write(item, &mut count),
-            Err(one) => {
-                count(one);
-                Ok(())
-            }
-        })?;
-        let written = writer.finish(&mut count)?;
-        if written == 0 {
-            return Err(PairsError::NothingConverted { path: input.to_owned(), skipped: counts });
-        }
-        Ok(Conversion { from, written, skipped: counts })
-    })?;
+            Ok(Conversion { from, written, skipped: counts })
+        })
+    };
+    let conversion = write_atomic(output, convert)?;
     if to == Format::LlamaFactory {
         dataset_info::add(output)?;
     }

@@ -123,8 +123,8 @@ impl Fields {
 
     /// Takes a required text. `at` is the path of the object with a trailing dot, or empty for the
     /// record itself.
-    pub(super) fn text(&mut self, at: &str, key: &str) -> Result<String, SkipCause> {
-        text(&format!("{at}{key}"), self.take(key))
+    pub(super) fn text(&mut self, at: impl fmt::Display, key: &str) -> Result<String, SkipCause> {
+        text(format_args!("{at}{key}"), self.take(key))
     }
 
     /// Takes an optional text.
@@ -139,7 +139,7 @@ impl Fields {
 }
 
 /// Converts a value that must be an object.
-pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, SkipCause> {
+pub(super) fn object(key: impl fmt::Display, value: Option<Value>) -> Result<Fields, SkipCause> {
     match value {
         Some(Value::Object(map)) => Ok(Fields(map)),
         found => Err(wrong(key, "an object", found.as_ref())),
@@ -150,12 +150,16 @@ pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, SkipCaus
 /// number of list items per turn.
 pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, SkipCause> {
     let items = list(key, TURNS, value)?;
-    Limits::check(format!("{key} (turns)"), items.len() / messages, Limits::DEFAULT.turns)?;
+    Limits::check(format_args!("{key} (turns)"), items.len() / messages, Limits::DEFAULT.turns)?;
     Ok(items)
 }
 
 /// Converts a value that must be a list.
-pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, SkipCause> {
+pub(super) fn list(
+    key: impl fmt::Display,
+    expected: &str,
+    value: Option<Value>,
+) -> Result<Vec<Value>, SkipCause> {
     match value {
         Some(Value::Array(items)) => Ok(items),
         found => Err(wrong(key, expected, found.as_ref())),
@@ -163,10 +167,10 @@ pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Ve
 }
 
 /// Converts a value that must be text of at most [`Limits::text_bytes`] bytes.
-pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, SkipCause> {
+pub(super) fn text(key: impl fmt::Display, value: Option<Value>) -> Result<String, SkipCause> {
     match value {
         Some(Value::String(text)) => {
-            Limits::check(format!("{key} (bytes)"), text.len(), Limits::DEFAULT.text_bytes)?;
+            Limits::check(format_args!("{key} (bytes)"), text.len(), Limits::DEFAULT.text_bytes)?;
             Ok(text)
         }
         found => Err(wrong(key, "text", found.as_ref())),
@@ -174,7 +178,7 @@ pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, SkipCause>
 }
 
 /// Converts a value that must be a finite number.
-pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, SkipCause> {
+pub(super) fn number(key: impl fmt::Display, value: Option<Value>) -> Result<f64, SkipCause> {
     match value.as_ref().and_then(Value::as_f64).filter(|number| number.is_finite()) {
         Some(number) => Ok(number),
         None => Err(wrong(key, "a number", value.as_ref())),
@@ -182,7 +186,7 @@ pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, SkipCause> 
 }
 
 /// Returns the error for a key whose value is not `expected`. `None` stands for a missing key.
-pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> SkipCause {
+pub(super) fn wrong(key: impl fmt::Display, expected: &str, found: Option<&Value>) -> SkipCause {
     SkipCause::new(
         SkipReason::Malformed,
         format_args!("`{key}`: expected {expected}, found {}", describe(found)),

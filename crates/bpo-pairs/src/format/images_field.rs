@@ -1,5 +1,7 @@
 //! Reads the image paths of a record, under `image` or `images`.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::fields::{Fields, describe, quoted, wrong};
@@ -58,16 +60,16 @@ pub(super) fn frames(paths: &[String], videos: &dyn VideoFrames) -> Result<Vec<V
 pub(super) fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, SkipCause> {
     match value {
         Some(Value::Array(items)) => {
-            let item = |(i, item)| path(&format!("{key}[{i}]"), item).transpose();
+            let item = |(i, item)| path(format_args!("{key}[{i}]"), item).transpose();
             items.into_iter().enumerate().filter_map(item).collect()
         }
-        Some(value) => Ok(path(key, value)?.into_iter().collect()),
+        Some(value) => Ok(path(format_args!("{key}"), value)?.into_iter().collect()),
         None => Ok(Vec::new()),
     }
 }
 
 /// Reads the path in a value. Null and empty text count as none.
-pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, SkipCause> {
+pub(super) fn path(key: fmt::Arguments<'_>, value: Value) -> Result<Option<String>, SkipCause> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) if text.trim().is_empty() => Ok(None),
@@ -77,13 +79,13 @@ pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, SkipCause>
         },
         Value::Object(mut map) => {
             if let Some(bytes) = map.get("bytes").filter(|bytes| !bytes.is_null()) {
-                return Err(not_a_path(&format!("{key}.bytes"), &describe(Some(bytes))));
+                return Err(not_a_path(format_args!("{key}.bytes"), &describe(Some(bytes))));
             }
             let named = ["path", "image", "image_url", "video", "url"].into_iter().find_map(|name| {
                 map.remove(name).filter(|value| !value.is_null()).map(|value| (name, value))
             });
             match named {
-                Some((name, value)) => path(&format!("{key}.{name}"), value),
+                Some((name, value)) => path(format_args!("{key}.{name}"), value),
                 None => Err(wrong(key, "the path of an image", Some(&Value::Object(map)))),
             }
         }
@@ -105,7 +107,7 @@ fn no_path(text: &str) -> Option<String> {
     (text.len() > LONGEST_PATH).then(|| format!("{} bytes of text: {}", text.len(), quoted(text)))
 }
 
-fn not_a_path(key: &str, found: &str) -> SkipCause {
+fn not_a_path(key: fmt::Arguments<'_>, found: &str) -> SkipCause {
     SkipCause::new(
         SkipReason::ImageNotAPath,
         format_args!("`{key}`: expected a path below the image root, found {found}"),

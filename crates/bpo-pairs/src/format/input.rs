@@ -1,12 +1,15 @@
 //! Reads the records of a file of any format.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::container::{Magic, decompress, magic};
 use super::detect::detect;
 use super::fields::JsonRecord;
+use super::json::EachWithPlace;
 use super::kind::FileKind;
 use super::{Format, bpo, json, llama_factory, llava, ms_swift, pairs, povid, rlaif_v, rlhf_v, trl};
 use crate::error::PairsError;
@@ -15,7 +18,9 @@ use crate::filter::PairFilter;
 use crate::fingerprint::{Fingerprint, FingerprintReader};
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_store::ImageSink;
-use crate::pairs::{PairSet, make_pairs};
+use crate::pair_ref::PairRef;
+use crate::pairs::{PairSet, make_pair_refs};
+use crate::pipeline::{Batches, read_ahead};
 use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
 use crate::sft::SftSample;
@@ -42,18 +47,28 @@ pub enum Item {
 impl Item {
     /// Makes the pairs of the item that pass `filter`. A sample has no pair and is skipped.
     pub fn into_pairs(self, filter: &PairFilter) -> PairSet {
-        let mut set = PairSet::default();
+        let (refs, skipped) = self.pair_refs(filter);
+        let pairs = match self {
+            // moved, as there is nothing to share
+            Self::Pair(pair) if !refs.is_empty() => vec![pair],
+            _ => refs.iter().map(PairRef::to_pair).collect(),
+        };
+        PairSet { pairs, skipped }
+    }
+
+    /// Does the same as [`into_pairs`](Self::into_pairs) without copying texts.
+    pub(super) fn pair_refs(&self, filter: &PairFilter) -> (Vec<PairRef<'_>>, Vec<Skipped>) {
         match self {
-            Self::Sample(sample) => set.skipped.push(Skipped::new(sample.id, SkipReason::NoRejected)),
-            Self::Record(record) => return make_pairs(&record, filter),
+            Self::Sample(sample) => (Vec::new(), vec![Skipped::new(&sample.id, SkipReason::NoRejected)]),
+            Self::Record(record) => make_pair_refs(record, filter),
             Self::Pair(pair) => {
-                match filter.check(&pair).map_err(SkipCause::from).and_then(|()| check_answers(&pair)) {
-                    Ok(()) => set.pairs.push(pair),
-                    Err(cause) => set.skipped.push(cause.of(pair.id)),
+                let passes = filter.check(pair).map_err(SkipCause::from);
+                match passes.and_then(|()| check_answers(&pair.chosen, &pair.rejected)) {
+                    Ok(()) => (vec![pair.into()], Vec::new()),
+                    Err(cause) => (Vec::new(), vec![cause.of(&pair.id)]),
                 }
             }
         }
-        set
     }
 }
 
@@ -80,6 +95,9 @@ impl Default for ReadOptions<'_> {
 /// Calls `each` with every item and every skipped record of a file, without holding the file in
 /// memory, and returns its format.
 ///
+/// `each` is called in this thread and in the order of the file. Another thread reads and converts the
+/// records of a regular file a few hundred kilobytes ahead, unless their images are stored.
+///
 /// # Errors
 /// Returns an error if the file cannot be read, is empty, is neither JSON nor Parquet, or has no known
 /// format, and the errors of `each`.
@@ -88,7 +106,8 @@ pub fn for_each_item(
     options: &ReadOptions<'_>,
     each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
 ) -> Result<Format, PairsError> {
-    read(path, open_input(path)?, options, each)
+    let file = open_input(path)?;
+    read(path, is_ahead(&file), file, options, each)
 }
 
 /// Does the same as [`for_each_item`], and returns the fingerprint of the file.
@@ -97,25 +116,41 @@ pub(super) fn for_each_item_with_fingerprint(
     options: &ReadOptions<'_>,
     each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
 ) -> Result<Fingerprint, PairsError> {
-    let mut reader = FingerprintReader::new(open_input(path)?);
-    read(path, &mut reader, options, each)?;
+    let file = open_input(path)?;
+    let ahead = is_ahead(&file);
+    let mut reader = FingerprintReader::new(file);
+    read(path, ahead, &mut reader, options, each)?;
     reader.finish().map_err(PairsError::io("read", path))
+}
+
+/// Returns whether another thread reads and converts records before they are needed. Those of a pipe
+/// are not read ahead: its writer may be slow, and after an error nobody waits for it.
+fn is_ahead(file: &File) -> bool {
+    file.metadata().is_ok_and(|there| there.is_file())
 }
 
 fn read(
     path: &Path,
-    file: impl Read,
+    ahead: bool,
+    file: impl Read + Send,
     options: &ReadOptions<'_>,
     each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
 ) -> Result<Format, PairsError> {
-    let mut reader = Detecting { path, options, pending: Vec::new(), reader: None, each };
-    let read = for_each_record(path, file, options.images, &mut |line, record| reader.add(line, record));
-    match read {
-        Ok(()) => reader.finish(),
-        Err(error) => {
-            Err(error.or_other_kind(path, expected(options), &[FileKind::Samples, FileKind::Pairs]))
-        }
-    }
+    let (kind, file) = magic(file).map_err(PairsError::io("read", path))?;
+    // images of records that nobody asks for must not be stored
+    let is_plain = !ahead || (kind == Magic::Parquet && options.images.is_some());
+    let read = if is_plain {
+        items(path, kind, file, options, &Cell::new(0), each)
+    } else {
+        let ReadOptions { format, fallback, videos, images: _ } = *options;
+        let produce = |batches: &mut Batches<_>| {
+            let options = ReadOptions { format, fallback, videos, images: None };
+            let bytes = Cell::new(0);
+            items(path, kind, file, &options, &bytes, &mut |item| batches.send(item, bytes.take()))
+        };
+        read_ahead(path, produce, each)
+    };
+    read.map_err(|error| error.or_other_kind(path, expected(options), &[FileKind::Samples, FileKind::Pairs]))
 }
 
 /// Names what a file should hold, by the format that its records have if they have the keys of
@@ -128,33 +163,56 @@ fn expected(options: &ReadOptions<'_>) -> &'static str {
     }
 }
 
-/// Calls `each` with the line (0 if it is not known) and the value of every record.
-pub(super) fn for_each_record(
+/// Calls `each` with every item and every skipped record. `bytes` counts the bytes of the records.
+fn items(
     path: &Path,
+    kind: Magic,
     file: impl Read,
+    options: &ReadOptions<'_>,
+    bytes: &Cell<usize>,
+    each: &mut dyn FnMut(Result<Item, Skipped>) -> Result<(), PairsError>,
+) -> Result<Format, PairsError> {
+    let mut reader = Detecting { path, options, pending: Vec::new(), reader: None, each };
+    for_each_record(path, kind, file, options.images, &mut |place, record| {
+        bytes.set(bytes.get() + place.bytes);
+        reader.add(place.line, record)
+    })?;
+    reader.finish()
+}
+
+/// Calls `each` with the first record of a file.
+pub(super) fn first_record(path: &Path, each: &mut dyn FnMut(&JsonRecord)) -> Result<(), PairsError> {
+    let (kind, file) = magic(open_input(path)?).map_err(PairsError::io("read", path))?;
+    for_each_record(path, kind, file, None, &mut |_, record| {
+        each(&record);
+        // the error only ends the reading
+        Err(PairsError::Empty { path: path.to_owned(), expected: "one record" })
+    })
+}
+
+/// Calls `each` with the place and the value of every record.
+fn for_each_record(
+    path: &Path,
+    kind: Magic,
+    mut file: impl Read,
     images: Option<&dyn ImageSink>,
-    each: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
+    each: &mut EachWithPlace<'_, JsonRecord>,
 ) -> Result<(), PairsError> {
     let io = PairsError::io("read", path);
-    let (kind, mut file) = match magic(file) {
-        Ok(read) => read,
-        Err(error) => return Err(io(error)),
-    };
-    let compression = match kind {
-        Magic::Text(compression) => compression,
+    match kind {
+        Magic::Text(compression) => match decompress(file, compression) {
+            Ok(file) => json::for_each_with_place(path, file, each),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                Err(PairsError::NotBuilt { path: path.to_owned(), what: "a compressed file" })
+            }
+            Err(error) => Err(io(error)),
+        },
         Magic::Parquet => {
             parquet(path, images, each)?;
             // the fingerprint is that of all bytes
             io::copy(&mut file, &mut io::sink()).map_err(io)?;
-            return Ok(());
+            Ok(())
         }
-    };
-    match decompress(file, compression) {
-        Ok(reader) => json::for_each_with_line(path, reader, each),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-            Err(PairsError::NotBuilt { path: path.to_owned(), what: "a compressed file" })
-        }
-        Err(error) => Err(io(error)),
     }
 }
 
@@ -162,16 +220,16 @@ pub(super) fn for_each_record(
 fn parquet(
     path: &Path,
     images: Option<&dyn ImageSink>,
-    each: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
+    each: &mut json::EachWithPlace<'_, JsonRecord>,
 ) -> Result<(), PairsError> {
-    super::parquet::for_each_row(path, open_input(path)?, images, &mut |record| each(0, record))
+    super::parquet::for_each_row(path, open_input(path)?, images, each)
 }
 
 #[cfg(not(feature = "parquet"))]
 fn parquet(
     path: &Path,
     _: Option<&dyn ImageSink>,
-    _: &mut dyn FnMut(usize, JsonRecord) -> Result<(), PairsError>,
+    _: &mut json::EachWithPlace<'_, JsonRecord>,
 ) -> Result<(), PairsError> {
     Err(PairsError::NotBuilt { path: path.to_owned(), what: "a Parquet file" })
 }

@@ -1,13 +1,12 @@
 //! Reads the records of a JSON array or a JSON Lines file one at a time.
 
-use std::cell::Cell;
-use std::fmt;
 use std::io::{self, BufRead, Cursor, Read};
 use std::marker::PhantomData;
 use std::path::Path;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 
+use super::array::for_each_element;
 use crate::error::PairsError;
 use crate::format::jsonl::JsonLines;
 use crate::limits::Limits;
@@ -38,23 +37,38 @@ pub fn for_each<T: DeserializeOwned>(
     reader: impl BufRead,
     each: &mut Each<'_, T>,
 ) -> Result<(), PairsError> {
-    for_each_with_line(path, reader, &mut |_, record| each(record))
+    for_each_with_place(path, reader, &mut |_, record| each(record))
 }
 
-/// Does the same as [`for_each`], and passes the number of the line to `each`, from 1, or 0 in an
-/// array.
-pub(super) fn for_each_with_line<T: DeserializeOwned>(
+/// The place of a record in its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Number of the line, from 1, or 0 if it is not known, as in an array.
+    pub(super) line: usize,
+    /// Number of bytes of the record.
+    pub(super) bytes: usize,
+}
+
+/// A function that is called with each record and its place, in file order.
+pub(super) type EachWithPlace<'a, T> = dyn FnMut(Place, T) -> Result<(), PairsError> + 'a;
+
+/// Does the same as [`for_each`], and passes the place of the record to `each`.
+pub(super) fn for_each_with_place<T: DeserializeOwned>(
     path: &Path,
     reader: impl BufRead,
-    each: &mut dyn FnMut(usize, T) -> Result<(), PairsError>,
+    each: &mut EachWithPlace<'_, T>,
 ) -> Result<(), PairsError> {
     let (layout, reader) = detect(path, reader)?;
     match layout {
-        Layout::Array => for_each_element(path, reader, &mut |record| each(0, record)),
-        Layout::Lines => JsonLines::new(path, reader).try_for_each(|record| {
-            let (line, record) = record?;
-            each(line, record)
-        }),
+        Layout::Array => for_each_element(path, reader, each),
+        Layout::Lines => {
+            let mut lines = JsonLines::new(path, reader);
+            while let Some(record) = lines.next() {
+                let (line, record) = record?;
+                each(Place { line, bytes: lines.line_bytes() }, record)?;
+            }
+            Ok(())
+        }
         Layout::Empty => Err(PairsError::Empty {
             path: path.to_owned(),
             expected: "a JSON array of records, or one record per line",
@@ -89,96 +103,25 @@ fn detect<R: BufRead>(path: &Path, mut reader: R) -> Result<(Layout, impl BufRea
 }
 
 fn peek(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+    Ok(next_chunk(reader)?.and_then(|chunk| chunk.first().copied()))
+}
+
+/// Returns the bytes that are read next, or `None` at the end.
+pub(super) fn next_chunk(reader: &mut impl BufRead) -> io::Result<Option<&[u8]>> {
     loop {
         match reader.fill_buf() {
-            Ok(buffer) => return Ok(buffer.first().copied()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+            // filled already, so this returns the same bytes
+            Ok(_) => return reader.fill_buf().map(|chunk| Some(chunk).filter(|chunk| !chunk.is_empty())),
         }
-    }
-}
-
-/// Calls `each` with every element of a JSON array.
-fn for_each_element<T: DeserializeOwned>(
-    path: &Path,
-    reader: impl BufRead,
-    each: &mut Each<'_, T>,
-) -> Result<(), PairsError> {
-    let (used, limit) = (Cell::new(0), Limits::DEFAULT.record_bytes);
-    let reader = Bounded { inner: reader, used: &used, limit };
-    let mut elements =
-        Elements { each, failure: None, count: 0, used: &used, key: String::new(), element: PhantomData };
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    let parsed = deserializer.deserialize_seq(&mut elements).and_then(|()| deserializer.end());
-    if let Some(failure) = elements.failure {
-        return Err(failure);
-    }
-    let (record, key) = (elements.count + 1, elements.key);
-    parsed.map_err(|source| match source.line() {
-        line if used.get() > limit => {
-            PairsError::RecordTooLarge { path: path.to_owned(), record, line, limit }
-        }
-        line => PairsError::json(path, record, line, &key, source),
-    })
-}
-
-/// A reader that fails once more than `limit` bytes are read for one record.
-struct Bounded<'a, R> {
-    inner: R,
-    /// Number of bytes read since the last record.
-    used: &'a Cell<usize>,
-    limit: usize,
-}
-
-impl<R: Read> Read for Bounded<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.used.set(self.used.get() + read);
-        if self.used.get() > self.limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(read)
-    }
-}
-
-struct Elements<'a, 'b, T> {
-    each: &'a mut Each<'b, T>,
-    /// The error of `each`, which an error of serde cannot carry.
-    failure: Option<PairsError>,
-    count: usize,
-    /// Number of bytes read for the current record.
-    used: &'a Cell<usize>,
-    /// Path of the value in the element at which the parser failed.
-    key: String,
-    element: PhantomData<T>,
-}
-
-impl<'de, T: DeserializeOwned> Visitor<'de> for &mut Elements<'_, '_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
-        while let Some(element) =
-            sequence.next_element_seed(Tracked { key: &mut self.key, value: PhantomData })?
-        {
-            self.count += 1;
-            self.used.set(0);
-            if let Err(failure) = (self.each)(element) {
-                self.failure = Some(failure);
-                return Err(A::Error::custom("stopped"));
-            }
-        }
-        Ok(())
     }
 }
 
 /// Deserializes a value and stores the path of the value that failed.
-struct Tracked<'a, T> {
-    key: &'a mut String,
-    value: PhantomData<T>,
+pub(super) struct Tracked<'a, T> {
+    pub(super) key: &'a mut String,
+    pub(super) value: PhantomData<T>,
 }
 
 impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Tracked<'_, T> {

@@ -55,6 +55,11 @@ impl<T: DeserializeOwned, R: BufRead> JsonLines<T, R> {
         }
     }
 
+    /// Returns the number of bytes of the last line that was read.
+    pub(super) fn line_bytes(&self) -> usize {
+        self.line.len()
+    }
+
     fn read_record(&mut self) -> Result<Option<(usize, T)>, PairsError> {
         loop {
             self.line.clear();

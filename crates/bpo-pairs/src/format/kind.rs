@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::Format;
 use super::detect::detect;
-use super::fields::{Fields, JsonRecord};
-use super::input::for_each_record;
+use super::fields::Fields;
+use super::input::first_record;
 use crate::error::PairsError;
-use crate::files::{open_input, read_bytes};
+use crate::files::read_bytes;
 use crate::limits::Limits;
 use crate::record::CompletionKind;
 
@@ -82,11 +82,8 @@ impl FileKind {
         // a pipe can be read only once
         path.metadata().ok().filter(|there| there.is_file())?;
         let mut found = None;
-        // the error only ends the reading after the first record
-        let _ = for_each_record(path, open_input(path).ok()?, None, &mut |_, record: JsonRecord| {
-            found = record.fields().and_then(Self::of_fields);
-            Err(PairsError::Empty { path: path.to_owned(), expected: "one record" })
-        });
+        // a file that cannot be read has no kind
+        let _ = first_record(path, &mut |record| found = record.fields().and_then(Self::of_fields));
         found.or_else(|| {
             // a manifest is one object on many lines
             let bytes = read_bytes(path, Limits::DEFAULT.settings_bytes).ok()?;

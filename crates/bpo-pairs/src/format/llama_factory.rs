@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::conversation::{NamedMessage, named, take_messages};
 use super::fields::{Fields, list, text};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
+use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;
 use crate::video::VideoFrames;
@@ -90,21 +91,21 @@ impl<'a> Message<'a> {
     }
 
     /// Returns the messages before the answer of a pair.
-    pub(super) fn before_answer(pair: &'a PreferencePair) -> Vec<Self> {
+    pub(super) fn before_answer(pair: &'a PairRef<'a>) -> Vec<Self> {
         let turns = pair.history.iter().flat_map(|turn| [Self::human(&turn.prompt), Self::gpt(&turn.answer)]);
-        turns.chain([Self::human(&pair.prompt)]).collect()
+        turns.chain([Self::human(pair.prompt)]).collect()
     }
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(pair: &'a PreferencePair) -> Self {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Self {
         Self {
             keys: PairKeysOut::new(pair),
             conversations: Message::before_answer(pair),
-            chosen: Message::gpt(&pair.chosen),
-            rejected: Message::gpt(&pair.rejected),
-            system: pair.system.as_deref().unwrap_or_default(),
-            images: &pair.images,
+            chosen: Message::gpt(pair.chosen),
+            rejected: Message::gpt(pair.rejected),
+            system: pair.system.unwrap_or_default(),
+            images: pair.images,
         }
     }
 }

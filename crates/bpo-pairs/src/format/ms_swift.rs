@@ -23,6 +23,7 @@ use super::fields::{Fields, object, turns, wrong};
 use super::images_field::paths;
 use super::llama_factory::{ALPACA, question};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
+use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;
 use crate::video::VideoFrames;
@@ -127,19 +128,19 @@ struct Message<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(pair: &'a PreferencePair) -> Self {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Self {
         let message = |role, content| Message { role, content };
         let turns = pair.history.iter();
         let turns =
             turns.flat_map(|turn| [message("user", &turn.prompt), message("assistant", &turn.answer)]);
-        let system = pair.system.iter().map(|system| message("system", system));
-        let last = [message("user", &pair.prompt), message("assistant", &pair.chosen)];
+        let system = pair.system.into_iter().map(|system| message("system", system));
+        let last = [message("user", pair.prompt), message("assistant", pair.chosen)];
         Self {
             keys: PairKeysOut::new(pair).without_margin(),
             score_margin: pair.margin,
             messages: system.chain(turns).chain(last).collect(),
-            rejected_response: &pair.rejected,
-            images: &pair.images,
+            rejected_response: pair.rejected,
+            images: pair.images,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::thread::Scope;
 
 use serde::Serialize;
 
@@ -11,11 +12,18 @@ use super::{Format, bpo, llama_factory, llava, ms_swift, povid, rlaif_v, rlhf_v,
 use crate::error::PairsError;
 use crate::filter::PairFilter;
 use crate::image_store::ImageBytes;
+use crate::pair_ref::PairRef;
+use crate::pipeline::Behind;
 use crate::record::{PreferencePair, Record};
 use crate::sft::SftSample;
 use crate::skipped::{SkipCause, Skipped};
 
-/// Writes items of any kind in one format.
+/// Bytes of JSON text that are compressed and written at once.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Number of blocks that wait to be written.
+const BLOCKS: usize = 2;
+
+/// Writes items of any kind in one format. Another thread encodes, compresses and writes them.
 pub(super) struct ItemWriter<'a, W: Write + Send> {
     format: Format,
     filter: &'a PairFilter,
@@ -25,7 +33,7 @@ pub(super) struct ItemWriter<'a, W: Write + Send> {
     records: usize,
 }
 
-impl<'a, W: Write + Send> ItemWriter<'a, W> {
+impl<'a, W: Write + Send + 'a> ItemWriter<'a, W> {
     /// Starts a file, whose name decides on its container. With `images`, a Parquet file holds the
     /// bytes of the images.
     ///
@@ -33,13 +41,14 @@ impl<'a, W: Write + Send> ItemWriter<'a, W> {
     /// Returns an error if the file cannot be written, or if the program was built without its
     /// container.
     pub(super) fn new(
+        scope: &'a Scope<'a, '_>,
         path: &'a Path,
         writer: W,
         format: Format,
         filter: &'a PairFilter,
         images: Option<&'a dyn ImageBytes>,
     ) -> Result<Self, PairsError> {
-        let rows = Rows::new(path, writer, format, images)?;
+        let rows = Rows::new(scope, path, writer, format, images)?;
         Ok(Self { format, filter, rows, conversation: None, records: 0 })
     }
 
@@ -70,9 +79,9 @@ impl<'a, W: Write + Send> ItemWriter<'a, W> {
                 }
             },
             _ => {
-                let set = item.into_pairs(self.filter);
-                set.skipped.into_iter().for_each(&mut *skipped);
-                for pair in set.pairs {
+                let (pairs, left_out) = item.pair_refs(self.filter);
+                left_out.into_iter().for_each(&mut *skipped);
+                for pair in pairs {
                     if let Err(cause) = self.add_pair(&pair)? {
                         skipped(cause.of(pair.id));
                     }
@@ -92,7 +101,19 @@ impl<'a, W: Write + Send> ItemWriter<'a, W> {
         Ok(self.records)
     }
 
-    fn add_pair(&mut self, pair: &PreferencePair) -> Result<Result<(), SkipCause>, PairsError> {
+    /// Waits until the records so far are written, and leaves out the end of the file.
+    ///
+    /// # Errors
+    /// Returns an error if a record could not be written.
+    pub(super) fn stop(&mut self) -> Result<(), PairsError> {
+        match &mut self.rows {
+            Rows::Json { blocks, .. } => blocks.join().map(drop),
+            #[cfg(feature = "parquet")]
+            Rows::Parquet(rows) => rows.stop(),
+        }
+    }
+
+    fn add_pair(&mut self, pair: &PairRef<'_>) -> Result<Result<(), SkipCause>, PairsError> {
         match self.format {
             Format::LlamaFactory => self.put(&llama_factory::Row::new(pair)),
             Format::MsSwift => self.put(&ms_swift::Row::new(pair)),
@@ -148,16 +169,17 @@ impl<'a, W: Write + Send> ItemWriter<'a, W> {
 enum Rows<'a, W: Write + Send> {
     Json {
         path: &'a Path,
-        writer: Compressor<W>,
+        blocks: Behind<'a, Vec<u8>, Compressor<W>>,
         is_array: bool,
-        line: Vec<u8>,
+        block: Vec<u8>,
     },
     #[cfg(feature = "parquet")]
     Parquet(Box<super::parquet::RowWriter<'a, W>>),
 }
 
-impl<'a, W: Write + Send> Rows<'a, W> {
+impl<'a, W: Write + Send + 'a> Rows<'a, W> {
     fn new(
+        scope: &'a Scope<'a, '_>,
         path: &'a Path,
         writer: W,
         format: Format,
@@ -165,7 +187,7 @@ impl<'a, W: Write + Send> Rows<'a, W> {
     ) -> Result<Self, PairsError> {
         let Container { layout, compression } = Container::of_name(path);
         if layout == Layout::Parquet {
-            return Self::parquet(path, writer, format, images);
+            return Self::parquet(scope, path, writer, format, images);
         }
         let writer = Compressor::new(writer, compression).map_err(|error| match error.kind() {
             io::ErrorKind::Unsupported => {
@@ -173,42 +195,55 @@ impl<'a, W: Write + Send> Rows<'a, W> {
             }
             _ => PairsError::io("write", path)(error),
         })?;
-        Ok(Self::Json { path, writer, is_array: layout == Layout::Array, line: Vec::new() })
+        let write = |writer: &mut Compressor<W>, block: Vec<u8>| {
+            writer.write_all(&block).map_err(PairsError::io("write", path))
+        };
+        let blocks = Behind::start(scope, path, BLOCKS, writer, write)?;
+        Ok(Self::Json { path, blocks, is_array: layout == Layout::Array, block: Vec::new() })
     }
 
     #[cfg(feature = "parquet")]
     fn parquet(
+        scope: &'a Scope<'a, '_>,
         path: &'a Path,
         writer: W,
         format: Format,
         images: Option<&'a dyn ImageBytes>,
     ) -> Result<Self, PairsError> {
         let columns = super::parquet::columns(format);
-        Ok(Self::Parquet(Box::new(super::parquet::RowWriter::new(path, writer, columns, images)?)))
+        Ok(Self::Parquet(Box::new(super::parquet::RowWriter::new(scope, path, writer, columns, images)?)))
     }
 
     #[cfg(not(feature = "parquet"))]
-    fn parquet(path: &'a Path, _: W, _: Format, _: Option<&'a dyn ImageBytes>) -> Result<Self, PairsError> {
+    fn parquet(
+        _: &'a Scope<'a, '_>,
+        path: &'a Path,
+        _: W,
+        _: Format,
+        _: Option<&'a dyn ImageBytes>,
+    ) -> Result<Self, PairsError> {
         Err(PairsError::NotBuilt { path: path.to_owned(), what: "a Parquet file" })
     }
 
     /// Writes a record. `before` is the number of records before it.
     fn put(&mut self, before: usize, row: &impl Serialize) -> Result<Result<(), SkipCause>, PairsError> {
         match self {
-            Self::Json { path, writer, is_array, line } => {
-                line.clear();
+            Self::Json { path, blocks, is_array, block } => {
                 if *is_array {
-                    line.extend_from_slice(if before == 0 { b"[\n" } else { b",\n" });
+                    block.extend_from_slice(if before == 0 { b"[\n" } else { b",\n" });
                 }
-                serde_json::to_writer(&mut *line, row).map_err(|source| PairsError::Encode {
+                serde_json::to_writer(&mut *block, row).map_err(|source| PairsError::Encode {
                     path: path.to_owned(),
                     record: before.to_string(),
                     source,
                 })?;
                 if !*is_array {
-                    line.push(b'\n');
+                    block.push(b'\n');
                 }
-                writer.write_all(line).map_err(PairsError::io("write", path))?;
+                if block.len() >= BLOCK_BYTES {
+                    let next = Vec::with_capacity(block.len());
+                    blocks.send(std::mem::replace(block, next))?;
+                }
                 Ok(Ok(()))
             }
             #[cfg(feature = "parquet")]
@@ -219,13 +254,15 @@ impl<'a, W: Write + Send> Rows<'a, W> {
     /// Writes the end of the file. `records` is the number of records.
     fn finish(self, records: usize) -> Result<(), PairsError> {
         match self {
-            Self::Json { path, mut writer, is_array, .. } => {
+            Self::Json { path, mut blocks, is_array, mut block } => {
                 let end: &[u8] = match (is_array, records) {
                     (false, _) => b"",
                     (true, 0) => b"[]\n",
                     (true, _) => b"\n]\n",
                 };
-                writer.write_all(end).and_then(|()| writer.finish()).map_err(PairsError::io("write", path))
+                block.extend_from_slice(end);
+                blocks.send(block)?;
+                blocks.finish()?.finish().map_err(PairsError::io("write", path))
             }
             #[cfg(feature = "parquet")]
             Self::Parquet(rows) => rows.finish(),

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::conversation::{Conversation, NamedMessage, answer};
 use super::fields::Fields;
 use super::question_fields::QuestionFields;
+use crate::pair_ref::PairRef;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
 use crate::sft::Turn;
@@ -117,11 +118,11 @@ pub(super) struct PairKeysOut<'a> {
 }
 
 impl<'a> PairKeysOut<'a> {
-    pub(super) fn new(pair: &'a PreferencePair) -> Self {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Self {
         Self {
             id: &pair.id,
             kind: pair.kind.as_str(),
-            provenance: pair.provenance.as_ref(),
+            provenance: pair.provenance,
             margin: pair.margin,
             beta: pair.beta,
         }

@@ -17,6 +17,7 @@ use super::fields::{Fields, wrong};
 use super::llama_factory::Message;
 use super::pair_keys::{PairKeys, PairKeysOut};
 use crate::history::History;
+use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::sft::Turn;
 use crate::skipped::{SkipCause, SkipReason};
@@ -76,14 +77,14 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(pair: &'a PreferencePair) -> Self {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Self {
         let with = |answer| {
             let mut messages = Message::before_answer(pair);
             messages.push(Message::gpt(answer));
             messages
         };
         // POVID has one image
-        let (image, images) = match pair.images.as_slice() {
+        let (image, images) = match pair.images {
             [image] => (Some(image.as_str()), &[][..]),
             images => (None, images),
         };
@@ -91,9 +92,9 @@ impl<'a> Row<'a> {
             keys: PairKeysOut::new(pair),
             image,
             images,
-            system: pair.system.as_deref(),
-            conversations: with(&pair.chosen),
-            rejected_conversations: with(&pair.rejected),
+            system: pair.system,
+            conversations: with(pair.chosen),
+            rejected_conversations: with(pair.rejected),
         }
     }
 }

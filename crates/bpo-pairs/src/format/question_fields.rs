@@ -45,10 +45,10 @@ impl QuestionFields {
         let history = fields.take_some("history").map(|value| turns("history", 1, Some(value)));
         let history = history.transpose()?.unwrap_or_default().into_iter().enumerate();
         let turn = |(i, value)| {
-            let at = format!("history[{i}]");
-            let mut turn = object(&at, Some(value))?;
-            let at = format!("{at}.");
-            Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
+            let at = format_args!("history[{i}]");
+            let mut turn = object(at, Some(value))?;
+            let at = format_args!("{at}.");
+            Ok(Turn { prompt: turn.text(at, "prompt")?, answer: turn.text(at, "answer")? })
         };
         let mut history: Vec<Turn> = history.map(turn).collect::<Result<_, SkipCause>>()?;
         let mut prompt = fields.text("", key)?;

@@ -11,6 +11,7 @@ use super::pair_keys::{PairKeys, PairKeysOut, not_in_format};
 use super::question_fields::QuestionFields;
 use super::trl::only_question;
 use crate::image_token::strip_image_tokens;
+use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::sft::IMAGE_TOKEN;
 use crate::skipped::SkipCause;
@@ -54,15 +55,15 @@ pub(super) struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// Makes the record of a pair with one image and one question.
-    pub(super) fn new(pair: &'a PreferencePair) -> Result<Self, SkipCause> {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Result<Self, SkipCause> {
         let (image, question) = image_and_question(pair)?;
         Ok(Self {
             keys: PairKeysOut::new(pair),
             ds_name: DATA_SET,
             image,
             question,
-            chosen: &pair.chosen,
-            rejected: &pair.rejected,
+            chosen: pair.chosen,
+            rejected: pair.rejected,
             origin_dataset: "",
             origin_split: "",
             idx: &pair.id,
@@ -72,13 +73,13 @@ impl<'a> Row<'a> {
 }
 
 /// Returns the image of a pair, and its question without the image token.
-pub(super) fn image_and_question(pair: &PreferencePair) -> Result<(&str, String), SkipCause> {
+pub(super) fn image_and_question<'a>(pair: &PairRef<'a>) -> Result<(&'a str, String), SkipCause> {
     only_question(pair)?;
-    match pair.images.as_slice() {
+    match pair.images {
         [image] => {
             let question = pair.prompt.strip_prefix(IMAGE_TOKEN).and_then(|rest| rest.strip_prefix('\n'));
             let question = question.filter(|rest| !rest.contains(IMAGE_TOKEN));
-            Ok((image, question.map_or_else(|| strip_image_tokens(&pair.prompt), str::to_owned)))
+            Ok((image, question.map_or_else(|| strip_image_tokens(pair.prompt), str::to_owned)))
         }
         images => Err(not_in_format("one image", images.len())),
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::fields::{Fields, object, wrong};
 use super::pair_keys::PairKeysOut;
 use super::rlaif_v::{self, DATA_SET, image_and_question};
+use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;
 use crate::video::VideoFrames;
@@ -58,9 +59,9 @@ struct Text<'a> {
 
 impl<'a> Row<'a> {
     /// Makes the record of a pair with one image and one question.
-    pub(super) fn new(pair: &'a PreferencePair) -> Result<Self, SkipCause> {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Result<Self, SkipCause> {
         let (image, question) = image_and_question(pair)?;
-        let text = Text { question, chosen: &pair.chosen, rejected: &pair.rejected };
+        let text = Text { question, chosen: pair.chosen, rejected: pair.rejected };
         // text is always valid JSON
         let text = serde_json::to_string(&text).unwrap_or_default();
         Ok(Self {

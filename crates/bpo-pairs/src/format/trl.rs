@@ -21,6 +21,7 @@ use super::conversation::{NamedMessage, named};
 use super::fields::{Fields, wrong};
 use super::pair_keys::{PairKeys, PairKeysOut, not_in_format, pair_of_messages};
 use super::question_fields::QuestionFields;
+use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::sft::IMAGE_TOKEN;
 use crate::skipped::SkipCause;
@@ -83,18 +84,18 @@ struct Part<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(pair: &'a PreferencePair) -> Self {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Self {
         let text = |role, text| Message { role, content: vec![Part::text(text)] };
         let question = |text| Message { role: "user", content: parts(text) };
-        let system = pair.system.iter().map(|system| text("system", system));
+        let system = pair.system.into_iter().map(|system| text("system", system));
         let turns = pair.history.iter();
         let turns = turns.flat_map(|turn| [question(&turn.prompt), text("assistant", &turn.answer)]);
         Self {
             keys: PairKeysOut::new(pair),
-            images: &pair.images,
-            prompt: system.chain(turns).chain([question(&pair.prompt)]).collect(),
-            chosen: [text("assistant", &pair.chosen)],
-            rejected: [text("assistant", &pair.rejected)],
+            images: pair.images,
+            prompt: system.chain(turns).chain([question(pair.prompt)]).collect(),
+            chosen: [text("assistant", pair.chosen)],
+            rejected: [text("assistant", pair.rejected)],
         }
     }
 }
@@ -136,20 +137,20 @@ pub(super) struct PlainRow<'a> {
 
 impl<'a> PlainRow<'a> {
     /// Makes the record of a pair without system text and history.
-    pub(super) fn new(pair: &'a PreferencePair) -> Result<Self, SkipCause> {
+    pub(super) fn new(pair: &'a PairRef<'a>) -> Result<Self, SkipCause> {
         only_question(pair)?;
         Ok(Self {
             keys: PairKeysOut::new(pair),
-            images: &pair.images,
-            prompt: &pair.prompt,
-            chosen: &pair.chosen,
-            rejected: &pair.rejected,
+            images: pair.images,
+            prompt: pair.prompt,
+            chosen: pair.chosen,
+            rejected: pair.rejected,
         })
     }
 }
 
 /// Checks that a pair has neither a system text nor earlier turns.
-pub(super) fn only_question(pair: &PreferencePair) -> Result<(), SkipCause> {
+pub(super) fn only_question(pair: &PairRef<'_>) -> Result<(), SkipCause> {
     if pair.system.is_some() {
         return Err(not_in_format("no system text", "one"));
     }

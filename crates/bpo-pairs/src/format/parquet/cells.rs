@@ -1,12 +1,11 @@
 //! Serializes a row into the values of its primitive columns.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::ser::{
     Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple,
     Serializer,
 };
-use serde_json::Value;
 
 use super::columns::{Column, Named};
 use super::leaf::{Leaf, Levels};
@@ -66,7 +65,7 @@ impl<'r> Cell<'r> {
     fn list(self) -> Result<ListCells<'r>, RowError> {
         let there = self.levels.there();
         let Self { place, levels, leaves, images } = self;
-        let Place::Column(Column::List(element)) = place else {
+        let Place::Column(Column::List(element, _)) = place else {
             Cell { place, levels, leaves: &mut *leaves, images }.null()?;
             return Ok(ListCells {
                 place: Place::Nowhere,
@@ -84,13 +83,13 @@ impl<'r> Cell<'r> {
         let Self { place, levels, leaves, images } = self;
         let (parts, levels) = match place {
             Place::Root(columns) => (columns, levels),
-            Place::Column(Column::Struct(parts)) => (*parts, levels.there()),
+            Place::Column(Column::Struct(parts, _)) => (*parts, levels.there()),
             place => {
                 Cell { place, levels, leaves: &mut *leaves, images }.null()?;
-                return Ok(PartCells { parts: &[], filled: 0, key: None, levels, leaves: &mut [], images });
+                return Ok(PartCells::new(&[], levels, &mut [], images));
             }
         };
-        Ok(PartCells { parts, filled: 0, key: None, levels, leaves, images })
+        Ok(PartCells::new(parts, levels, leaves, images))
     }
 }
 
@@ -156,25 +155,45 @@ struct PartCells<'r> {
     parts: &'static [Named],
     /// A bit for each part that has its value.
     filled: u64,
+    /// The part after the last one that got its value, and the first of its leaves.
+    next: (usize, usize),
     /// The key of a map whose value comes next.
-    key: Option<String>,
+    key: String,
     levels: Levels,
     leaves: &'r mut [Leaf],
     images: Option<&'r dyn ImageBytes>,
 }
 
-impl PartCells<'_> {
+impl<'r> PartCells<'r> {
+    fn new(
+        parts: &'static [Named],
+        levels: Levels,
+        leaves: &'r mut [Leaf],
+        images: Option<&'r dyn ImageBytes>,
+    ) -> Self {
+        Self { parts, filled: 0, next: (0, 0), key: String::new(), levels, leaves, images }
+    }
+
     fn put(&mut self, key: &str, value: &(impl Serialize + ?Sized)) -> Result<(), RowError> {
-        let mut first = 0;
-        for (at, (name, column)) in self.parts.iter().enumerate() {
-            let count = column.leaves();
-            if *name == key && self.filled & 1 << at == 0 {
+        // values mostly come in the order of the parts
+        let (mut at, mut first) = self.next;
+        for _ in 0..self.parts.len() {
+            if at == self.parts.len() {
+                (at, first) = (0, 0);
+            }
+            let (name, column) = &self.parts[at];
+            let end = first + column.leaves();
+            if *name == key {
+                if self.filled & 1 << at != 0 {
+                    break;
+                }
                 self.filled |= 1 << at;
-                let leaves = &mut self.leaves[first..first + count];
+                self.next = (at + 1, end);
+                let leaves = &mut self.leaves[first..end];
                 let Self { levels, images, .. } = *self;
                 return put(value, Cell { place: Place::Column(column), levels, leaves, images });
             }
-            first += count;
+            (at, first) = (at + 1, end);
         }
         Ok(())
     }
@@ -215,20 +234,30 @@ impl SerializeMap for PartCells<'_> {
     type Error = RowError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), RowError> {
-        match serde_json::to_value(key).map_err(RowError::custom)? {
-            Value::String(key) => self.key = Some(key),
-            other => return Err(RowError::custom(format_args!("expected a key of text, found {other}"))),
-        }
-        Ok(())
+        self.key.clear();
+        write!(self.key, "{}", Key(key)).map_err(|_| RowError::custom("expected a key of text"))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RowError> {
-        let key = self.key.take().unwrap_or_default();
-        self.put(&key, value)
+        let key = std::mem::take(&mut self.key);
+        let put = self.put(&key, value);
+        // the next key needs no allocation
+        self.key = key;
+        put
     }
 
     fn end(self) -> Result<(), RowError> {
         self.fill()
+    }
+}
+
+/// The text of a key.
+struct Key<'k, T: ?Sized>(&'k T);
+
+impl<T: Serialize + ?Sized> fmt::Display for Key<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // a formatter serializes text, and numbers as their text
+        self.0.serialize(f)
     }
 }
 

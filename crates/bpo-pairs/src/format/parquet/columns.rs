@@ -14,10 +14,10 @@ pub(in crate::format) enum Column {
     Number,
     /// An image: a struct of `bytes` and `path`.
     Image,
-    /// A list.
-    List(&'static Column),
-    /// A struct with named parts.
-    Struct(&'static [Named]),
+    /// A list, and the number of its primitive columns.
+    List(&'static Column, usize),
+    /// A struct with named parts, and the number of its primitive columns.
+    Struct(&'static [Named], usize),
 }
 
 /// A column and its name.
@@ -25,14 +25,29 @@ pub(in crate::format) type Named = (&'static str, Column);
 
 use Column::{Image, Json, List, Number, Struct, Text};
 
-const MESSAGES: Column = List(&Struct(&[("role", Text), ("content", Text)]));
-const TURNS: Column = List(&Struct(&[("from", Text), ("value", Text)]));
-const ANSWER: Column = Struct(&[("from", Text), ("value", Text)]);
+/// Returns the column of a list.
+const fn list(element: &'static Column) -> Column {
+    List(element, element.leaves())
+}
+
+/// Returns the column of a struct.
+const fn fields(parts: &'static [Named]) -> Column {
+    let (mut leaves, mut at) = (0, 0);
+    while at < parts.len() {
+        leaves += parts[at].1.leaves();
+        at += 1;
+    }
+    Struct(parts, leaves)
+}
+
+const MESSAGES: Column = list(&fields(&[("role", Text), ("content", Text)]));
+const TURNS: Column = list(&fields(&[("from", Text), ("value", Text)]));
+const ANSWER: Column = fields(&[("from", Text), ("value", Text)]);
 const PARTS: Column =
-    List(&Struct(&[("role", Text), ("content", List(&Struct(&[("type", Text), ("text", Text)])))]));
-const HISTORY: Column = List(&Struct(&[("prompt", Text), ("answer", Text)]));
+    list(&fields(&[("role", Text), ("content", list(&fields(&[("type", Text), ("text", Text)])))]));
+const HISTORY: Column = list(&fields(&[("prompt", Text), ("answer", Text)]));
 const COMPLETIONS: Column =
-    List(&Struct(&[("score", Number), ("response", Text), ("type", Text), (Column::PROVENANCE, Json)]));
+    list(&fields(&[("score", Number), ("response", Text), ("type", Text), (Column::PROVENANCE, Json)]));
 
 /// The columns of a format of pairs: its own, and those of
 /// [`PairKeysOut`](crate::format::pair_keys::PairKeysOut) after the id. `margin: NAME` is another name
@@ -51,19 +66,19 @@ macro_rules! columns_of_pairs {
 }
 
 const LLAVA: &[Named] =
-    &[("id", Text), ("image", Image), ("images", List(&Image)), ("system", Text), ("conversations", TURNS)];
+    &[("id", Text), ("image", Image), ("images", list(&Image)), ("system", Text), ("conversations", TURNS)];
 const BPO: &[Named] = &[
     ("id", Text),
     ("prompt", Text),
     ("image", Image),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("system", Text),
     ("history", HISTORY),
     ("completions", COMPLETIONS),
 ];
 const PAIRS: &[Named] = columns_of_pairs![
     ("id", Text),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("system", Text),
     ("history", HISTORY),
     ("prompt", Text),
@@ -72,21 +87,21 @@ const PAIRS: &[Named] = columns_of_pairs![
 ];
 const TRL: &[Named] = columns_of_pairs![
     ("id", Text),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("prompt", PARTS),
     ("chosen", PARTS),
     ("rejected", PARTS)
 ];
 const TRL_PLAIN: &[Named] = columns_of_pairs![
     ("id", Text),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("prompt", Text),
     ("chosen", Text),
     ("rejected", Text)
 ];
 const LLAMA_FACTORY: &[Named] = columns_of_pairs![
     ("id", Text),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("system", Text),
     ("conversations", TURNS),
     ("chosen", ANSWER),
@@ -95,14 +110,14 @@ const LLAMA_FACTORY: &[Named] = columns_of_pairs![
 const MS_SWIFT: &[Named] = columns_of_pairs![
     margin: MARGIN;
     ("id", Text),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("messages", MESSAGES),
     ("rejected_response", Text),
 ];
 const POVID: &[Named] = columns_of_pairs![
     ("id", Text),
     ("image", Image),
-    ("images", List(&Image)),
+    ("images", list(&Image)),
     ("system", Text),
     ("conversations", TURNS),
     ("rejected_conversations", TURNS),
@@ -151,12 +166,11 @@ impl Column {
     pub(super) const IMAGE_PARTS: [&'static str; 2] = ["bytes", "path"];
 
     /// Returns the number of primitive columns.
-    pub(super) fn leaves(&self) -> usize {
+    pub(super) const fn leaves(&self) -> usize {
         match self {
             Text | Json | Number => 1,
             Image => Self::IMAGE_PARTS.len(),
-            List(element) => element.leaves(),
-            Struct(parts) => parts.iter().map(|(_, part)| part.leaves()).sum(),
+            List(_, leaves) | Struct(_, leaves) => *leaves,
         }
     }
 }

@@ -30,6 +30,17 @@ impl Leaf {
         LeafSize { levels: definition.len(), numbers: numbers.len(), text: text.len(), ends: ends.len() }
     }
 
+    /// Returns a leaf without values, and with as much room as this one has values.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            definition: Vec::with_capacity(self.definition.len()),
+            repetition: Vec::with_capacity(self.repetition.len()),
+            numbers: Vec::with_capacity(self.numbers.len()),
+            text: Vec::with_capacity(self.text.len()),
+            ends: Vec::with_capacity(self.ends.len()),
+        }
+    }
+
     /// Returns the bytes of the values.
     pub(super) fn bytes(&self) -> usize {
         self.text.len() + size_of_val(self.numbers.as_slice())

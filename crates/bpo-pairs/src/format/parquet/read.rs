@@ -16,6 +16,7 @@ use super::columns::Column;
 use crate::caught::catch_panic;
 use crate::error::PairsError;
 use crate::format::fields::JsonRecord;
+use crate::format::json::{EachWithPlace, Place};
 use crate::image_store::{ImagePlace, ImageSink};
 use crate::limits::Limits;
 use crate::row_images::RowImage;
@@ -37,7 +38,7 @@ pub(in crate::format) fn for_each_row(
     path: &Path,
     file: File,
     images: Option<&dyn ImageSink>,
-    each: &mut dyn FnMut(JsonRecord) -> Result<(), PairsError>,
+    each: &mut EachWithPlace<'_, JsonRecord>,
 ) -> Result<(), PairsError> {
     let reader = guarded(path, || SerializedFileReader::new(file))?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
@@ -52,7 +53,8 @@ pub(in crate::format) fn for_each_row(
             builder.as_iter(schema.clone(), &*group)
         })?;
         while let Some(row) = next(path, &mut rows)? {
-            each(record(row, &Images { file: path, number, sink: images })?)?;
+            let (record, bytes) = record(row, &Images { file: path, number, sink: images })?;
+            each(Place { line: 0, bytes }, record)?;
             number += 1;
         }
     }
@@ -173,20 +175,20 @@ impl<'a> At<'a> {
     }
 }
 
-/// Converts a row.
-fn record(row: Row, images: &Images<'_>) -> Result<JsonRecord, PairsError> {
+/// Converts a row, and counts the bytes of its texts.
+fn record(row: Row, images: &Images<'_>) -> Result<(JsonRecord, usize), PairsError> {
     let mut values = Map::new();
     let mut size = 0;
     for (name, field) in row.into_columns() {
         let converted = value(&At::column(&name, images.number), field, images, &mut size)?;
         match converted {
             Ok(value) => values.insert(name, value),
-            Err(cause) => return Ok(JsonRecord::new(Err(cause))),
+            Err(cause) => return Ok((JsonRecord::new(Err(cause)), size)),
         };
     }
     let limit = Limits::DEFAULT.record_bytes;
     let fits = Limits::check("row (bytes)", size, limit).map_err(SkipCause::from);
-    Ok(JsonRecord::new(fits.map(|()| values)))
+    Ok((JsonRecord::new(fits.map(|()| values)), size))
 }
 
 /// Converts a value. An image that is held as bytes becomes the path that `images` gives it, and JSON

@@ -28,12 +28,12 @@ fn add(text: &mut String, name: &str, column: &Column) {
                 "optional group {name} {{ optional binary {bytes}; optional binary {path} (STRING); }}"
             )
         }
-        Column::List(element) => {
+        Column::List(element, _) => {
             let _ = writeln!(text, "optional group {name} (LIST) {{ repeated group list {{");
             add(text, "element", element);
             writeln!(text, "}} }}")
         }
-        Column::Struct(parts) => {
+        Column::Struct(parts, _) => {
             let _ = writeln!(text, "optional group {name} {{");
             parts.iter().for_each(|(name, part)| add(text, name, part));
             writeln!(text, "}}")
@@ -58,7 +58,7 @@ fn feature(column: &Column) -> Value {
         Column::Number => json!({"dtype": "float64", "_type": "Value"}),
         Column::Image => json!({"_type": "Image"}),
         // all versions read this form of a list
-        Column::List(element) => json!([feature(element)]),
-        Column::Struct(named) => parts(named),
+        Column::List(element, _) => json!([feature(element)]),
+        Column::Struct(named, _) => parts(named),
     }
 }
