@@ -69,7 +69,11 @@ impl Overrides for Model {
 
 impl Overrides for Data {
     fn apply(&self, config: &mut RunConfig) {
-        set_some(&mut config.data.path, &self.data);
+        set_some(&mut config.data.path, &self.data.last().cloned());
+    }
+
+    fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
+        one("--data", &self.data).map(|_| ())
     }
 }
 
@@ -290,6 +294,22 @@ fn resolve(
         settings.with_preset(preset).resolve(|config| flags.iter().for_each(|flags| flags.apply(config)))?;
     flags.iter().try_for_each(|flags| flags.check(&config))?;
     Ok(config)
+}
+
+/// The file of a flag that takes one file.
+///
+/// # Errors
+/// Returns [`BpoError::Setting`] for several files, of which all but one would be ignored.
+pub fn one(flag: &'static str, files: &[PathBuf]) -> Result<Option<PathBuf>, BpoError> {
+    match files {
+        [] => Ok(None),
+        [file] => Ok(Some(file.clone())),
+        files => Err(BpoError::Setting {
+            key: flag.into(),
+            expected: "given once: join the files, or run the command for each",
+            found: format!("{} files", files.len()),
+        }),
+    }
 }
 
 /// The value of a required flag that has no key in the settings.

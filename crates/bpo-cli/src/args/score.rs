@@ -16,8 +16,9 @@ pub struct ScoreCommand {
     #[command(flatten)]
     pub images: Images,
     /// Pairs, in any format that `bpo convert` reads
+    // a list, so that a second file is refused and not ignored
     #[arg(long, value_name = "FILE")]
-    pub pairs: Option<PathBuf>,
+    pub pairs: Vec<PathBuf>,
     /// Number of pairs in one forward pass
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = batch_size)]
     pub batch_size: usize,

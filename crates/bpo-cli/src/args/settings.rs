@@ -69,8 +69,9 @@ pub struct Model {
 pub struct Data {
     /// Conversations in LLaVA's visual-instruction JSON, or with `messages`, or another format that
     /// `bpo convert` reads
+    // a list, so that a second file is refused and not ignored
     #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
+    pub data: Vec<PathBuf>,
 }
 
 /// The image root.

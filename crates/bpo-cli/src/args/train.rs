@@ -94,8 +94,9 @@ pub struct TrainCommand {
     #[command(flatten)]
     pub train: Train,
     /// Pairs, in any format that `bpo convert` reads
+    // a list, so that a second file is refused and not ignored
     #[arg(long, value_name = "FILE")]
-    pub pairs: Option<PathBuf>,
+    pub pairs: Vec<PathBuf>,
     /// Directory for checkpoints, metrics and the result. Unfinished training in it is resumed
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

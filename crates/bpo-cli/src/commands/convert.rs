@@ -43,6 +43,13 @@ pub fn convert(args: &ConvertCommand) -> Result<(), Failure> {
     };
     let written = count(converted.written, "record", "records");
     print_line(&format!("convert: {} to {}: {written}{skipped}", converted.from, args.to));
+    if converted.unreadable_images > 0 {
+        print_line(&format!(
+            "warning: the images of {} are in rows of Parquet files, which only bpo opens by these names; give \
+             --images and an OUT that ends with .parquet, which holds the images",
+            count(converted.unreadable_images, "record", "records")
+        ));
+    }
     Ok(())
 }
 

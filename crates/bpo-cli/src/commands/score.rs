@@ -10,7 +10,7 @@ use bpo::{BpoError, Media, ReferenceSection, Required, collator, fill_cache};
 use super::{UsedModel, fetch_models, load_checkpoint, open_images};
 use crate::args::ScoreCommand;
 use crate::failure::Failure;
-use crate::overrides::required;
+use crate::overrides::{one, required};
 use crate::progress;
 use crate::skipped::fail_if_skipped;
 use crate::terminal::print_json;
@@ -21,8 +21,9 @@ use crate::terminal::print_json;
 /// Returns [`Failure::Incomplete`] if a pair was skipped.
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
-    config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
-    let pairs = required("--pairs", &args.pairs)?;
+    config.require(&[Required::Model, Required::Images], &[("--pairs", !args.pairs.is_empty())])?;
+    let pairs = one("--pairs", &args.pairs)?;
+    let pairs = required("--pairs", &pairs)?;
     let config = fetch_models(config, &[UsedModel::Model], &[pairs])?;
     if let Some(cache) = &args.cache {
         args.config.inputs(&config).input("--pairs", pairs).output("--cache", cache).check()?;

@@ -9,7 +9,7 @@ use super::{UsedModel, fetch_models, open_device, open_images};
 use crate::args::TrainCommand;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
-use crate::overrides::{Overrides, required};
+use crate::overrides::{Overrides, one, required};
 use crate::progress;
 use crate::skipped::print_skipped;
 use crate::terminal::{print_json, print_line, print_lines};
@@ -21,9 +21,10 @@ use crate::terminal::{print_json, print_line, print_lines};
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let overrides: [&dyn Overrides; 4] = [&args.seed, &args.model, &args.images, &args.train];
     let config = args.config.resolve(args.preset.preset, &overrides)?;
-    let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
+    let flags = [("--pairs", !args.pairs.is_empty()), ("--out", args.out.is_some() || args.dry_run)];
     config.require(&[Required::Model, Required::Images], &flags)?;
-    let pairs = required("--pairs", &args.pairs)?;
+    let pairs = one("--pairs", &args.pairs)?;
+    let pairs = required("--pairs", &pairs)?;
     let config =
         fetch_models(config, &[UsedModel::Model, UsedModel::Reference], &[pairs])?.with_absolute_paths()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {

@@ -31,6 +31,11 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     config.weaken.shard = args.shard.or(config.weaken.shard);
     let is_local = cfg!(feature = "model") && config.weaken.server.is_none();
+    #[cfg(feature = "model")]
+    if !is_local && args.model.checkpoint.model.is_some() {
+        let expected = "left out, because a model behind a server answers (--vlm-server or [weaken.server])";
+        return Err(BpoError::Setting { key: "--model".into(), expected, found: "given".to_owned() }.into());
+    }
     let model = if is_local { Required::Model } else { Required::VlmServer };
     let settings = [model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;

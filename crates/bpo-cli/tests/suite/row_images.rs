@@ -252,3 +252,27 @@ fn data_sets_of_pairs_are_shown_with_their_images() {
         assert_eq!((&statistics[0]["pairs"], &statistics[0]["images"]), (&json!(3), &json!(2)));
     }
 }
+
+/// Only bpo opens the names of images in rows, so a file with such names for another program has a
+/// warning, unless it holds the images.
+#[test]
+fn names_in_files_for_other_programs_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpo-pairs/tests/data");
+    let pair = json!({"id": "a", "images": ["trl.parquet#images/0/0"], "prompt": "<image>\nWhat?",
+        "chosen": "A cup.", "rejected": "A dog.", "kind": "llm-hal"});
+    let pairs = dir.path().join("pairs.jsonl");
+    fs::write(&pairs, format!("{pair}\n")).unwrap();
+    let convert = |out: &str, to: &str, more: Vec<OsString>| {
+        let files = arguments!["convert", &pairs, dir.path().join(out), "--to", to];
+        bpo([files, more].concat()).succeeds()
+    };
+    let warning = "warning: the images of 1 record are in rows of Parquet files";
+    convert("a.json", "llama-factory", Vec::new()).says(warning);
+    convert("b.parquet", "trl", Vec::new()).says(warning);
+    let images = arguments!["--images", sets];
+    for (out, to, more) in [("c.jsonl", "pairs", Vec::new()), ("d.parquet", "trl", images)] {
+        let outcome = convert(out, to, more);
+        assert!(!outcome.stderr.contains("warning"), "{outcome:?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::fs;
 
 #[cfg(feature = "server")]
 use crate::common::server::Server;
-use crate::common::{bpo, read_lines};
+use crate::common::{bpo, photos, read_lines};
 
 const DATA: &str = r#"[
     {"id": "a", "image": "a.jpg", "conversations": [
@@ -259,4 +259,15 @@ fn help_lists_only_commands_of_this_build() {
     let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names, ["weaken", "inject", "pair", "inspect", "stats", "convert", "distort", "eval", "help"]);
+}
+
+/// All but the last file would be ignored.
+#[test]
+fn a_second_data_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = photos().join("llava.json");
+    let out = dir.path().join("injected.jsonl");
+    bpo(arguments!["inject", "--data", &data, "--data", &data, "--out", &out])
+        .refuses_naming(&["`--data`", "2 files"]);
+    assert!(!out.exists());
 }

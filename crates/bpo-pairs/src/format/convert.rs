@@ -41,6 +41,9 @@ pub struct Conversion {
     pub written: usize,
     /// Number of skipped records and pairs, by reason.
     pub skipped: SkipCounts,
+    /// Number of written pairs whose image is in a row of a Parquet file, in a file for a program that
+    /// cannot open it.
+    pub unreadable_images: usize,
 }
 
 /// Reads a file of any format and writes its records in the format `to`, holding only a few records in
@@ -84,11 +87,12 @@ pub fn convert(
             });
             // what could not be written came before what could not be read
             let from = read.map_err(|error| writer.stop().err().unwrap_or(error))?;
+            let unreadable_images = writer.unreadable_images();
             let written = writer.finish(&mut count)?;
             if written == 0 {
                 return Err(PairsError::NothingConverted { path: input.to_owned(), skipped: counts });
             }
-            Ok(Conversion { from, written, skipped: counts })
+            Ok(Conversion { from, written, skipped: counts, unreadable_images })
         })
     };
     let conversion = write_atomic(output, convert)?;

@@ -15,6 +15,7 @@ use crate::image_store::ImageBytes;
 use crate::pair_ref::PairRef;
 use crate::pipeline::Behind;
 use crate::record::{PreferencePair, Record};
+use crate::row_images::RowImage;
 use crate::sft::SftSample;
 use crate::skipped::{SkipCause, Skipped};
 
@@ -31,6 +32,9 @@ pub(super) struct ItemWriter<'a, W: Write + Send> {
     /// A conversation to which the next sample may be added.
     conversation: Option<llava::Row>,
     records: usize,
+    /// Whether the file holds the bytes of the images.
+    has_bytes: bool,
+    unreadable_images: usize,
 }
 
 impl<'a, W: Write + Send + 'a> ItemWriter<'a, W> {
@@ -48,8 +52,15 @@ impl<'a, W: Write + Send + 'a> ItemWriter<'a, W> {
         filter: &'a PairFilter,
         images: Option<&'a dyn ImageBytes>,
     ) -> Result<Self, PairsError> {
+        let has_bytes = images.is_some() && Container::of_name(path).layout == Layout::Parquet;
         let rows = Rows::new(scope, path, writer, format, images)?;
-        Ok(Self { format, filter, rows, conversation: None, records: 0 })
+        Ok(Self { format, filter, rows, conversation: None, records: 0, has_bytes, unreadable_images: 0 })
+    }
+
+    /// Number of pairs so far with an image in a row of a Parquet file, in a file for a program that
+    /// cannot open it.
+    pub(super) fn unreadable_images(&self) -> usize {
+        self.unreadable_images
     }
 
     /// Writes an item, and calls `skipped` with what the format cannot hold and with pairs that do not
@@ -114,6 +125,11 @@ impl<'a, W: Write + Send + 'a> ItemWriter<'a, W> {
     }
 
     fn add_pair(&mut self, pair: &PairRef<'_>) -> Result<Result<(), SkipCause>, PairsError> {
+        let is_ours = matches!(self.format, Format::Pairs | Format::Llava | Format::Bpo);
+        if !is_ours && !self.has_bytes {
+            let is_in_row = pair.images.iter().any(|name| RowImage::of_name(name).is_some());
+            self.unreadable_images += usize::from(is_in_row);
+        }
         match self.format {
             Format::LlamaFactory => self.put(&llama_factory::Row::new(pair)),
             Format::MsSwift => self.put(&ms_swift::Row::new(pair)),

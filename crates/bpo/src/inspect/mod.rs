@@ -92,7 +92,7 @@ impl<'a> Gallery<'a> {
         let files = Self::files_dir(out);
         let dir = StagedDir::replacing(&files)?;
         let mut pictures = self.images.map(|images| Pictures::new(images, self.seed, dir.path().to_owned()));
-        let mut done = 0;
+        let (mut done, mut without) = (0, 0);
         for (number, chunk) in chosen.chunks(CHUNK).enumerate() {
             let mut cards = Vec::with_capacity(chunk.len());
             for pair in chunk {
@@ -100,6 +100,7 @@ impl<'a> Gallery<'a> {
                     Some(pictures) => pictures.of(pair)?,
                     None => (Vec::new(), Vec::new()),
                 };
+                without += usize::from(clean.iter().any(Result::is_err));
                 cards.push(Card::new(pair, clean, weakened));
                 done += 1;
                 on_pair(done);
@@ -115,6 +116,11 @@ impl<'a> Gallery<'a> {
         };
         write_script(&dir.path().join("index.js"), "index", None, &index)?;
         let name = files.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if without > 0 {
+            tracing::warn!(
+                "{without} of {shown} pairs have an image that cannot be shown; the page has the reasons"
+            );
+        }
         create_parents(out)?;
         dir.commit()?;
         write_bytes(out, PAGE.replace(DIR, &percent_encoded(&name)).as_bytes())?;
