@@ -127,6 +127,13 @@ impl Weaken {
 
 impl Overrides for Inject {
     fn apply(&self, config: &mut RunConfig) {
+        // one model rewrites the answers, so the flag of one replaces the others in the file
+        if self.server.is_some() || self.has_local_model() {
+            (config.inject.with_model, config.inject.model) = (false, None);
+        }
+        if self.has_local_model() {
+            config.inject.server = None;
+        }
         self.flags().apply(&mut config.inject.server);
         #[cfg(feature = "model")]
         if self.inject_with_model {
@@ -162,6 +169,17 @@ impl Overrides for Inject {
 }
 
 impl Inject {
+    #[cfg(feature = "model")]
+    fn has_local_model(&self) -> bool {
+        self.inject_with_model || self.inject_model.is_some()
+    }
+
+    /// A build without models has no such flag.
+    #[cfg(not(feature = "model"))]
+    fn has_local_model(&self) -> bool {
+        false
+    }
+
     fn flags(&self) -> ServerFlags<'_> {
         ServerFlags {
             url: (&self.server, "--server"),

@@ -291,6 +291,38 @@ fn files_of_datasets_are_read_by_row() {
     }
 }
 
+/// Refuses the images of some columns.
+struct Refusing(&'static str);
+
+impl ImageSink for Refusing {
+    fn store(&self, place: &ImagePlace<'_>, _: &[u8]) -> Result<Result<String, SkipCause>, PairsError> {
+        let is_refused = place.key.split(['.', '[']).next() == Some(self.0);
+        Ok(if is_refused { Err(SkipReason::ImageNotAPath.into()) } else { Ok("a".to_owned()) })
+    }
+}
+
+/// A column that no format reads, such as one of embeddings, does not skip records.
+#[test]
+fn images_of_other_columns_do_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    write(&path, &small(3), &LAYOUT);
+    for (column, is_read) in [("image", true), ("images", true), ("image_raw", false), ("image_list", false)]
+    {
+        let sink = Refusing(column);
+        let mut options = ReadOptions::default();
+        options.format = Some(Format::Trl);
+        options.images = Some(&sink);
+        let mut refused = 0;
+        let mut count = |item: Result<_, bpo_pairs::Skipped>| {
+            refused += usize::from(item.is_err_and(|skipped| skipped.reason == SkipReason::ImageNotAPath));
+            Ok(())
+        };
+        for_each_item(&path, &options, &mut count).unwrap();
+        assert_eq!(refused, if is_read { 3 } else { 0 }, "{column}");
+    }
+}
+
 #[test]
 fn places_without_an_image_are_errors() {
     let dir = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ use bpo_pairs::SkipError;
 use bpo_pairs::files::{FileError, read_bytes};
 use bpo_pairs::{
     Fingerprint, ImageBytes, RowImage, RowImageError, RowImages, SkipCause, SkipReason, TextHasher,
-    Untrusted, UntrustedPath, chain,
+    Untrusted, UntrustedPath, chain, fingerprint_file,
 };
 use image::RgbImage;
 
@@ -209,17 +209,28 @@ impl ImageRoot {
         if path.starts_with(&self.root) { Ok(path) } else { Err(outside(Escape::Link)) }
     }
 
-    /// Computes the fingerprint of images from their names and the sizes of their files. Their
-    /// content is not read, because that would take as long as a stage. A name without a file
-    /// counts, too.
+    /// Computes the fingerprint of images from their names and the sizes of their files. The content
+    /// of image files is not read, because that would take as long as a stage. Parquet files with
+    /// images in their rows are read, because other rows can have the same size. A name without a
+    /// file counts, too.
     pub fn fingerprint<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Fingerprint {
         let names: BTreeSet<&str> = names.into_iter().collect();
         let mut hasher = TextHasher::default();
+        let mut contents: HashMap<PathBuf, String> = HashMap::new();
         for name in names {
-            let located = self.locate(name).ok();
-            let size = located.and_then(|found| fs::metadata(found.path()).ok()).map(|file| file.len());
             hasher.add(name);
-            hasher.add(&size.map_or_else(String::new, |size| size.to_string()));
+            match self.locate(name) {
+                Ok(Located::Row(file, _)) => {
+                    let content = contents.entry(file).or_insert_with_key(|file| {
+                        fingerprint_file(file).map_or_else(|_| String::new(), |content| content.to_string())
+                    });
+                    hasher.add(content);
+                }
+                found => {
+                    let size = found.ok().and_then(|found| fs::metadata(found.path()).ok());
+                    hasher.add(&size.map_or_else(String::new, |file| file.len().to_string()));
+                }
+            }
         }
         hasher.fingerprint()
     }

@@ -78,7 +78,7 @@ impl RowNames {
         Self { root: Some(root.path().to_owned()), pass: Mutex::default() }
     }
 
-    /// Names images as if the directory of `file` was the image root.
+    /// Names images as if the directory of `file` were the image root.
     pub fn beside(file: &Path) -> Self {
         let file = file.canonicalize().ok();
         let root = file.and_then(|file| file.parent().map(Path::to_owned));
@@ -126,6 +126,15 @@ fn name_below(root: Option<&Path>, file: &Path) -> Result<String, Outside> {
     Ok(parts.ok_or(Outside::NotUtf8)?.join("/"))
 }
 
+/// Says where a link to a file leads.
+fn linked(file: &Path) -> String {
+    let is_link = file.symlink_metadata().is_ok_and(|there| there.is_symlink());
+    match file.canonicalize() {
+        Ok(target) if is_link => format!("; the file is a link to {}", UntrustedPath(&target)),
+        _ => String::new(),
+    }
+}
+
 impl ImageSink for RowNames {
     fn store(&self, place: &ImagePlace<'_>, bytes: &[u8]) -> Result<Result<String, SkipCause>, PairsError> {
         const CONVERT: &str = "`bpo convert --images DIR` writes the images to files";
@@ -148,8 +157,9 @@ impl ImageSink for RowNames {
                 SkipReason::ImageOutside,
                 format_args!(
                     "`{key}`: the image is in a row of {file}; `data.images` (--images) must contain the file, \
-                     and is {}; {CONVERT}",
-                    UntrustedPath(&root)
+                     and is {}{}; {CONVERT}",
+                    UntrustedPath(&root),
+                    linked(place.file)
                 ),
             ),
             Outside::NotUtf8 => SkipCause::new(

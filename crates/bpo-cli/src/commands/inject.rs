@@ -29,6 +29,8 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     ];
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     config.inject.shard = args.shard.or(config.inject.shard);
+    #[cfg(feature = "model")]
+    check_model_flags(args, &config)?;
     let settings: &[Required] =
         if config.inject.with_model { &[Required::Model, Required::Data] } else { &[Required::Data] };
     config.require(settings, &[("--out", args.out.is_some())])?;
@@ -51,11 +53,32 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let dropped = without_answers(&weakened);
     let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
     let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;
+    // the answers that are tried again are removed only if something can make them
+    let retries = args.retry_skipped && file.count_retryable() > 0;
+    let ready = retries.then(|| open_injector(&config, key.clone(), &samples)).transpose()?;
     let before = SkippedBefore::of(&mut ledger, Stage::Inject, &mut file, args.retry_skipped)?;
-    let injector = || open_injector(&config, key, &samples);
+    let injector = || ready.map_or_else(|| open_injector(&config, key, &samples), Ok);
     let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, &mut file, &mut *progress)?;
     ledger.finish(Stage::Inject, &outcome.summary)?;
     before.print(&outcome, out);
+    Ok(())
+}
+
+/// Checks that no flag is given for a model that the command does not use.
+///
+/// # Errors
+/// Returns [`BpoError::Setting`] for such a flag.
+#[cfg(feature = "model")]
+fn check_model_flags(args: &InjectCommand, config: &RunConfig) -> Result<(), BpoError> {
+    let model = &args.model;
+    for (flag, is_given) in
+        [("--model", model.checkpoint.model.is_some()), ("--adapter", model.adapter.is_some())]
+    {
+        if is_given && !config.inject.with_model {
+            let (expected, found) = ("given with --inject-with-model", "alone".to_owned());
+            return Err(BpoError::Setting { key: flag.into(), expected, found });
+        }
+    }
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     #[cfg(feature = "server")]
     if !is_local {
         let key = vlm_key(&config)?;
-        return work.run(|| bpo::open_vlm(&config, key));
+        return work.run(|| bpo::open_vlm(&config, key.clone()));
     }
     #[cfg(not(feature = "server"))]
     if !is_local {
@@ -80,10 +80,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn run<M: VisionLanguageModel>(
-        &self,
-        model: impl FnOnce() -> Result<M, BpoError>,
-    ) -> Result<(), Failure> {
+    fn run<M: VisionLanguageModel>(&self, model: impl Fn() -> Result<M, BpoError>) -> Result<(), Failure> {
         let Self { config, out, retry_skipped } = *self;
         let images = open_images(config)?;
         let mut progress = progress::new();
@@ -92,7 +89,11 @@ impl Work<'_> {
         let inputs = Inputs::read(&[Stage::Weaken], config, Some(&fingerprint))?;
         let inputs = inputs.with_images(images.fingerprint(names));
         let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, config, &inputs, out)?;
+        // the answers that are tried again are removed only if something can make them
+        let retries = retry_skipped && file.count_retryable() > 0;
+        let ready = retries.then(&model).transpose()?;
         let before = SkippedBefore::of(&mut ledger, Stage::Weaken, &mut file, retry_skipped)?;
+        let model = || ready.map_or_else(&model, Ok);
         let outcome = bpo::stages::weaken(config, &samples, &images, model, &mut file, &mut *progress)?;
         ledger.finish(Stage::Weaken, &outcome.summary)?;
         before.print(&outcome, out);

@@ -317,6 +317,14 @@ fn a_language_model_rewrites_answers() {
         inject([arguments!["--inject-model", &qwen], other].concat()).refuses_naming(&["--inject-model"]);
     }
     inject(arguments!["--inject-with-model", "--model", &qwen]).fails_naming(&["`inject.model`"]);
+    for flag in ["--model", "--adapter"] {
+        inject(arguments!["--inject-model", &qwen, flag, tiny()])
+            .refuses_naming(&[flag, "--inject-with-model"]);
+    }
+    // a flag replaces the model of the settings file
+    let of_file = format!("[inject]\nfallback = \"co-occurrence\"\nmodel = {llama:?}\n[inject.llm]\n");
+    fs::write(at("other.toml"), of_file + "max_new_tokens = 6\nattempts = 1\n").unwrap();
+    inject(arguments!["--config", at("other.toml"), "--inject-model", &qwen]).succeeds();
 
     let run = |model: &Path| {
         let more = arguments!["--config", at("bpo.toml"), "--inject-model", model];

@@ -24,6 +24,23 @@ pub struct AppendLog {
     end: u64,
 }
 
+/// Returns whether a path leads to an open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    match (file.metadata(), path.metadata()) {
+        (Ok(file), Ok(there)) => (file.dev(), file.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Other systems do not replace a file that is open.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
 impl AppendLog {
     /// Opens or creates a file and locks it until the value is dropped. A symbolic link is
     /// followed.
@@ -45,6 +62,10 @@ impl AppendLog {
             Err(TryLockError::Error(error)) => {
                 tracing::warn!(path = %path.display(), %error, "cannot lock the file");
             }
+        }
+        // another process may have replaced the file before it was locked
+        if !is_at(&file, &target) {
+            return Err(FileError::Locked { path: path.to_owned() });
         }
         Ok(Self { path: path.to_owned(), file, end: there.len() })
     }
@@ -103,8 +124,8 @@ impl AppendLog {
     /// Replaces the whole content by what `write` makes of the old one. A killed process leaves the
     /// old content or the new one.
     ///
-    /// The new file is locked after it has replaced the old one. A process that opens it in between
-    /// has the lock, and this one gets an error.
+    /// The new file is locked after it has replaced the old one. A process that opens the new one in
+    /// between has the lock, and this one gets an error. One that has opened the old one gets an error.
     ///
     /// # Errors
     /// Returns the errors of [`write_atomic`], after which the old content is there, and those of

@@ -26,6 +26,20 @@ use crate::skipped::SkipCause;
 const ROWS_WITH_IMAGES: usize = 16;
 /// Rows that are decoded at once in another file.
 const ROWS: usize = 512;
+/// Columns that formats read, and that may hold images.
+const READ: [&str; 11] = [
+    "image",
+    "images",
+    "rejected_images",
+    "video",
+    "videos",
+    "conversations",
+    "messages",
+    "prompt",
+    "chosen",
+    "rejected",
+    "completions",
+];
 /// Maximum depth of nested types.
 const DEEPEST: usize = 16;
 
@@ -183,7 +197,9 @@ fn record(row: Row, images: &Images<'_>) -> Result<(JsonRecord, usize), PairsErr
         let converted = value(&At::column(&name, images.number), field, images, &mut size)?;
         match converted {
             Ok(value) => values.insert(name, value),
-            Err(cause) => return Ok((JsonRecord::new(Err(cause)), size)),
+            Err(cause) if READ.contains(&name.as_str()) => return Ok((JsonRecord::new(Err(cause)), size)),
+            // such as embeddings of images
+            Err(_) => None,
         };
     }
     let limit = Limits::DEFAULT.record_bytes;
