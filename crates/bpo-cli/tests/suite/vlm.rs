@@ -274,7 +274,7 @@ fn skipped_answers_are_tried_again_on_request() {
     let kept: String = before.split_inclusive('\n').filter(|line| line.contains("\"response\"")).collect();
     // a server that is gone takes no line away
     let gone = data.weaken("http://127.0.0.1:9", "startup_timeout_s = 0.2\n", "weakened.jsonl");
-    bpo([gone, arguments!["--retry-skipped"]].concat()).fails_naming(&["cannot be reached"]);
+    bpo([gone, arguments!["--retry-skipped"]].concat()).fails_naming(&["no server can be reached"]);
     assert_eq!(fs::read_to_string(data.at("weakened.jsonl")).unwrap(), before);
     answers.store(true, std::sync::atomic::Ordering::SeqCst);
     fs::copy(data.at("0.png"), data.at("gone.png")).unwrap();
