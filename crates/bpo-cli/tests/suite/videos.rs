@@ -49,11 +49,12 @@ fn videos_are_trained_on_as_frames() {
     fs::write(&data, records.to_string()).unwrap();
     let settings = dir.path().join("bpo.toml");
     fs::write(&settings, "[data.video]\nfps = 1.0\nmax_frames = 4\n").unwrap();
-    let more = arguments!["--data", &data, "--images", &images, "--config", &settings];
-    bpo(run_arguments(&run).into_iter().chain(more.clone()))
-        .succeeds()
-        .says("data: 2 samples, 2 skipped")
-        .says("weaken: 2 answers");
+    let mut arguments = run_arguments(&run);
+    // `--data` is given once
+    let at = arguments.iter().position(|argument| argument == "--data").unwrap();
+    arguments[at + 1] = data.clone().into();
+    arguments.extend(arguments!["--images", &images, "--config", &settings]);
+    bpo(arguments.clone()).succeeds().says("data: 2 samples, 2 skipped").says("weaken: 2 answers");
     let skipped = fs::read_to_string(run.join("skipped.jsonl")).unwrap();
     assert!(skipped.contains("clip.mp4") && skipped.contains("ffmpeg"), "{skipped}");
     assert!(skipped.contains("none.gif has no frame"), "{skipped}");
@@ -65,7 +66,7 @@ fn videos_are_trained_on_as_frames() {
     let prompt = |frames: usize| format!("{}What happens here?", "<image>\n".repeat(frames));
     assert_eq!(images_of("gif"), (json!(["clip.gif#0", "clip.gif#5"]), prompt(2)));
     assert_eq!(images_of("folder"), (json!(["clip#1.png", "clip#2.png", "clip#10.png"]), prompt(3)));
-    bpo(run_arguments(&run).into_iter().chain(more)).succeeds().says("nothing left to do");
+    bpo(arguments).succeeds().says("nothing left to do");
 
     // questions and pairs about videos
     let questions = dir.path().join("questions.json");
