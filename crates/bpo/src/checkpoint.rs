@@ -55,7 +55,7 @@ impl Checkpoint {
         let options = LoadOptions::default().with_dtype(dtype.into());
         let model = match usage {
             ModelUse::Images => Vlm::from_pretrained(dir, &options, device)?,
-            ModelUse::Text => Vlm::language_model(dir, &options, device)?,
+            ModelUse::Text => Vlm::from_pretrained_for_text(dir, &options, device)?,
         };
         model.config().check_processor(&processor)?;
         Ok(Self { model, processor, adapter: None })
@@ -100,7 +100,7 @@ impl ModelUse {
         // misleading errors
         let config = match self {
             Self::Images => VlmConfig::from_dir(dir)?,
-            Self::Text => VlmConfig::language_model(dir)?,
+            Self::Text => VlmConfig::from_dir_for_text(dir)?,
         };
         Ok(Processor::from_dir(dir, &config)?)
     }

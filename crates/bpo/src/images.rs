@@ -23,7 +23,7 @@ use bpo_pairs::{
 };
 use image::RgbImage;
 
-use crate::image_names::{FramePlace, frame_of};
+use crate::frame_names::{FramePlace, frame_of};
 use crate::paths::with_suffix;
 
 /// Errors of reading an image.

@@ -194,8 +194,13 @@ fn images_in_rows_are_loaded_as_their_files() {
     }
     assert_eq!(small.bytes(&name("0/0")).unwrap_err().reason, SkipReason::ImageTooLarge);
 
-    // the size of the file is in the fingerprint, and a file of that name comes first
+    // the content of the file is in the fingerprint, and a file of that name comes first
     let before = root.fingerprint([name("0/0").as_str()]);
+    let mut bytes = fs::read(at("data/a#1.parquet")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(at("data/a#1.parquet"), bytes).unwrap();
+    assert_ne!(root.fingerprint([name("0/0").as_str()]), before, "a file of the same size");
     write_parquet(dir.path(), &at("data/a#1.parquet"), &rows[..1]);
     assert_ne!(root.fingerprint([name("0/0").as_str()]), before);
     fs::create_dir_all(at("data/a#1.parquet#images/0")).unwrap();

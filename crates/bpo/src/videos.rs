@@ -10,7 +10,7 @@ use bpo_pairs::{Limits, RowImage, SkipCause, SkipReason, Untrusted, VideoFrames}
 
 use crate::config::{RunConfig, VideoSection};
 use crate::error::chain;
-use crate::image_names::{frame_name, is_image_file};
+use crate::frame_names::{frame_name, is_image_file};
 use crate::images::{ImageError, ImageRoot};
 
 /// Finds the frames of videos: of a folder of image files, or of an animated GIF, WebP or PNG file.

@@ -62,8 +62,8 @@ pub struct WeakenCommand {
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
     /// Try the answers again that an earlier command skipped for a reason that can change: an image
-    /// that was missing or unreadable, a request that the server refused, a rejected reply. All
-    /// other lines of the file are kept
+    /// that was missing or unreadable, or a request that the server refused. All other lines of the
+    /// file are kept
     #[arg(long)]
     pub retry_skipped: bool,
     /// Output: answers as JSON lines. An unfinished file is continued

@@ -99,7 +99,7 @@ impl VlmConfig {
     ///
     /// # Errors
     /// Those of [`from_dir`](Self::from_dir).
-    pub fn language_model(dir: &Path) -> Result<Self, ModelError> {
+    pub fn from_dir_for_text(dir: &Path) -> Result<Self, ModelError> {
         let spec = FamilySpec::of_language_model(dir)?;
         (spec.read)(&dir.join("config.json"))
     }

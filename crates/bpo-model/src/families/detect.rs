@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::FamilySpec;
+use super::{FamilySpec, LANGUAGE_MODELS};
 use crate::error::ModelError;
 use crate::json::{JsonError, read_json, shown};
 
@@ -67,7 +67,11 @@ pub(super) fn detect(
         None => match families.iter().find(|family| of_class(family)) {
             Some(family) => family.model_type,
             None => {
-                let (path, found) = (path.clone(), format!("{KEY} is missing"));
+                let found = match LANGUAGE_MODELS.iter().find(|family| of_class(family)) {
+                    Some(family) => format!("the architecture is {} ({TEXT_ONLY})", family.class),
+                    None => format!("{KEY} is missing"),
+                };
+                let path = path.clone();
                 return Err(ModelError::Family { path, found, supported: supported(families) });
             }
         },
@@ -115,9 +119,16 @@ fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     rest.map_or(Some(value), |rest| value.get(rest)).filter(|value| !value.is_null())
 }
 
-/// The name of a model family.
+/// What a language model without images is, where another family is needed.
+const TEXT_ONLY: &str =
+    "a language model without images, which can only inject errors: `inject.model` (--inject-model)";
+
+/// The name of a model family that is not supported, or not where an image is.
 fn known(model_type: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 10] = [
+    if LANGUAGE_MODELS.iter().any(|family| family.model_type == model_type) {
+        return Some(TEXT_ONLY);
+    }
+    const NAMES: [(&str, &str); 6] = [
         (
             "internvl_chat",
             "InternVL in its own code; names of checkpoints in the format of transformers end with -hf",
@@ -125,10 +136,6 @@ fn known(model_type: &str) -> Option<&'static str> {
         ("llava_next_video", "LLaVA-NeXT-Video"),
         ("video_llava", "Video-LLaVA"),
         ("qwen3_vl_moe", "Qwen3-VL with a mixture of experts"),
-        ("llama", "a Llama language model without images, which can only inject errors: `inject.model`"),
-        ("mistral", "a Mistral language model without images, which can only inject errors: `inject.model`"),
-        ("qwen2", "a Qwen2 language model without images, which can only inject errors: `inject.model`"),
-        ("qwen3", "a Qwen3 language model without images, which can only inject errors: `inject.model`"),
         ("gemma2", "a Gemma 2 language model"),
         ("phi3", "a Phi-3 language model"),
     ];

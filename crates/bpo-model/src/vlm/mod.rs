@@ -31,7 +31,8 @@ use crate::vision::VisionTower;
 
 /// A vision-language model whose image features stand among the tokens of its language model
 /// (early fusion). The parts have the same names in every family; see
-/// [`FamilySpec`](crate::FamilySpec).
+/// [`FamilySpec`](crate::FamilySpec). A language model without images is one without a vision tower
+/// and a projector, which takes prompts without images.
 #[derive(Module, Debug)]
 pub struct Vlm {
     /// The image encoder. `None` in a language model without images.
@@ -66,13 +67,18 @@ impl Vlm {
         Self::of_config(dir, VlmConfig::from_dir(dir)?, options, device)
     }
 
-    /// Loads a directory of a language model, or of a vision-language model, to answer texts without
-    /// images. See [`VlmConfig::language_model`].
+    /// Loads a directory as [`from_pretrained`](Self::from_pretrained) does, to answer texts without
+    /// images. It may also be that of a language model without images: Llama, Mistral, Qwen2 or
+    /// Qwen3.
     ///
     /// # Errors
     /// Those of [`from_pretrained`](Self::from_pretrained).
-    pub fn language_model(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
-        Self::of_config(dir, VlmConfig::language_model(dir)?, options, device)
+    pub fn from_pretrained_for_text(
+        dir: &Path,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        Self::of_config(dir, VlmConfig::from_dir_for_text(dir)?, options, device)
     }
 
     fn of_config(
@@ -211,7 +217,9 @@ impl Vlm {
     ) -> PackedFeatures {
         let trained = self.trained_projector.as_ref().filter(|_| adapters == Adapters::On);
         let projector = trained.or(self.multi_modal_projector.as_ref());
-        projector.expect("a model that gives features has a projector").project(features, images, adapters)
+        projector
+            .expect("features come from a vision tower, and a model has a projector if it has one")
+            .project(features, images, adapters)
     }
 
     /// Computes logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.

@@ -28,7 +28,7 @@ struct Checkpoint {
 }
 
 fn load(dir: &Path) -> (Vlm, Processor) {
-    let model = Vlm::language_model(dir, &LoadOptions::default(), &device()).unwrap();
+    let model = Vlm::from_pretrained_for_text(dir, &LoadOptions::default(), &device()).unwrap();
     let processor = Processor::from_dir(dir, model.config()).unwrap();
     model.config().check_processor(&processor).unwrap();
     (model, processor)
@@ -168,10 +168,7 @@ fn a_language_model_is_no_vision_language_model() {
     each(|Checkpoint { dir, .. }| {
         let error = Vlm::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap_err();
         assert!(matches!(error, ModelError::Family { .. }), "{error}");
-        // a file without `model_type` names the class only
-        if !dir.ends_with("qwen3") {
-            assert!(error.to_string().contains("`inject.model`"), "{error}");
-        }
+        assert!(error.to_string().contains("`inject.model` (--inject-model)"), "{error}");
     });
 }
 
@@ -200,7 +197,7 @@ fn refused(change: impl Fn(&Path)) -> String {
         std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
     }
     change(copy.path());
-    let model = Vlm::language_model(copy.path(), &LoadOptions::default(), &device());
+    let model = Vlm::from_pretrained_for_text(copy.path(), &LoadOptions::default(), &device());
     model
         .and_then(|model| Ok(Processor::from_dir(copy.path(), model.config()).map(|_| ())?))
         .map_or_else(|error| error.to_string(), |()| "loaded".to_owned())
@@ -231,5 +228,5 @@ fn what_cannot_be_computed_is_refused_by_key() {
         let error = refused(set(file, pointer, value));
         assert!(error.contains(named), "{pointer}: {error}");
     }
-    assert!(VlmConfig::language_model(Path::new("no-such-directory")).is_err());
+    assert!(VlmConfig::from_dir_for_text(Path::new("no-such-directory")).is_err());
 }

@@ -24,23 +24,6 @@ pub struct AppendLog {
     end: u64,
 }
 
-/// Returns whether a path leads to an open file.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-
-    match (file.metadata(), path.metadata()) {
-        (Ok(file), Ok(there)) => (file.dev(), file.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
-/// Other systems do not replace a file that is open.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
-}
-
 impl AppendLog {
     /// Opens or creates a file and locks it until the value is dropped. A symbolic link is
     /// followed.
@@ -168,4 +151,21 @@ impl AppendLog {
     pub fn remove(self) -> Result<(), FileError> {
         destructive::remove_file(&self.path)
     }
+}
+
+/// Returns whether a path leads to an open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    match (file.metadata(), path.metadata()) {
+        (Ok(file), Ok(there)) => (file.dev(), file.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Other systems do not replace a file that is open.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }

@@ -143,8 +143,8 @@ impl WeakenSection {
 }
 
 /// `[inject]`: the annotated answer is rewritten with errors. A language model rewrites it if
-/// `server`, `model` or `with_model` is set. Otherwise words are swapped for others that are common in the
-/// data.
+/// `server`, `model` or `with_model` is set. Otherwise words are swapped for others that are common
+/// in the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -58,8 +58,8 @@ impl Hub {
     /// Downloads what the cache does not have of a model: `json` and `jinja` files, files of the
     /// tokenizer, and weights in safetensors files. Pickles and code are never downloaded.
     ///
-    /// The small files come first, and a model that is not supported for `usage` is refused before its weights
-    /// are downloaded. Each downloaded file is verified by its size and hash. A file that is in
+    /// The small files come first, and a model that is not supported for `usage` is refused before
+    /// its weights are downloaded. Each downloaded file is verified by its size and hash. A file that is in
     /// the cache with the listed size is used without reading it. An interrupted download is
     /// continued. If the hub cannot be reached, and the cache has the whole model, the cache is used
     /// with a warning.
