@@ -33,6 +33,7 @@ pub mod questions;
 mod rlaif_v;
 mod rlhf_v;
 mod trl;
+mod value;
 
 use std::fmt;
 use std::str::FromStr;

@@ -12,7 +12,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use crate::error::PairsError;
 
 /// Number of batches that wait in a queue. One that is being made and one in use come on top.
-const QUEUED: usize = 2;
+const QUEUED: usize = 8;
 /// Bytes of the items of a batch. A queue takes a lock for each batch.
 const BATCH_BYTES: usize = 64 << 10;
 

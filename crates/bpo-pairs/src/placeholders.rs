@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use memchr::memchr2;
+
 use crate::format::fields::quoted;
 use crate::sft::IMAGE_TOKEN;
 use crate::skipped::{SkipCause, SkipReason};
@@ -73,8 +75,8 @@ pub(crate) fn check_answers(chosen: &str, rejected: &str) -> Result<(), SkipCaus
 }
 
 fn refuse(key: impl fmt::Display, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), SkipCause> {
-    // most texts have no bracket, which is found out many bytes at a time
-    let has_bracket = text.bytes().fold(false, |found, byte| found | (byte == b'<') | (byte == b'['));
+    // most texts have no bracket, and `match_indices` compares one character at a time
+    let has_bracket = memchr2(b'<', b'[', text.as_bytes()).is_some();
     match has_bracket.then(|| placeholders(text).find(|(_, name)| counts(name))).flatten() {
         None => Ok(()),
         Some((found, _)) => Err(SkipCause::new(

@@ -19,7 +19,6 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
 
 use crate::error::PairsError;
 use crate::files::write_atomic;
@@ -28,6 +27,7 @@ use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::input::{Item, ReadOptions, for_each_item};
 use crate::format::pair_keys::{not_in_format, provenance};
 use crate::format::question_fields::QuestionFields;
+use crate::format::value::Value;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::provenance::Provenance;
 use crate::record::{Completion, CompletionKind, PreferencePair, Record};

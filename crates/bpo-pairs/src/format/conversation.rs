@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
 use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
 use super::images_field::{frames, path, take_paths, take_videos};
 use super::question_fields::{one_system, other_media, refuse_other_media, take_system};
+use super::value::Value;
 use crate::image_token::{in_answer, place_images};
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};

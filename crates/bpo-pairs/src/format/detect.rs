@@ -1,9 +1,8 @@
 //! Detects the format of a file from the keys of a record.
 
-use serde_json::Value;
-
 use super::Format;
 use super::fields::Fields;
+use super::value::Value;
 
 /// Returns the format of a record, or `None` if it has the keys of none.
 pub(super) fn detect(fields: &Fields) -> Option<Format> {

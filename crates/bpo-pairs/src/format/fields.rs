@@ -1,18 +1,20 @@
 //! Typed access to the keys of one record, with descriptions of wrong values.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::Deserializer;
 
+use super::value::Value;
 use crate::ids::Id;
 use crate::limits::Limits;
 use crate::skipped::{SkipCause, SkipReason};
 
 /// Maximum number of characters of a value in a message.
 const SHOWN: usize = 60;
+/// Number of keys above which a set finds a repeated one.
+const KEYS: usize = 16;
 /// The description of a list of turns in messages.
 pub(super) const TURNS: &str = "a list of turns";
 
@@ -26,8 +28,8 @@ pub(super) struct JsonRecord(Result<Fields, SkipCause>);
 impl JsonRecord {
     /// Creates a record from the values of a row, or from the reason why it cannot be used.
     #[cfg(feature = "parquet")]
-    pub(super) fn new(values: Result<Map<String, Value>, SkipCause>) -> Self {
-        Self(values.map(Fields))
+    pub(super) fn new(fields: Result<Fields, SkipCause>) -> Self {
+        Self(fields)
     }
 
     /// Returns the keys of the record, if it is an object.
@@ -65,50 +67,96 @@ impl JsonRecord {
     }
 }
 
-/// The keys of an object that have not been taken.
+/// The keys of an object that have not been taken, in the order of the file.
+///
+/// Objects have few keys, so that looking through all of them takes less time than a map.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fields(Map<String, Value>);
+pub(super) struct Fields(Vec<(String, Value)>);
 
-impl From<Map<String, Value>> for Fields {
-    fn from(values: Map<String, Value>) -> Self {
-        Self(values)
+impl FromIterator<(String, Value)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(fields: I) -> Self {
+        Self(Vec::from_iter(fields))
+    }
+}
+
+impl IntoIterator for Fields {
+    type Item = (String, Value);
+    type IntoIter = std::vec::IntoIter<(String, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl PartialEq for Fields {
+    /// Compares without regard to the order of the keys.
+    fn eq(&self, other: &Self) -> bool {
+        let [one, other] = [self, other].map(|fields| {
+            let mut sorted: Vec<_> = fields.0.iter().collect();
+            sorted.sort_by_key(|(key, _)| key);
+            sorted
+        });
+        one == other
     }
 }
 
 impl Fields {
+    /// Adds a key, which may be there already.
+    pub(super) fn push(&mut self, key: String, value: Value) {
+        self.0.push((key, value));
+    }
+
+    /// Checks that no key is repeated. `at` comes before the message.
+    pub(super) fn unrepeated(self, at: impl fmt::Display) -> Result<Self, SkipCause> {
+        match repeated(&self.0) {
+            None => Ok(self),
+            Some(key) => Err(SkipCause::new(
+                SkipReason::Malformed,
+                format_args!("{at}the key {} is repeated", quoted(key)),
+            )),
+        }
+    }
+
     /// Sets the value of a key.
     pub(super) fn put(&mut self, key: &str, value: Value) {
-        self.0.insert(key.to_owned(), value);
+        match self.position(key) {
+            Some(at) => self.0[at].1 = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
     }
 
     /// Takes a value, which may be `null`.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
-        self.0.remove(key)
+        self.position(key).map(|at| self.0.remove(at).1)
     }
 
     /// Takes a value, or returns `None` if it is missing or `null`.
     pub(super) fn take_some(&mut self, key: &str) -> Option<Value> {
-        self.0.remove(key).filter(|value| !value.is_null())
+        self.take(key).filter(|value| !value.is_null())
     }
 
     /// Returns whether a key has a value other than `null`.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.0.get(key).is_some_and(|value| !value.is_null())
+        self.get(key).is_some_and(|value| !value.is_null())
     }
 
     /// Returns the value of a key, which may be `null`.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
+        self.position(key).map(|at| &self.0[at].1)
     }
 
     /// Returns the keys that have not been taken.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.0.iter().map(|(key, _)| key.as_str())
     }
 
     /// Returns the first key that has not been taken.
-    pub(super) fn first_left(&self) -> Option<(&String, &Value)> {
-        self.0.iter().next()
+    pub(super) fn first_left(&self) -> Option<&(String, Value)> {
+        self.0.first()
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.0.iter().position(|(known, _)| known == key)
     }
 
     /// Takes an id, if there is one.
@@ -141,7 +189,7 @@ impl Fields {
 /// Converts a value that must be an object.
 pub(super) fn object(key: impl fmt::Display, value: Option<Value>) -> Result<Fields, SkipCause> {
     match value {
-        Some(Value::Object(map)) => Ok(Fields(map)),
+        Some(Value::Object(fields)) => fields.unrepeated(format_args!("`{key}`: ")),
         found => Err(wrong(key, "an object", found.as_ref())),
     }
 }
@@ -199,11 +247,13 @@ pub(super) fn describe(value: Option<&Value>) -> String {
         None => "no such key".to_owned(),
         Some(Value::String(text)) => quoted(text),
         Some(Value::Array(items)) => format!("a list of {}", items.len()),
-        Some(Value::Object(map)) => match map.keys().next() {
+        Some(Value::Object(fields)) => match fields.keys().next() {
             Some(key) => format!("an object with {}", quoted(key)),
             None => "an empty object".to_owned(),
         },
-        Some(other) => other.to_string(),
+        Some(Value::Null) => "null".to_owned(),
+        Some(Value::Bool(value)) => value.to_string(),
+        Some(Value::Number(number)) => number.to_string(),
     }
 }
 
@@ -215,76 +265,27 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
+/// Returns the first key that an earlier one equals.
+fn repeated(fields: &[(String, Value)]) -> Option<&str> {
+    let mut keys = fields.iter().map(|(key, _)| key.as_str()).enumerate();
+    if fields.len() <= KEYS {
+        return keys
+            .find(|(at, key)| fields[..*at].iter().any(|(known, _)| known == key))
+            .map(|(_, key)| key);
+    }
+    let mut known = HashSet::with_capacity(fields.len());
+    keys.find(|(_, key)| !known.insert(*key)).map(|(_, key)| key)
+}
+
 impl<'de> Deserialize<'de> for JsonRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RecordVisitor)
-    }
-}
-
-struct RecordVisitor;
-
-impl RecordVisitor {
-    fn no_object<E>(value: impl Into<Value>) -> Result<JsonRecord, E> {
-        let found = describe(Some(&value.into()));
-        Ok(JsonRecord(Err(SkipCause::new(
-            SkipReason::Malformed,
-            format_args!("expected an object, found {found}"),
-        ))))
-    }
-}
-
-impl<'de> Visitor<'de> for RecordVisitor {
-    type Value = JsonRecord;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<JsonRecord, A::Error> {
-        let (mut fields, mut repeated) = (Map::new(), None);
-        while let Some(key) = entries.next_key::<String>()? {
-            let value: Value = entries.next_value()?;
-            if fields.contains_key(&key) {
-                repeated = repeated.or(Some(key));
-            } else {
-                fields.insert(key, value);
-            }
-        }
-        Ok(JsonRecord(match repeated {
-            None => Ok(Fields(fields)),
-            Some(key) => Err(SkipCause::new(
+        Ok(Self(match Value::deserialize(deserializer)? {
+            Value::Object(fields) => fields.unrepeated(""),
+            other => Err(SkipCause::new(
                 SkipReason::Malformed,
-                format_args!("the key {} is repeated", quoted(&key)),
+                format_args!("expected an object, found {}", describe(Some(&other))),
             )),
         }))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<JsonRecord, A::Error> {
-        Self::no_object(Value::deserialize(SeqAccessDeserializer::new(items))?)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<JsonRecord, E> {
-        Self::no_object(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<JsonRecord, E> {
-        Self::no_object(value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<JsonRecord, E> {
-        Self::no_object(value)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<JsonRecord, E> {
-        Self::no_object(value)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<JsonRecord, E> {
-        Self::no_object(value)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<JsonRecord, E> {
-        Self::no_object(value)
     }
 }
 
@@ -310,6 +311,40 @@ mod tests {
             assert!(detail.ends_with(&format!("expected an object, found {found}")), "{detail}");
         }
         assert!(fields(r#"{"a": 1, "a": 2}"#).unwrap_err().contains("the key \"a\" is repeated"));
+    }
+
+    #[test]
+    fn the_first_repeated_key_is_named_among_any_number() {
+        for count in [2, KEYS - 1, KEYS, KEYS + 1, 1000] {
+            let keys: Vec<_> = (0..count).map(|key| format!("\"{key}\": {key}")).collect();
+            let all = keys.join(", ");
+            let read = fields(&format!("{{{all}}}")).unwrap();
+            assert_eq!(
+                read.keys().collect::<Vec<_>>(),
+                (0..count).map(|key| key.to_string()).collect::<Vec<_>>()
+            );
+            let detail = fields(&format!("{{{all}, \"1\": 0, \"0\": 0}}")).unwrap_err();
+            assert!(detail.ends_with("the key \"1\" is repeated"), "{count}: {detail}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_key_of_an_inner_object_is_named() {
+        let mut some = fields(r#"{"a": {"b": 1, "c": 2, "b": 3}}"#).unwrap();
+        let detail = object("a", some.take("a")).unwrap_err().detail;
+        assert!(detail.ends_with("`a`: the key \"b\" is repeated"), "{detail}");
+    }
+
+    #[test]
+    fn objects_are_equal_in_any_order_of_their_keys() {
+        let value = |json| serde_json::from_str::<Value>(json).unwrap();
+        let one = value(r#"[{"a": 1, "b": [{"c": null, "d": true}]}]"#);
+        assert_eq!(one, value(r#"[{"b": [{"d": true, "c": null}], "a": 1}]"#));
+        for other in [r#"[{"a": 1}]"#, r#"[{"a": 1, "b": [{"c": null, "d": false}]}]"#] {
+            assert_ne!(one, value(other), "{other}");
+        }
+        let other: serde_json::Value = one.clone().into();
+        assert_eq!(one, other.into());
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
 use super::fields::{Fields, describe, quoted, wrong};
+use super::value::Value;
 use crate::limits::Limits;
 use crate::skipped::{SkipCause, SkipReason};
 use crate::untrusted::Untrusted;
@@ -77,16 +76,17 @@ pub(super) fn path(key: fmt::Arguments<'_>, value: Value) -> Result<Option<Strin
             Some(found) => Err(not_a_path(key, &found)),
             None => Ok(Some(text)),
         },
-        Value::Object(mut map) => {
-            if let Some(bytes) = map.get("bytes").filter(|bytes| !bytes.is_null()) {
+        Value::Object(fields) => {
+            let mut fields = fields.unrepeated(format_args!("`{key}`: "))?;
+            if let Some(bytes) = fields.get("bytes").filter(|bytes| !bytes.is_null()) {
                 return Err(not_a_path(format_args!("{key}.bytes"), &describe(Some(bytes))));
             }
-            let named = ["path", "image", "image_url", "video", "url"].into_iter().find_map(|name| {
-                map.remove(name).filter(|value| !value.is_null()).map(|value| (name, value))
-            });
+            let named = ["path", "image", "image_url", "video", "url"]
+                .into_iter()
+                .find_map(|name| Some((name, fields.take_some(name)?)));
             match named {
                 Some((name, value)) => path(format_args!("{key}.{name}"), value),
-                None => Err(wrong(key, "the path of an image", Some(&Value::Object(map)))),
+                None => Err(wrong(key, "the path of an image", Some(&Value::Object(fields)))),
             }
         }
         other => Err(wrong(key, "the path of an image", Some(&other))),
@@ -155,6 +155,11 @@ mod tests {
     fn other_image_values_are_errors() {
         for (form, reason, named) in [
             (r#"{"image": 3}"#, SkipReason::Malformed, "`image`: expected the path of an image, found 3"),
+            (
+                r#"{"image": {"path": "a", "path": "b"}}"#,
+                SkipReason::Malformed,
+                "`image`: the key \"path\" is repeated",
+            ),
             (r#"{"image": {"width": 3}}"#, SkipReason::Malformed, "`image`: expected the path"),
             (r#"{"images": [["a.jpg"]]}"#, SkipReason::Malformed, "`images[0]`"),
             (

@@ -43,7 +43,7 @@ pub enum FileKind {
 impl FileKind {
     /// Returns the kind of the file that a record is from, or `None` if it has the keys of no kind.
     pub fn of_record(record: &Map<String, Value>) -> Option<Self> {
-        Self::of_fields(&Fields::from(record.clone()))
+        Self::of_fields(&record.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect())
     }
 
     pub(super) fn of_fields(fields: &Fields) -> Option<Self> {
@@ -54,7 +54,7 @@ impl FileKind {
         if all(&["stage", "id", "reason", "detail"]) {
             Some(Self::Skipped)
         } else if all(&["id", "type"]) && (fields.has("response") || all(&["reason", "detail"])) {
-            let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
+            let kind = fields.get("type").and_then(super::value::Value::as_str).unwrap_or_default();
             match CompletionKind::from(kind.to_owned()) {
                 CompletionKind::ImageWeakened => Some(Self::Weakened),
                 CompletionKind::ErrorInjected => Some(Self::Injected),

@@ -10,11 +10,11 @@
 //! `instruction`, `input`, `history`, `chosen` and `rejected`.
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::conversation::{NamedMessage, named, take_messages};
 use super::fields::{Fields, list, text};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
+use super::value::Value;
 use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;
@@ -33,9 +33,13 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
 /// Returns an answer as a message. In the Alpaca form it is text.
 fn answer_value(value: Option<Value>) -> Value {
     match value {
-        Some(Value::String(text)) => json!({"from": "gpt", "value": text}),
-        value => value.unwrap_or_default(),
+        Some(Value::String(text)) => message("gpt", text),
+        value => value.unwrap_or(Value::Null),
     }
+}
+
+fn message(role: &str, text: String) -> Value {
+    Value::object([("from", role.into()), ("value", text.into())])
 }
 
 /// The keys of a question in the Alpaca form.
@@ -54,10 +58,10 @@ pub(super) fn question(fields: &mut Fields, keys: &[&str]) -> Result<Vec<NamedMe
             list(&at, "a question and its answer", Some(turn))?.into_iter().zip(["human", "gpt"])
         {
             let value = text(&at, Some(part))?;
-            messages.push(json!({"from": role, "value": value}));
+            messages.push(message(role, value));
         }
     }
-    messages.push(json!({"from": "human", "value": parts.join("\n")}));
+    messages.push(message("human", parts.join("\n")));
     named(keys[0], Some(Value::Array(messages)))
 }
 

@@ -16,13 +16,13 @@
 //! `instruction`, `input` and `output`; `conversation` with `human` and `assistant` in each turn.
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::conversation::{NamedMessage, named, take_messages};
 use super::fields::{Fields, object, turns, wrong};
 use super::images_field::paths;
 use super::llama_factory::{ALPACA, question};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
+use super::value::Value;
 use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;
@@ -72,15 +72,19 @@ fn conversation(value: Value) -> Result<Vec<NamedMessage>, SkipCause> {
         let at = format!("conversation[{i}]");
         let mut turn = object(&at, Some(turn))?;
         let (at, key) = (format!("{at}."), "human");
-        messages.push((format!("{at}{key}"), json!({"role": "user", "content": turn.text(&at, key)?})));
+        messages.push((format!("{at}{key}"), message("user", turn.text(&at, key)?)));
         messages.push(assistant(format!("{at}assistant"), turn.text(&at, "assistant")?));
     }
     Ok(messages)
 }
 
+fn message(role: &str, text: String) -> Value {
+    Value::object([("role", role.into()), ("content", text.into())])
+}
+
 /// Returns a message of the assistant.
 fn assistant(at: String, text: String) -> NamedMessage {
-    (at, json!({"role": "assistant", "content": text}))
+    (at, message("assistant", text))
 }
 
 /// Takes the rejected answer as a message. `rejected_response` is text or a list of one message.
@@ -100,11 +104,8 @@ fn rejected(fields: &mut Fields, messages: &[NamedMessage]) -> Result<NamedMessa
         Some(last) if same => Ok(last),
         _ => {
             let expected = "the messages of `messages` but for the last one";
-            Err(wrong(
-                "rejected_messages",
-                expected,
-                Some(&other.into_iter().map(|(_, value)| value).collect()),
-            ))
+            let found = Value::Array(other.into_iter().map(|(_, message)| message).collect());
+            Err(wrong("rejected_messages", expected, Some(&found)))
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Keys that bpo adds to the pairs of other programs, which ignore them.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::conversation::{Conversation, NamedMessage, answer};
 use super::fields::Fields;
 use super::question_fields::QuestionFields;
+use super::value::Value;
 use crate::pair_ref::PairRef;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
@@ -86,8 +86,8 @@ impl PairKeys {
 /// ignored.
 pub(super) fn provenance(fields: &mut Fields) -> Option<Provenance> {
     // serde would also accept a list as the fields in order
-    let value = fields.take("provenance").filter(Value::is_object)?;
-    let provenance: Provenance = serde_json::from_value(value).ok()?;
+    let value = fields.take("provenance").filter(|value| matches!(value, Value::Object(_)))?;
+    let provenance: Provenance = serde_json::from_value(value.into()).ok()?;
     (!provenance.distortion.is_empty() || provenance.error.is_some()).then_some(provenance)
 }
 

@@ -3,11 +3,10 @@
 //! A record is a [`PreferencePair`]: `id`, `images`, `prompt`, `chosen`, `rejected`, `kind`, and
 //! optionally `system`, `history`, `provenance`, `margin` and `beta`.
 
-use serde_json::Value;
-
 use super::fields::{Fields, describe, object};
 use super::pair_keys::PairKeys;
 use super::question_fields::QuestionFields;
+use super::value::Value;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
 use crate::skipped::{SkipCause, SkipReason};
@@ -45,6 +44,6 @@ pub(super) fn read(
 fn provenance(value: Value) -> Result<Provenance, SkipCause> {
     // serde would also accept a list as the fields in order
     object("provenance", Some(value.clone()))?;
-    serde_json::from_value(value)
+    serde_json::from_value(value.into())
         .map_err(|error| SkipCause::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
 }

@@ -10,12 +10,12 @@
 //! as history.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::conversation::{Conversation, named, take_messages};
 use super::fields::{Fields, wrong};
 use super::llama_factory::Message;
 use super::pair_keys::{PairKeys, PairKeysOut};
+use super::value::Value;
 use crate::history::History;
 use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;

@@ -1,9 +1,8 @@
 //! Keys that records of several formats share: image, system text, earlier turns and question.
 
-use serde_json::Value;
-
 use super::fields::{Fields, describe, object, quoted, turns};
 use super::images_field::{take_paths, take_videos};
+use super::value::Value;
 use crate::history::History;
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
@@ -79,7 +78,7 @@ fn is_nothing(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.trim().is_empty(),
         Value::Array(items) => items.iter().all(is_nothing),
-        Value::Object(map) => map.is_empty(),
+        Value::Object(fields) => fields.keys().next().is_none(),
         _ => false,
     }
 }

@@ -5,11 +5,11 @@
 //! one image and one question, without an image token.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::fields::{Fields, object, wrong};
 use super::pair_keys::PairKeysOut;
 use super::rlaif_v::{self, DATA_SET, image_and_question};
+use super::value::Value;
 use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::skipped::SkipCause;

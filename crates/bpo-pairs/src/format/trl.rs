@@ -15,12 +15,12 @@
 //! text nor earlier turns.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::conversation::{NamedMessage, named};
 use super::fields::{Fields, wrong};
 use super::pair_keys::{PairKeys, PairKeysOut, not_in_format, pair_of_messages};
 use super::question_fields::QuestionFields;
+use super::value::Value;
 use crate::pair_ref::PairRef;
 use crate::record::PreferencePair;
 use crate::sft::IMAGE_TOKEN;
@@ -64,15 +64,15 @@ pub(super) struct Row<'a> {
     #[serde(flatten)]
     keys: PairKeysOut<'a>,
     images: &'a [String],
-    prompt: Vec<Message<'a>>,
-    chosen: [Message<'a>; 1],
-    rejected: [Message<'a>; 1],
+    prompt: Vec<Message<Vec<Part<'a>>>>,
+    chosen: [Message<[Part<'a>; 1]>; 1],
+    rejected: [Message<[Part<'a>; 1]>; 1],
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct Message<P> {
     role: &'static str,
-    content: Vec<Part<'a>>,
+    content: P,
 }
 
 #[derive(Serialize)]
@@ -86,6 +86,7 @@ struct Part<'a> {
 impl<'a> Row<'a> {
     pub(super) fn new(pair: &'a PairRef<'a>) -> Self {
         let text = |role, text| Message { role, content: vec![Part::text(text)] };
+        let answer = |text| [Message { role: "assistant", content: [Part::text(text)] }];
         let question = |text| Message { role: "user", content: parts(text) };
         let system = pair.system.into_iter().map(|system| text("system", system));
         let turns = pair.history.iter();
@@ -94,8 +95,8 @@ impl<'a> Row<'a> {
             keys: PairKeysOut::new(pair),
             images: pair.images,
             prompt: system.chain(turns).chain([question(pair.prompt)]).collect(),
-            chosen: [text("assistant", pair.chosen)],
-            rejected: [text("assistant", pair.rejected)],
+            chosen: answer(pair.chosen),
+            rejected: answer(pair.rejected),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Serializes a row into the values of its primitive columns.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::ser::{
     Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple,
@@ -157,8 +157,8 @@ struct PartCells<'r> {
     filled: u64,
     /// The part after the last one that got its value, and the first of its leaves.
     next: (usize, usize),
-    /// The key of a map whose value comes next.
-    key: String,
+    /// The key of a map whose value comes next: the first value of a column of text.
+    key: Leaf,
     levels: Levels,
     leaves: &'r mut [Leaf],
     images: Option<&'r dyn ImageBytes>,
@@ -171,7 +171,7 @@ impl<'r> PartCells<'r> {
         leaves: &'r mut [Leaf],
         images: Option<&'r dyn ImageBytes>,
     ) -> Self {
-        Self { parts, filled: 0, next: (0, 0), key: String::new(), levels, leaves, images }
+        Self { parts, filled: 0, next: (0, 0), key: Leaf::default(), levels, leaves, images }
     }
 
     fn put(&mut self, key: &str, value: &(impl Serialize + ?Sized)) -> Result<(), RowError> {
@@ -235,12 +235,16 @@ impl SerializeMap for PartCells<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), RowError> {
         self.key.clear();
-        write!(self.key, "{}", Key(key)).map_err(|_| RowError::custom("expected a key of text"))
+        let (place, leaves) = (Place::Column(&Column::Text), std::slice::from_mut(&mut self.key));
+        key.serialize(Cell { place, levels: Levels::default(), leaves, images: None })
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RowError> {
         let key = std::mem::take(&mut self.key);
-        let put = self.put(&key, value);
+        let put = match key.first_text() {
+            Some(text) => self.put(text, value),
+            None => Err(RowError::custom("expected a key of text")),
+        };
         // the next key needs no allocation
         self.key = key;
         put
@@ -248,16 +252,6 @@ impl SerializeMap for PartCells<'_> {
 
     fn end(self) -> Result<(), RowError> {
         self.fill()
-    }
-}
-
-/// The text of a key.
-struct Key<'k, T: ?Sized>(&'k T);
-
-impl<T: Serialize + ?Sized> fmt::Display for Key<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // a formatter serializes text, and numbers as their text
-        self.0.serialize(f)
     }
 }
 

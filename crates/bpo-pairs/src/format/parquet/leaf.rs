@@ -55,6 +55,11 @@ impl Leaf {
         self.ends.truncate(size.ends);
     }
 
+    /// Removes all values.
+    pub(super) fn clear(&mut self) {
+        self.cut(LeafSize { levels: 0, numbers: 0, text: 0, ends: 0 });
+    }
+
     /// Adds a null, or the place of a value.
     pub(super) fn level(&mut self, levels: Levels) {
         self.definition.push(levels.definition);
@@ -66,6 +71,11 @@ impl Leaf {
         self.level(levels);
         self.text.extend_from_slice(text);
         self.ends.push(self.text.len());
+    }
+
+    /// Returns the first text, or `None` if there is none.
+    pub(super) fn first_text(&self) -> Option<&str> {
+        self.ends.first().and_then(|end| str::from_utf8(&self.text[..*end]).ok())
     }
 
     /// Adds a number.

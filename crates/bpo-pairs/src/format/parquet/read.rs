@@ -1,5 +1,6 @@
 //! Reads the rows of a Parquet file.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -9,14 +10,14 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
-use serde_json::{Map, Number, Value};
+use parquet::schema::types::{Type, TypePtr};
 
 use super::columns::Column;
 use crate::caught::catch_panic;
 use crate::error::PairsError;
-use crate::format::fields::JsonRecord;
+use crate::format::fields::{Fields, JsonRecord};
 use crate::format::json::{EachWithPlace, Place};
+use crate::format::value::Value;
 use crate::image_store::{ImagePlace, ImageSink};
 use crate::limits::Limits;
 use crate::row_images::RowImage;
@@ -57,7 +58,7 @@ pub(in crate::format) fn for_each_row(
     let reader = guarded(path, || SerializedFileReader::new(file))?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let fields = schema.root_schema().get_fields();
-    fields.iter().try_for_each(|field| check(path, field, 0))?;
+    check_parts(path, fields, 0)?;
     let batch = if fields.iter().any(|field| has_bytes(field)) { ROWS_WITH_IMAGES } else { ROWS };
     let builder = TreeBuilder::new().with_batch_size(batch);
     let mut number = 0;
@@ -130,7 +131,20 @@ fn check(path: &Path, field: &Type, depth: usize) -> Result<(), PairsError> {
     if is_map && (parts[0].is_primitive() || parts[0].get_fields().len() != 2) {
         return wrong("a map of keys and values");
     }
-    parts.iter().try_for_each(|part| check(path, part, depth + 1))
+    check_parts(path, parts, depth + 1)
+}
+
+/// Checks columns, or the parts of one. The values of a row are found by their names.
+fn check_parts(path: &Path, parts: &[TypePtr], depth: usize) -> Result<(), PairsError> {
+    let mut names = HashSet::new();
+    for part in parts {
+        if !names.insert(part.name()) {
+            let problem = format!("column {:?}: expected the name once, found it twice", part.name());
+            return Err(PairsError::Parquet { path: path.to_owned(), problem });
+        }
+        check(path, part, depth)?;
+    }
+    Ok(())
 }
 
 /// Returns whether a column has bytes that are not text.
@@ -191,16 +205,16 @@ impl<'a> At<'a> {
 
 /// Converts a row, and counts the bytes of its texts.
 fn record(row: Row, images: &Images<'_>) -> Result<(JsonRecord, usize), PairsError> {
-    let mut values = Map::new();
+    let mut values = Fields::default();
     let mut size = 0;
     for (name, field) in row.into_columns() {
         let converted = value(&At::column(&name, images.number), field, images, &mut size)?;
         match converted {
-            Ok(value) => values.insert(name, value),
+            Ok(value) => values.push(name, value),
             Err(cause) if READ.contains(&name.as_str()) => return Ok((JsonRecord::new(Err(cause)), size)),
             // such as embeddings of images
-            Err(_) => None,
-        };
+            Err(_) => {}
+        }
     }
     let limit = Limits::DEFAULT.record_bytes;
     let fits = Limits::check("row (bytes)", size, limit).map_err(SkipCause::from);
@@ -215,20 +229,19 @@ fn value(
     images: &Images<'_>,
     size: &mut usize,
 ) -> Result<Result<Value, SkipCause>, PairsError> {
-    let float = |number| Number::from_f64(number).map_or(Value::Null, Value::Number);
     Ok(Ok(match field {
         Field::Null => Value::Null,
-        Field::Bool(value) => Value::from(value),
-        Field::Byte(value) => Value::from(value),
-        Field::Short(value) => Value::from(value),
-        Field::Int(value) => Value::from(value),
-        Field::Long(value) => Value::from(value),
-        Field::UByte(value) => Value::from(value),
-        Field::UShort(value) => Value::from(value),
-        Field::UInt(value) => Value::from(value),
-        Field::ULong(value) => Value::from(value),
-        Field::Float(value) => float(f64::from(value)),
-        Field::Double(value) => float(value),
+        Field::Bool(value) => Value::Bool(value),
+        Field::Byte(value) => Value::Number(value.into()),
+        Field::Short(value) => Value::Number(value.into()),
+        Field::Int(value) => Value::Number(value.into()),
+        Field::Long(value) => Value::Number(value.into()),
+        Field::UByte(value) => Value::Number(value.into()),
+        Field::UShort(value) => Value::Number(value.into()),
+        Field::UInt(value) => Value::Number(value.into()),
+        Field::ULong(value) => Value::Number(value.into()),
+        Field::Float(value) => Value::from(f64::from(value)),
+        Field::Double(value) => Value::from(value),
         Field::Str(text) => {
             *size += text.len();
             if at.key.rsplit('.').next() == Some(Column::PROVENANCE) {
@@ -271,7 +284,7 @@ fn group(
 ) -> Result<Result<Value, SkipCause>, PairsError> {
     let [bytes_name, path_name] = Column::IMAGE_PARTS;
     let mut stored = None;
-    let mut map = Map::new();
+    let mut fields = Fields::default();
     for (name, field) in row.into_columns() {
         let at = at.part(&name);
         let converted = match (&*name, field, images.sink) {
@@ -285,20 +298,20 @@ fn group(
             (_, field, _) => value(&at, field, images, size)?,
         };
         match converted {
-            Ok(value) => map.insert(name, value),
+            Ok(value) => fields.push(name, value),
             Err(cause) => return Ok(Err(cause)),
         };
     }
     if let Some(path) = stored {
-        map.insert(path_name.to_owned(), Value::String(path));
+        fields.put(path_name, Value::String(path));
     }
-    Ok(Ok(Value::Object(map)))
+    Ok(Ok(Value::Object(fields)))
 }
 
 /// Returns an image that nothing takes, with a description of its bytes. A record with it is skipped.
 fn no_sink(bytes: &ByteArray) -> Value {
     let [name, _] = Column::IMAGE_PARTS;
-    Value::Object(Map::from_iter([(name.to_owned(), description(bytes))]))
+    Value::object([(name, description(bytes))])
 }
 
 fn description(bytes: &ByteArray) -> Value {
