@@ -91,6 +91,8 @@ impl Overrides for Select {
         }
         set_some(&mut pair.max_per_sample, &self.max_per_sample);
         set_some(&mut pair.dedup, &self.dedup);
+        pair.skip_cut |= self.skip_cut;
+        pair.skip_refusals |= self.skip_refusals;
         set_some(&mut pair.eval_percent, &self.eval_percent);
         set_some(&mut pair.max_tokens, &self.max_tokens);
         for (source, percent) in &self.subset {

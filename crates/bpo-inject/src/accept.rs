@@ -177,9 +177,7 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Markup, |draft| draft.alone(inline::has_strike)),
     (Rejection::Markup, |draft| draft.alone(inline::has_tags)),
     (Rejection::Markup, |draft| inline::has_bracketed_change(draft.text, draft.answer())),
-    (Rejection::Refusal, |draft| {
-        draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
-    }),
+    (Rejection::Refusal, |draft| draft.rules.is_refusal(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| draft.rules.is_commentary(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| cut::begins_other_side(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::begins_note(draft.text, draft.answer())),
@@ -217,7 +215,13 @@ impl AcceptanceRules {
         Ok(Accepted { text, cuts })
     }
 
-    fn is_refusal(&self, text: &str) -> bool {
+    /// Returns whether a sentence of a text declines to answer
+    /// ([`refusals`](Self::refusals)), and no sentence of the right answer does.
+    pub fn is_refusal(&self, text: &str, answer: &str) -> bool {
+        self.declines(text) && !self.declines(answer)
+    }
+
+    fn declines(&self, text: &str) -> bool {
         let text = text.to_lowercase().replace('\u{2019}', "'");
         text.split_inclusive(['.', '!', '?', '\n'])
             .map(|sentence| sentence.trim_start())

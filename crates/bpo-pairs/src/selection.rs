@@ -67,6 +67,13 @@ pub struct PairSelection {
     /// Maximum number of tokens of the prompt with its images and one answer. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
+    /// Whether answers about weakened images that reached their maximum length make no pair. Records do
+    /// not say so of their answers: this is applied by whoever makes the records. Default: false, as in
+    /// the authors' code.
+    pub skip_cut: bool,
+    /// Whether answers about weakened images that decline to answer make no pair, unless the annotated
+    /// answer declines, too. Applied like `skip_cut`. Default: false, as in the authors' code.
+    pub skip_refusals: bool,
     /// Share of the samples of each source that make pairs, in percent. Default: all samples.
     #[serde(skip_serializing_if = "Subset::is_all")]
     pub subset: Subset,

@@ -61,6 +61,10 @@ pub enum SkipReason {
     OverCap,
     /// The rejected answer is similar to that of an earlier pair of the sample.
     NearDuplicate,
+    /// The answer about a weakened image reached its maximum length.
+    WeakenedCut,
+    /// The model declined to answer about a weakened image.
+    WeakenedRefusal,
     /// The image's path leads outside the image root.
     ImageOutside,
     /// The image file does not exist.
@@ -160,6 +164,8 @@ impl SkipReason {
             Self::NotSelected => "another pair of the sample kept",
             Self::OverCap => "more pairs of the sample than allowed",
             Self::NearDuplicate => "rejected answer similar to an earlier one",
+            Self::WeakenedCut => "weakened answer cut off",
+            Self::WeakenedRefusal => "weakened answer declines to answer",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",
             Self::ImageTooLarge => "image too large",

@@ -55,7 +55,7 @@ struct Choice {
 
 #[derive(Deserialize)]
 struct Answer {
-    // `null` if the model only calls tools. The acceptance rules reject the empty text.
+    // `null` if the model only calls tools. An empty text is never taken for an answer.
     content: Option<String>,
     // The reasoning, which vLLM, SGLang and llama.cpp separate from the answer.
     reasoning_content: Option<String>,
@@ -88,8 +88,10 @@ impl ChatResponse {
         let usage = self.usage.unwrap_or_default();
         let choice = self.choices.into_iter().next()?;
         let is_cut = choice.finish_reason.as_deref() == Some("length");
+        // what a filter has left of an answer is none
+        let is_filtered = choice.finish_reason.as_deref() == Some("content_filter");
         let generated = Generated {
-            text: choice.message.into_text(),
+            text: if is_filtered { String::new() } else { choice.message.into_text() },
             finish: if is_cut { FinishReason::Length } else { FinishReason::Stop },
             tokens: usage.completion_tokens,
         };
@@ -149,6 +151,8 @@ mod tests {
         assert_eq!(null, Generated { text: String::new(), finish: FinishReason::Length, tokens: None });
         assert_eq!(usage, Usage::default());
         assert_eq!(parse(r#"{"choices": []}"#), None);
+        let filtered = r#"{"choices": [{"message": {"content": "A c"}, "finish_reason": "content_filter"}]}"#;
+        assert_eq!(parse(filtered).unwrap().0.text, "");
     }
 
     #[test]

@@ -176,6 +176,9 @@ fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
     }
     let what = "reasoning without an answer after it; a larger `max_new_tokens` leaves room for one";
     let text = without_reasoning(&generated.text).ok_or(ServerVlmError::NoAnswer { what })?;
+    if text.trim().is_empty() {
+        return Err(ServerVlmError::NoAnswer { what: "it has no text" });
+    }
     Ok(Generated { text, ..generated })
 }
 
@@ -235,7 +238,9 @@ mod tests {
         assert_eq!(answer("A cat. ").unwrap(), "A cat. ");
         assert_eq!(answer("<think>I see a cat.</think>\n\nA cat.").unwrap(), "A cat.");
         assert_eq!(answer("I see a cat.</think>A cat.").unwrap(), "A cat.");
-        assert_eq!(answer("").unwrap(), "");
+        for text in ["", " \n"] {
+            assert!(answer(text).unwrap_err().contains("no text"), "{text:?}");
+        }
         for text in ["<think>I see", "<think>I see</think>", "<think>I see</think>  "] {
             assert!(answer(text).unwrap_err().contains("max_new_tokens"), "{text}");
         }

@@ -53,6 +53,12 @@ pub struct Select {
     /// differ in case and punctuation, 0.9 (without a number) those with one of ten words changed
     #[arg(long, value_name = "SIMILARITY", num_args = 0..=1, default_missing_value = "0.9")]
     pub dedup: Option<f64>,
+    /// Leave out weakened answers that reached the maximum length
+    #[arg(long)]
+    pub skip_cut: bool,
+    /// Leave out weakened answers that decline to answer, such as "I'm sorry, I cannot see ..."
+    #[arg(long)]
+    pub skip_refusals: bool,
     /// Percent of the samples of a source that make pairs. The source is the first directory of the
     /// image's path; * stands for all others. Repeat it for several sources
     #[arg(long, value_name = "SOURCE=PERCENT", value_parser = subset)]

@@ -219,6 +219,19 @@ fn flags_select_pairs() {
     });
     assert_eq!(sizes, Some((1, 1)));
 
+    let refusal =
+        r#"{"id": "a", "type": "mllm-hal", "response": "I'm sorry, I cannot see it.", "finish": "stop"}"#;
+    fs::write(at("weakened.jsonl"), format!("{refusal}\n")).unwrap();
+    let with_refusal = |flags: &[&str], out: &str| {
+        let weakened = at("weakened.jsonl").display().to_string();
+        pair(&[&["--answers", &weakened], flags].concat(), out)
+    };
+    with_refusal(&[], "kept.jsonl").succeeds().says("decline to answer").says("answers: 1");
+    with_refusal(&["--skip-refusals", "--skip-cut"], "left.jsonl")
+        .succeeds()
+        .says("weakened answer declines to answer: 1");
+    assert_eq!([count("kept.jsonl"), count("left.jsonl")], [3, 2]);
+
     pair(&["--subset", ".=0%"], "none.jsonl")
         .fails_naming(&["none.jsonl", "outside the subset of its source: 2"]);
     pair(&["--subset", "coco=50"], "warned.jsonl").succeeds().says("no sample has this source");

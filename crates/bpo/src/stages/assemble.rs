@@ -20,16 +20,18 @@ pub fn assemble(
     samples: &[SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
 ) -> Result<Vec<Record>, BpoError> {
-    Ok(records(samples, answers)?.collect())
+    Ok(records(samples, answers, |_, _| true)?.collect())
 }
 
-/// Iterates over the records of [`assemble`]. A record is made when it is asked for.
+/// Iterates over the records of [`assemble`], with the answers for which `keeps` returns true. A record
+/// is made when it is asked for.
 ///
 /// # Errors
 /// Returns the errors of [`assemble`].
 pub(super) fn records<'a>(
     samples: &'a [SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
+    mut keeps: impl FnMut(&SftSample, &Bootstrapped) -> bool + 'a,
 ) -> Result<impl Iterator<Item = Record> + 'a, BpoError> {
     let places: HashMap<&str, usize> =
         samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
@@ -48,7 +50,7 @@ pub(super) fn records<'a>(
     let mut answered = answered.into_iter().peekable();
     Ok(samples.iter().enumerate().map(move |(place, sample)| {
         let of_sample = std::iter::from_fn(|| answered.next_if(|(of, _)| *of == place));
-        record_of(sample, of_sample.map(|(_, answer)| answer))
+        record_of(sample, of_sample.map(|(_, answer)| answer).filter(|answer| keeps(sample, answer)))
     }))
 }
 

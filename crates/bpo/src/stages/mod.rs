@@ -8,6 +8,7 @@
 //! [shards](Shard). [`pair()`] writes the pairs in the order of the samples. The stages use models
 //! and injectors only through their traits.
 
+mod answer_check;
 mod answer_index;
 mod answers;
 mod assemble;

@@ -8,6 +8,7 @@ use bpo_pairs::{
     SkipCounts, Skipped, source_of, stage_seed,
 };
 
+use super::answer_check::AnswerCheck;
 use super::answer_index::AnswerIndex;
 use super::assemble::{record_of, records, without_answers};
 use super::pair_output::Output;
@@ -131,6 +132,7 @@ impl Input<'_> {
     fn for_each_record(
         self,
         config: &RunConfig,
+        check: &mut AnswerCheck,
         each: &mut dyn FnMut(usize, Record) -> Result<(), BpoError>,
     ) -> Result<(), BpoError> {
         match self {
@@ -138,7 +140,8 @@ impl Input<'_> {
                 let dropped = without_answers(&answers);
                 log_dropped(dropped.len());
                 let answered = unique(answers, &dropped)?;
-                for (place, record) in records(samples, answered.into_iter().map(Ok))?.enumerate() {
+                let keeps = |sample: &_, answer: &_| check.keeps(sample, answer);
+                for (place, record) in records(samples, answered.into_iter().map(Ok), keeps)?.enumerate() {
                     if !dropped.contains(&record.id) {
                         each(place, record)?;
                     }
@@ -149,7 +152,8 @@ impl Input<'_> {
                 log_dropped(answers.count_dropped());
                 let mut place = 0;
                 data.for_each(&Media::of(config).read_options(), &mut |sample| {
-                    if let Some(answers) = answers.take(&sample.id)? {
+                    if let Some(mut answers) = answers.take(&sample.id)? {
+                        answers.retain(|answer| check.keeps(sample, answer));
                         each(place, record_of(sample, answers))?;
                     }
                     place += 1;
@@ -193,9 +197,10 @@ fn write(
     progress.started(Stage::Pair, 0, count);
     let split = config.pair.eval_percent.map(|percent| Split::new(config, &input, percent)).transpose()?;
     let mut maker = Maker::new(config, tokens);
+    let mut check = AnswerCheck::new(&config.pair);
     let kept = Output::with(files.pairs, |train| {
         let make = |mut eval: Option<&mut Output<'_>>| {
-            input.for_each_record(config, &mut |place, record| {
+            input.for_each_record(config, &mut check, &mut |place, record| {
                 if place.is_multiple_of(REPORTED) {
                     progress.advanced(Stage::Pair, place);
                 }
@@ -222,6 +227,7 @@ fn write(
             None => make(None),
         }
     })?;
+    maker.left_out.merge(&check.finish());
     let mut outcome = maker.finish();
     if let Some(PairSet { pairs, skipped: refused }) = kept {
         if files.eval.is_none() {

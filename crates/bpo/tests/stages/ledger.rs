@@ -115,7 +115,7 @@ fn a_stage_without_its_file_starts_again() {
 #[test]
 fn other_kinds_and_selections_are_refused() {
     type Change = fn(&mut RunConfig);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 11] = [
         ("inject.llm.kinds.count", |config| {
             config.inject.llm.kinds = KindWeights::none().with(ErrorKind::Count, 1.0);
         }),
@@ -125,6 +125,8 @@ fn other_kinds_and_selections_are_refused() {
         ("inject.fallback", |config| config.inject.fallback = Fallback::CoOccurrence),
         ("pair.rule", |config| config.pair.rule = PairRule::BestWorst),
         ("pair.max_per_sample", |config| config.pair.max_per_sample = Some(1)),
+        ("pair.skip_cut", |config| config.pair.skip_cut = true),
+        ("pair.skip_refusals", |config| config.pair.skip_refusals = true),
         ("pair.dedup", |config| config.pair.dedup = Some(0.9)),
         ("pair.subset.coco", |config| config.pair.subset = Subset::default().with("coco", 50.0)),
         ("pair.eval_percent", |config| config.pair.eval_percent = Some(5.0)),

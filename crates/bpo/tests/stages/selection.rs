@@ -102,6 +102,49 @@ fn rules_and_limits_select_among_all_pairs() {
     assert_eq!(with(&|config| config.pair.dedup = Some(1.0)), 300);
 }
 
+#[test]
+fn cut_answers_and_refusals_make_pairs_unless_they_are_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (weakened, injected) = (dir.path().join("weakened.jsonl"), dir.path().join("injected.jsonl"));
+    let mut samples = many();
+    samples.truncate(4);
+    samples[3].answer = "I'm sorry, I can't say.".into();
+    let line = |id: &str, kind: &str, text: &str, finish: &str| {
+        let finish = if finish.is_empty() { serde_json::Value::Null } else { finish.into() };
+        serde_json::json!({"id": id, "type": kind, "response": text, "finish": finish}).to_string() + "\n"
+    };
+    let refusal = "The image is noisy. I\u{2019}m sorry, I cannot see anything.";
+    let answers: String = [
+        line("0", "mllm-hal", "A dog sits on", "length"),
+        line("1", "mllm-hal", refusal, "stop"),
+        line("2", "mllm-hal", "A dog.", "stop"),
+        // the annotated answer declines, too
+        line("3", "mllm-hal", "I'm sorry, there is a dog.", "stop"),
+    ]
+    .concat();
+    fs::write(&weakened, answers).unwrap();
+    // rewrites have rules of their own
+    fs::write(&injected, line("1", "llm-hal", "I'm sorry, a dog.", "") + &line("2", "llm-hal", "A fox.", ""))
+        .unwrap();
+    let answers = || [&weakened, &injected].map(|file| StageAnswers::read(file).unwrap()).to_vec();
+    for (skip_cut, skip_refusals, left) in [
+        (false, false, &["0:0>1", "1:0>1", "1:0>2", "2:0>1", "2:0>2", "3:0>1"][..]),
+        (true, false, &["1:0>1", "1:0>2", "2:0>1", "2:0>2", "3:0>1"]),
+        (false, true, &["0:0>1", "1:0>1", "2:0>1", "2:0>2", "3:0>1"]),
+        (true, true, &["1:0>1", "2:0>1", "2:0>2", "3:0>1"]),
+    ] {
+        let mut config = config(3);
+        (config.pair.skip_cut, config.pair.skip_refusals) = (skip_cut, skip_refusals);
+        let out = dir.path().join(format!("{skip_cut}-{skip_refusals}.jsonl"));
+        let (pairs, outcome) =
+            pair(&config, &samples, answers(), &out, ExistingPairs::Refuse, &mut ()).unwrap();
+        assert_eq!(pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), left);
+        let skipped = |reason| outcome.summary.skipped.get(reason);
+        assert_eq!(skipped(SkipReason::WeakenedCut), usize::from(skip_cut));
+        assert_eq!(skipped(SkipReason::WeakenedRefusal), usize::from(skip_refusals));
+    }
+}
+
 /// A sample outside the subset counts once, whatever its number of pairs.
 #[test]
 fn subsets_leave_whole_samples_out() {
