@@ -21,6 +21,7 @@ pub mod jsonl;
 mod kind;
 mod llama_factory;
 pub mod llava;
+mod messages;
 mod ms_swift;
 mod output;
 mod pair_keys;
@@ -50,7 +51,8 @@ pub(crate) use parquet::OpenFiles;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// Conversations with annotated answers: LLaVA's `conversations`, or `messages`.
+    /// Annotated answers: LLaVA's `conversations`, or `messages`. Reading also `question` and `answer`, the
+    /// Alpaca form, and those of ms-swift.
     Llava,
     /// The BPO authors' records of scored completions.
     Bpo,

@@ -394,9 +394,9 @@ fn trl_forms_are_read() {
 fn unknown_format_is_named_with_its_keys() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.jsonl");
-    fs::write(&path, "{\"question\": \"What?\", \"answer\": \"A cat.\"}\n").unwrap();
+    fs::write(&path, "{\"question\": \"What?\", \"caption\": \"A cat.\"}\n").unwrap();
     let error = read(&path, None).unwrap_err().to_string();
-    assert!(error.contains("question, answer") && error.contains("--format"), "{error}");
+    assert!(error.contains("question, caption") && error.contains("--format"), "{error}");
     // a record that is not an object does not hide the format of the next one
     let good = r#"{"prompt": "What?", "chosen": "A", "rejected": "B"}"#;
     fs::write(&path, format!("3\n{good}\n")).unwrap();

@@ -31,7 +31,7 @@ fn null_in_conversations_skips_one_record() {
         (
             "null",
             SkipReason::NoTurns,
-            "no conversation: expected a list of turns under `conversations` or `messages`, found null (record 2)",
+            "no conversation: expected a list of turns under `conversations` or `messages`, or `question` and `answer`, found null (record 2)",
         ),
         (
             "value",

@@ -24,12 +24,6 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Reads the conversation under `conversations` or `messages` of a record.
-    pub(super) fn read(fields: &mut Fields, videos: &dyn VideoFrames) -> Result<Self, SkipCause> {
-        let messages = take_messages(fields)?;
-        Self::of(fields, messages, videos)
-    }
-
     /// Reads a conversation from messages, which end with an answer, and from the other keys of their
     /// record.
     pub(super) fn of(
@@ -113,7 +107,9 @@ pub(super) fn take_messages(fields: &mut Fields) -> Result<Vec<NamedMessage>, Sk
             let found = describe(turns.or(messages).as_ref());
             return Err(SkipCause::new(
                 SkipReason::NoTurns,
-                format_args!("expected {TURNS} under `conversations` or `messages`, found {found}"),
+                format_args!(
+                    "expected {TURNS} under `conversations` or `messages`, or `question` and `answer`, found {found}"
+                ),
             ));
         }
         (turns, messages) if null(&messages) => ("conversations", turns),

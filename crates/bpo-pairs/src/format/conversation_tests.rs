@@ -1,10 +1,11 @@
 use super::*;
 use crate::format::fields::JsonRecord;
+use crate::format::messages::read_conversation;
 use crate::video::{NoVideos, VideoFrames};
 
 fn read(json: &str) -> Result<Conversation, SkipCause> {
     let record: JsonRecord = serde_json::from_str(json).unwrap();
-    Conversation::read(&mut record.into_fields().unwrap(), &NoVideos)
+    read_conversation(&mut record.into_fields().unwrap(), &NoVideos)
 }
 
 fn expected(system: Option<&str>) -> Conversation {
@@ -186,7 +187,7 @@ fn videos_become_their_frames() {
         ),
     ] {
         let record: JsonRecord = serde_json::from_str(&json.replace("ANSWER", answer)).unwrap();
-        let read = Conversation::read(&mut record.into_fields().unwrap(), &Letters)
+        let read = read_conversation(&mut record.into_fields().unwrap(), &Letters)
             .unwrap_or_else(|cause| panic!("{json}: {}", cause.detail));
         assert_eq!(
             (read.images.join(" ").as_str(), read.turns[0].prompt.as_str()),
@@ -194,4 +195,35 @@ fn videos_become_their_frames() {
             "{json}"
         );
     }
+}
+
+#[test]
+fn a_question_and_its_answer_are_a_conversation() {
+    let turns = |json: &str| {
+        let Conversation { images, system, turns } = read(json).unwrap();
+        assert_eq!((images, system), (vec!["a.jpg".to_owned()], None), "{json}");
+        turns
+    };
+    let expected = [Turn::new("<image>\nWhat?", "A cat.")];
+    for json in [
+        r#"{"image": "a.jpg", "question": "What?", "answer": "A cat."}"#,
+        r#"{"image": "a.jpg", "question": "What?", "answer": "A cat.", "conversations": null}"#,
+        r#"{"images": ["a.jpg"], "query": "<image>What?", "response": "A cat."}"#,
+        r#"{"image": "a.jpg", "instruction": "What?", "input": "", "output": "A cat."}"#,
+        r#"{"image": "a.jpg", "instruction": "", "input": "What?", "output": "A cat."}"#,
+        r#"{"image": "a.jpg", "conversation": [{"human": "What?", "assistant": "A cat."}]}"#,
+    ] {
+        let found = turns(json);
+        let prompt = found[0].prompt.replace("<image>What", "<image>\nWhat");
+        assert_eq!([Turn { prompt, ..found[0].clone() }], expected, "{json}");
+    }
+    let two =
+        turns(r#"{"image": "a.jpg", "query": "Why?", "response": "So.", "history": [["What?", "A cat."]]}"#);
+    assert_eq!(two, [expected[0].clone(), Turn::new("Why?", "So.")]);
+    // a conversation comes first
+    let json = with(r#""question": "Which?", "answer": "That.","#, "");
+    assert_eq!(read(&json).unwrap(), read(&with("", "")).unwrap());
+    let several = r#"{"image": "a.jpg", "question": "What?", "answer": ["a cat", "cat"]}"#;
+    let cause = read(several).unwrap_err();
+    assert!(cause.detail.ends_with("`answer`: expected text, found a list of 2"), "{}", cause.detail);
 }

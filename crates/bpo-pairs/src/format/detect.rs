@@ -2,6 +2,7 @@
 
 use super::Format;
 use super::fields::Fields;
+use super::messages::has_messages;
 use super::value::Value;
 
 /// Returns the format of a record, or `None` if it has the keys of none.
@@ -18,7 +19,7 @@ pub(super) fn detect(fields: &Fields) -> Option<Format> {
         pair(fields)
     } else if has("text") && any(&["ds_name", "origin_dataset", "image_path"]) {
         Some(Format::RlhfV)
-    } else if any(&["conversations", "messages"]) {
+    } else if has_messages(fields) {
         Some(Format::Llava)
     } else {
         None

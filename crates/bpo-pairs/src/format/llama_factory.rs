@@ -11,8 +11,9 @@
 
 use serde::Serialize;
 
-use super::conversation::{NamedMessage, named, take_messages};
-use super::fields::{Fields, list, text};
+use super::conversation::take_messages;
+use super::fields::Fields;
+use super::messages::{ALPACA, message, question};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
 use super::value::Value;
 use crate::pair_ref::PairRef;
@@ -33,36 +34,9 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
 /// Returns an answer as a message. In the Alpaca form it is text.
 fn answer_value(value: Option<Value>) -> Value {
     match value {
-        Some(Value::String(text)) => message("gpt", text),
+        Some(Value::String(text)) => message("assistant", text),
         value => value.unwrap_or(Value::Null),
     }
-}
-
-fn message(role: &str, text: String) -> Value {
-    Value::object([("from", role.into()), ("value", text.into())])
-}
-
-/// The keys of a question in the Alpaca form.
-pub(super) const ALPACA: [&str; 2] = ["instruction", "input"];
-
-/// Takes a question, which may be divided among keys, and the pairs of texts under `history` as
-/// messages. A part without text is left out.
-pub(super) fn question(fields: &mut Fields, keys: &[&str]) -> Result<Vec<NamedMessage>, SkipCause> {
-    let parts = keys.iter().map(|key| fields.optional_text(key)).collect::<Result<Vec<_>, _>>()?;
-    let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
-    let history = fields.take_some("history").map(|value| list("history", "a list of turns", Some(value)));
-    let mut messages = Vec::new();
-    for (i, turn) in history.transpose()?.unwrap_or_default().into_iter().enumerate() {
-        let at = format!("history[{i}]");
-        for (part, role) in
-            list(&at, "a question and its answer", Some(turn))?.into_iter().zip(["human", "gpt"])
-        {
-            let value = text(&at, Some(part))?;
-            messages.push(message(role, value));
-        }
-    }
-    messages.push(message("human", parts.join("\n")));
-    named(keys[0], Some(Value::Array(messages)))
 }
 
 /// A record of the ShareGPT preference format.

@@ -8,10 +8,13 @@
 //! - `{"id", "images": [..], "messages": [{"role": "user" | "assistant", "content"}]}` (ms-swift,
 //!   LLaMA-Factory, TRL), where `content` is text or a list of `{"type": "text" | "image"}` parts
 //!   (OpenAI)
+//! - `{"id", "image", "question", "answer"}` (visual question answering), or `query` and `response`
+//!   (ms-swift), `instruction`, `input` and `output` (Alpaca), each with an optional `history` of pairs
+//! - `{"id", "image", "conversation": [{"human", "assistant"}]}` (ms-swift)
 //!
-//! Keys and roles of both forms can be mixed. An image is a path, or an object with `path` or
-//! `url`. A video (`video`, `videos`, or a part) is a path, too, and becomes its frames. A system text is the first message, with the role `system`, or the value of `system` or
-//! `system_prompt`.
+//! Keys and roles of the first two forms can be mixed. An image is a path, or an object with `path` or
+//! `url`. A video (`video`, `videos`, or a part) is a path, too, and becomes its frames. A system text
+//! is the first message, with the role `system`, or the value of `system` or `system_prompt`.
 //!
 //! A conversation with several turns becomes several samples with the ids `{id}#0`, `{id}#1`, and
 //! so on. Each sample holds the turns before it as history. A record or turn that cannot be used is
@@ -28,6 +31,7 @@ use crate::format::conversation::Conversation;
 use crate::format::fields::JsonRecord;
 use crate::format::input::{Item, ReadOptions, for_each_item_with_fingerprint};
 use crate::format::llama_factory::Message;
+use crate::format::messages::read_conversation;
 use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_tokens;
@@ -100,7 +104,7 @@ pub(super) fn samples(
     videos: &dyn VideoFrames,
 ) -> Vec<Result<SftSample, Skipped>> {
     let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
-    let (id, read) = record.read(|mut fields| Conversation::read(&mut fields, videos));
+    let (id, read) = record.read(|mut fields| read_conversation(&mut fields, videos));
     let id = id_or_index(id, index);
     match read {
         Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),

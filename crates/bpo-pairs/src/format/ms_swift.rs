@@ -17,10 +17,10 @@
 
 use serde::Serialize;
 
-use super::conversation::{NamedMessage, named, take_messages};
-use super::fields::{Fields, object, turns, wrong};
+use super::conversation::{NamedMessage, named};
+use super::fields::{Fields, wrong};
 use super::images_field::paths;
-use super::llama_factory::{ALPACA, question};
+use super::messages::{assistant, take_any_messages};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
 use super::value::Value;
 use crate::pair_ref::PairRef;
@@ -36,7 +36,7 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
     if let Some(margin) = fields.take(MARGIN) {
         fields.put("margin", margin);
     }
-    let messages = messages(&mut fields)?;
+    let messages = take_any_messages(&mut fields)?;
     let rejected = rejected(&mut fields, &messages)?;
     let other = paths("rejected_images", fields.take("rejected_images"))?;
     let pair = pair_of_messages(fields, messages, rejected, videos)?;
@@ -45,46 +45,6 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
         return Err(wrong("rejected_images", expected, Some(&Value::from(other))));
     }
     Ok(pair)
-}
-
-/// Takes the messages, in any form.
-fn messages(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
-    if let Some(value) = fields.take_some("conversation") {
-        return conversation(value);
-    }
-    let has_messages = fields.has("messages") || fields.has("conversations");
-    let (keys, answer): (&[&str], _) = if fields.has("query") && !has_messages {
-        (&["query"], "response")
-    } else if fields.has("instruction") && !has_messages {
-        (&ALPACA, "output")
-    } else {
-        return take_messages(fields);
-    };
-    let mut messages = question(fields, keys)?;
-    messages.push(assistant(answer.to_owned(), fields.text("", answer)?));
-    Ok(messages)
-}
-
-/// Returns the messages of turns that have a question and its answer each.
-fn conversation(value: Value) -> Result<Vec<NamedMessage>, SkipCause> {
-    let mut messages = Vec::new();
-    for (i, turn) in turns("conversation", 1, Some(value))?.into_iter().enumerate() {
-        let at = format!("conversation[{i}]");
-        let mut turn = object(&at, Some(turn))?;
-        let (at, key) = (format!("{at}."), "human");
-        messages.push((format!("{at}{key}"), message("user", turn.text(&at, key)?)));
-        messages.push(assistant(format!("{at}assistant"), turn.text(&at, "assistant")?));
-    }
-    Ok(messages)
-}
-
-fn message(role: &str, text: String) -> Value {
-    Value::object([("role", role.into()), ("content", text.into())])
-}
-
-/// Returns a message of the assistant.
-fn assistant(at: String, text: String) -> NamedMessage {
-    (at, message("assistant", text))
 }
 
 /// Takes the rejected answer as a message. `rejected_response` is text or a list of one message.
