@@ -34,7 +34,7 @@ mod data;
 #[cfg(feature = "flex")]
 mod eval;
 #[cfg(feature = "flex")]
-mod families;
+mod every_family;
 #[cfg(all(feature = "flex", feature = "hub"))]
 mod hub;
 #[cfg(feature = "flex")]
