@@ -81,6 +81,7 @@ fn check(what: &str, times: usize, [few, many]: [&Kernels; 2], most: [usize; 2])
         .map(|(kernel, count)| format!("{kernel} {count}"))
         .collect();
     println!("{what}: {of_layer} launches of a layer ({}), {others} others", by_kernel.join(", "));
+    assert!(of_layer > 0, "{what}: no launch was counted");
     assert!(
         of_layer <= most[0] && others <= most[1],
         "{what}: {of_layer} launches of a layer and {others} others, which were at most {most:?}"

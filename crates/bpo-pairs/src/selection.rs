@@ -70,9 +70,11 @@ pub struct PairSelection {
     /// Whether answers about weakened images that reached their maximum length make no pair. Records do
     /// not say so of their answers: this is applied by whoever makes the records. Default: false, as in
     /// the authors' code.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_cut: bool,
     /// Whether answers about weakened images that decline to answer make no pair, unless the annotated
     /// answer declines, too. Applied like `skip_cut`. Default: false, as in the authors' code.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_refusals: bool,
     /// Share of the samples of each source that make pairs, in percent. Default: all samples.
     #[serde(skip_serializing_if = "Subset::is_all")]

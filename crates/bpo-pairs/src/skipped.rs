@@ -77,6 +77,8 @@ pub enum SkipReason {
     OutputName,
     /// The model could not answer, for example because the question exceeds its context.
     RequestFailed,
+    /// The answer of a server has no text.
+    NoText,
     /// The model cannot process the pair, for example because it exceeds the context.
     PairRefused,
     /// The rewritten answer is empty.
@@ -134,7 +136,7 @@ impl SkipReason {
     /// same: an image file can be added or mended, and a server can accept a request that it refused.
     /// A rejected rewrite is not such a reason, because the same seeds give the same replies.
     pub fn may_change(self) -> bool {
-        self.is_of_image() || self == Self::RequestFailed
+        self.is_of_image() || matches!(self, Self::RequestFailed | Self::NoText)
     }
 
     /// Returns the description of the reason.
@@ -172,6 +174,7 @@ impl SkipReason {
             Self::ImageUnreadable => "image unreadable",
             Self::OutputName => "no name for the output file",
             Self::RequestFailed => "model could not answer",
+            Self::NoText => "answer without text",
             Self::PairRefused => "model cannot take the pair",
             Self::RewriteEmpty => "rewritten answer empty",
             Self::RewriteIdentical => "rewritten answer unchanged",

@@ -88,7 +88,7 @@ impl ChatResponse {
         let usage = self.usage.unwrap_or_default();
         let choice = self.choices.into_iter().next()?;
         let is_cut = choice.finish_reason.as_deref() == Some("length");
-        // what a filter has left of an answer is none
+        // the rest that a content filter leaves is not an answer
         let is_filtered = choice.finish_reason.as_deref() == Some("content_filter");
         let generated = Generated {
             text: if is_filtered { String::new() } else { choice.message.into_text() },

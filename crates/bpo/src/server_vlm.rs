@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use bpo_distort::{DistortError, Distortion};
 use bpo_inject::{REMOVED_KEY, without_reasoning};
-use bpo_pairs::{Generated, RequestFailure, RequestQueue, RequestSlice, UsageMeter};
+use bpo_pairs::{Generated, RequestFailure, RequestQueue, RequestSlice, SkipError, SkipReason, UsageMeter};
 use bpo_server::{Chat, OpenAiClient, ServerError};
 
 use crate::config::{RunConfig, SentImages};
@@ -35,6 +35,9 @@ pub enum ServerVlmError {
         /// The part of the request.
         what: &'static str,
     },
+    /// The response has no text. Its [`SkipReason`] is [`NoText`](SkipReason::NoText).
+    #[error("the response is no answer")]
+    NoText(#[source] SkipError),
     /// The response has no text that can be an answer.
     #[error("the response is no answer: {what}")]
     NoAnswer {
@@ -68,7 +71,7 @@ impl ServerVlmError {
             Self::Image(error) => error.reason().is_some(),
             Self::Distort(error) => matches!(**error, DistortError::Recompress { .. }),
             Self::Server(error) => error.is_of_request(),
-            Self::NoAnswer { .. } => true,
+            Self::NoAnswer { .. } | Self::NoText(_) => true,
             Self::Unsupported { .. } => false,
         }
     }
@@ -177,7 +180,8 @@ fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
     let what = "reasoning without an answer after it; a larger `max_new_tokens` leaves room for one";
     let text = without_reasoning(&generated.text).ok_or(ServerVlmError::NoAnswer { what })?;
     if text.trim().is_empty() {
-        return Err(ServerVlmError::NoAnswer { what: "it has no text" });
+        let what = "it has no text, or a content filter has cut it";
+        return Err(ServerVlmError::NoText(SkipError::new(SkipReason::NoText, what)));
     }
     Ok(Generated { text, ..generated })
 }
@@ -227,10 +231,11 @@ mod tests {
     use bpo_pairs::FinishReason;
 
     use super::*;
+    use crate::error::chain;
 
     fn answer(text: &str) -> Result<String, String> {
         let generated = Generated { text: text.into(), finish: FinishReason::Stop, tokens: None };
-        answer_of(generated).map(|generated| generated.text).map_err(|error| error.to_string())
+        answer_of(generated).map(|generated| generated.text).map_err(|error| chain(&error))
     }
 
     #[test]

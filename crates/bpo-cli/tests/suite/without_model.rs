@@ -226,7 +226,7 @@ fn flags_select_pairs() {
         let weakened = at("weakened.jsonl").display().to_string();
         pair(&[&["--answers", &weakened], flags].concat(), out)
     };
-    with_refusal(&[], "kept.jsonl").succeeds().says("decline to answer").says("answers: 1");
+    with_refusal(&[], "kept.jsonl").succeeds().says("weakened answers decline to answer").says("answers: 1");
     with_refusal(&["--skip-refusals", "--skip-cut"], "left.jsonl")
         .succeeds()
         .says("weakened answer declines to answer: 1");

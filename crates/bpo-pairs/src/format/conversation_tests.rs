@@ -223,6 +223,17 @@ fn a_question_and_its_answer_are_a_conversation() {
     // a conversation comes first
     let json = with(r#""question": "Which?", "answer": "That.","#, "");
     assert_eq!(read(&json).unwrap(), read(&with("", "")).unwrap());
+    for other in
+        [r#""conversation": "c-17","#, r#""conversation": [{"human": "Which?", "assistant": "That."}],"#]
+    {
+        assert_eq!(read(&with(other, "")).unwrap(), read(&with("", "")).unwrap(), "{other}");
+    }
+    let named = r#"{"image": "a.jpg", "conversation": "c", "instruction": "Be brief.", "question": "What?", "answer": "A cat."}"#;
+    assert_eq!(turns(named), expected);
+    let three = r#"{"image": "a.jpg", "query": "Why?", "response": "So.", "history": [["a", "b", "c"]]}"#;
+    let cause = read(three).unwrap_err();
+    assert!(cause.detail.contains("`history[0]`: expected a question and its answer"), "{}", cause.detail);
+    assert_eq!(read(r#"{"image": "a.jpg", "conversation": []}"#).unwrap_err().reason, SkipReason::NoTurns);
     let several = r#"{"image": "a.jpg", "question": "What?", "answer": ["a cat", "cat"]}"#;
     let cause = read(several).unwrap_err();
     assert!(cause.detail.ends_with("`answer`: expected text, found a list of 2"), "{}", cause.detail);

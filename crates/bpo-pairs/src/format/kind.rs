@@ -193,6 +193,10 @@ mod tests {
             (r#"{"id": "a", "image": "a.jpg", "prompt": "p"}"#, Some(FileKind::Questions)),
             (r#"{"question_id": 1, "image": "a", "text": "p", "label": "no"}"#, Some(FileKind::Questions)),
             (r#"{"image": "a.jpg", "text": "A cat."}"#, None),
+            (r#"{"image": "a.jpg", "question": "q", "answer": "a"}"#, Some(FileKind::Samples)),
+            // a pair in a form that is not known
+            (r#"{"image": "a.jpg", "question": "q", "answer": "a", "rejected": "r"}"#, None),
+            (r#"{"instruction": "q", "input": "", "output": "a", "rejected": "r"}"#, None),
             // a misspelt pair
             (r#"{"id": "a", "prompt": "p", "choosen": "c", "rejected": "r"}"#, None),
             (

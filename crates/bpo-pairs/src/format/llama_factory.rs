@@ -24,7 +24,7 @@ use crate::video::VideoFrames;
 /// Reads a pair, without its id.
 pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
     let mut messages =
-        if fields.has("instruction") { question(&mut fields, &ALPACA)? } else { take_messages(&mut fields)? };
+        if fields.has("instruction") { question(&mut fields, ALPACA)? } else { take_messages(&mut fields)? };
     let [chosen, rejected] =
         ["chosen", "rejected"].map(|key| (key.to_owned(), answer_value(fields.take(key))));
     messages.push(chosen);

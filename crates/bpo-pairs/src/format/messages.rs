@@ -6,10 +6,10 @@
 //! - `instruction`, `input`, `output` and `history`: Alpaca
 //! - `question` and `answer`: data sets for visual question answering
 
-use super::conversation::{Conversation, NamedMessage, named, take_messages};
-use super::fields::{Fields, list, object, text, turns};
+use super::conversation::{Conversation, NamedMessage, take_messages};
+use super::fields::{Fields, list, object, text, turns, wrong};
 use super::value::Value;
-use crate::skipped::SkipCause;
+use crate::skipped::{SkipCause, SkipReason};
 use crate::video::VideoFrames;
 
 /// The keys of a question in the Alpaca form.
@@ -19,11 +19,24 @@ pub(super) const ALPACA: &[&str] = &["instruction", "input"];
 const QUESTIONS: [(&[&str], &str); 3] =
     [(&["query"], "response"), (ALPACA, "output"), (&["question"], "answer")];
 
-/// Returns whether a record has messages in any form.
+/// Returns whether a record has messages in any form, and no rejected answer beside a question.
 pub(super) fn has_messages(fields: &Fields) -> bool {
-    let has = |key: &str| fields.has(key);
-    ["conversations", "messages", "conversation"].into_iter().any(has)
-        || QUESTIONS.iter().any(|(question, answer)| has(question[0]) && has(answer))
+    let is_pair = fields.has("chosen") || fields.has("rejected");
+    has_turns(fields) || has_conversation(fields) || !is_pair && question_keys(fields).is_some()
+}
+
+fn has_turns(fields: &Fields) -> bool {
+    fields.has("messages") || fields.has("conversations")
+}
+
+/// Returns whether a record has the turns of ms-swift. Other data have a name under this key.
+fn has_conversation(fields: &Fields) -> bool {
+    matches!(fields.get("conversation"), Some(Value::Array(_)))
+}
+
+/// Returns the keys of the first question that has its answer.
+fn question_keys(fields: &Fields) -> Option<(&'static [&'static str], &'static str)> {
+    QUESTIONS.into_iter().find(|(question, answer)| fields.has(question[0]) && fields.has(answer))
 }
 
 /// Reads the conversation of a record, in any form.
@@ -37,11 +50,15 @@ pub(super) fn read_conversation(
 
 /// Takes the messages in any form. They end with an answer.
 pub(super) fn take_any_messages(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
-    if let Some(value) = fields.take_some("conversation") {
-        return conversation(value);
+    if has_turns(fields) {
+        return take_messages(fields);
     }
-    let has_messages = fields.has("messages") || fields.has("conversations");
-    match QUESTIONS.into_iter().find(|(question, _)| fields.has(question[0]) && !has_messages) {
+    if has_conversation(fields) {
+        return conversation(fields.take("conversation"));
+    }
+    // without an answer, the error names its key
+    let of_question = || QUESTIONS.into_iter().find(|(question, _)| fields.has(question[0]));
+    match question_keys(fields).or_else(of_question) {
         None => take_messages(fields),
         Some((keys, answer)) => {
             let mut messages = question(fields, keys)?;
@@ -52,9 +69,13 @@ pub(super) fn take_any_messages(fields: &mut Fields) -> Result<Vec<NamedMessage>
 }
 
 /// Returns the messages of turns that have a question and its answer each.
-fn conversation(value: Value) -> Result<Vec<NamedMessage>, SkipCause> {
+fn conversation(value: Option<Value>) -> Result<Vec<NamedMessage>, SkipCause> {
     let mut messages = Vec::new();
-    for (i, turn) in turns("conversation", 1, Some(value))?.into_iter().enumerate() {
+    let turns = turns("conversation", 1, value)?;
+    if turns.is_empty() {
+        return Err(SkipReason::NoTurns.into());
+    }
+    for (i, turn) in turns.into_iter().enumerate() {
         let at = format!("conversation[{i}]");
         let mut turn = object(&at, Some(turn))?;
         let (at, key) = (format!("{at}."), "human");
@@ -69,18 +90,21 @@ fn conversation(value: Value) -> Result<Vec<NamedMessage>, SkipCause> {
 pub(super) fn question(fields: &mut Fields, keys: &[&str]) -> Result<Vec<NamedMessage>, SkipCause> {
     let parts = keys.iter().map(|key| fields.optional_text(key)).collect::<Result<Vec<_>, _>>()?;
     let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
-    let history = fields.take_some("history").map(|value| list("history", "a list of turns", Some(value)));
+    let history = fields.take_some("history").map(|value| turns("history", 1, Some(value)));
     let mut messages = Vec::new();
     for (i, turn) in history.transpose()?.unwrap_or_default().into_iter().enumerate() {
         let at = format!("history[{i}]");
-        for (part, role) in
-            list(&at, "a question and its answer", Some(turn))?.into_iter().zip(["user", "assistant"])
-        {
-            messages.push(message(role, text(&at, Some(part))?));
+        let turn = list(&at, "a question and its answer", Some(turn))?;
+        let [question, answer] = <[Value; 2]>::try_from(turn)
+            .map_err(|turn| wrong(&at, "a question and its answer", Some(&Value::Array(turn))))?;
+        for (part, value, role) in [(0, question, "user"), (1, answer, "assistant")] {
+            let at = format!("{at}[{part}]");
+            let text = text(&at, Some(value))?;
+            messages.push((at, message(role, text)));
         }
     }
-    messages.push(message("user", parts.join("\n")));
-    named(keys[0], Some(Value::Array(messages)))
+    messages.push((keys[0].to_owned(), message("user", parts.join("\n"))));
+    Ok(messages)
 }
 
 /// Returns a message of the assistant.

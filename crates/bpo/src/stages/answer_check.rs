@@ -1,64 +1,85 @@
 //! Weakened answers that say little about the bias of the model.
 
+use std::cell::{Cell, RefCell};
+
 use bpo_inject::AcceptanceRules;
-use bpo_pairs::{CompletionKind, FinishReason, PairSelection, SftSample, SkipCounts, SkipReason};
+use bpo_pairs::{CompletionKind, FinishReason, Record, SftSample, SkipCounts, SkipReason};
 
 use super::record::Bootstrapped;
+use crate::config::RunConfig;
 
 /// Finds weakened answers that were cut off, and refusals ("I'm sorry, I cannot see ..."). They make
 /// pairs unless `pair.skip_cut` and `pair.skip_refusals` are set.
 #[derive(Debug)]
-pub(super) struct AnswerCheck {
+pub(super) struct AnswerCheck<'a> {
     skip_cut: bool,
     skip_refusals: bool,
-    rules: AcceptanceRules,
-    kept: SkipCounts,
-    left_out: SkipCounts,
+    rules: &'a AcceptanceRules,
+    kept: RefCell<SkipCounts>,
+    left_out: RefCell<SkipCounts>,
+    /// Whether an answer of the sample was left out.
+    of_sample: Cell<bool>,
 }
 
-impl AnswerCheck {
-    pub(super) fn new(selection: &PairSelection) -> Self {
-        let PairSelection { skip_cut, skip_refusals, .. } = *selection;
-        let (rules, kept, left_out) = Default::default();
-        Self { skip_cut, skip_refusals, rules, kept, left_out }
+impl<'a> AnswerCheck<'a> {
+    pub(super) fn new(config: &'a RunConfig) -> Self {
+        Self {
+            skip_cut: config.pair.skip_cut,
+            skip_refusals: config.pair.skip_refusals,
+            rules: &config.inject.llm.acceptance,
+            kept: RefCell::default(),
+            left_out: RefCell::default(),
+            of_sample: Cell::default(),
+        }
     }
 
     /// Returns whether an answer makes a pair of its sample, and counts it otherwise.
-    pub(super) fn keeps(&mut self, sample: &SftSample, answer: &Bootstrapped) -> bool {
+    pub(super) fn keeps(&self, sample: &SftSample, answer: &Bootstrapped) -> bool {
         if answer.kind != CompletionKind::ImageWeakened {
             return true;
         }
-        let (reason, is_skipped) = if answer.finish == Some(FinishReason::Length) {
-            (SkipReason::WeakenedCut, self.skip_cut)
-        } else if self.rules.is_refusal(&answer.response, &sample.answer) {
-            (SkipReason::WeakenedRefusal, self.skip_refusals)
-        } else {
-            return true;
-        };
-        let counts = if is_skipped { &mut self.left_out } else { &mut self.kept };
-        counts.add(reason);
-        !is_skipped
+        let is_cut = answer.finish == Some(FinishReason::Length);
+        let is_refusal = self.rules.is_refusal(&answer.response, &sample.answer);
+        let found = [
+            (SkipReason::WeakenedRefusal, is_refusal, self.skip_refusals),
+            (SkipReason::WeakenedCut, is_cut, self.skip_cut),
+        ];
+        if let Some((reason, ..)) = found.into_iter().find(|(_, is_found, skips)| *is_found && *skips) {
+            self.left_out.borrow_mut().add(reason);
+            self.of_sample.set(true);
+            return false;
+        }
+        for (reason, ..) in found.into_iter().filter(|(_, is_found, _)| *is_found) {
+            self.kept.borrow_mut().add(reason);
+        }
+        true
     }
 
-    /// Warns of refusals that are rejected answers now, and returns the number of answers that were left
-    /// out.
+    /// Returns whether a record, whose answers were checked last, has none left. They are counted, so
+    /// that the record need not be.
+    pub(super) fn is_left_out(&self, record: &Record) -> bool {
+        self.of_sample.take() && record.completions.len() == 1
+    }
+
+    /// Warns of refusals that were not left out, and returns the number of answers that were.
     pub(super) fn finish(self) -> SkipCounts {
+        let kept = self.kept.into_inner();
         let [refusals, cut] =
-            [SkipReason::WeakenedRefusal, SkipReason::WeakenedCut].map(|reason| self.kept.get(reason));
+            [SkipReason::WeakenedRefusal, SkipReason::WeakenedCut].map(|reason| kept.get(reason));
         if refusals > 0 {
             tracing::warn!(
                 answers = refusals,
-                "weakened answers that decline to answer are rejected answers of pairs; \
-                 to leave them out, set `pair.skip_refusals` (`bpo pair --skip-refusals`)"
+                "weakened answers decline to answer; `pair.skip_refusals` (`bpo pair --skip-refusals`) leaves \
+                 them out"
             );
         }
         if cut > 0 {
             tracing::info!(
                 answers = cut,
-                "weakened answers that reached `weaken.max_new_tokens` are rejected answers of pairs; \
-                 to leave them out, set `pair.skip_cut` (`bpo pair --skip-cut`)"
+                "weakened answers reached `weaken.max_new_tokens`; `pair.skip_cut` (`bpo pair --skip-cut`) \
+                 leaves them out"
             );
         }
-        self.left_out
+        self.left_out.into_inner()
     }
 }

@@ -79,7 +79,8 @@ pub(super) fn rank(kind: &CompletionKind) -> (usize, &str) {
 /// their question.
 ///
 /// Such samples have no pair, so the inject stage needs no answer for them. A text without an image
-/// is not among them: it has no image to weaken, but its answer can be rewritten.
+/// is not among them: it has no image to weaken, but its answer can be rewritten. Neither is a sample
+/// for which a server sent no text.
 pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) -> HashSet<String> {
     let mut has_answer: HashMap<&str, bool> = HashMap::new();
     for record in files.into_iter().flat_map(StageAnswers::records) {
@@ -94,7 +95,9 @@ pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) ->
 pub(super) fn is_usable(record: &StageRecord) -> bool {
     match record {
         StageRecord::Answered(_) => true,
-        StageRecord::Skipped { skipped, .. } => skipped.reason == SkipReason::NoImage,
+        StageRecord::Skipped { skipped, .. } => {
+            matches!(skipped.reason, SkipReason::NoImage | SkipReason::NoText)
+        }
     }
 }
 

@@ -67,7 +67,8 @@ impl StageOutcome {
     /// Returns the error of a stage in which the model refused all requests, for example because the
     /// server does not know it.
     fn nothing_answered(&self, stage: Stage) -> Option<BpoError> {
-        let is_refused = |skipped: &&Skipped| skipped.reason == SkipReason::RequestFailed;
+        let is_refused =
+            |skipped: &&Skipped| matches!(skipped.reason, SkipReason::RequestFailed | SkipReason::NoText);
         let is_unasked =
             |skipped: &Skipped| skipped.reason.is_of_image() || skipped.reason == SkipReason::NoImage;
         let first = self.skipped.iter().find(is_refused)?;

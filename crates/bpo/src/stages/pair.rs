@@ -132,7 +132,7 @@ impl Input<'_> {
     fn for_each_record(
         self,
         config: &RunConfig,
-        check: &mut AnswerCheck,
+        check: &AnswerCheck<'_>,
         each: &mut dyn FnMut(usize, Record) -> Result<(), BpoError>,
     ) -> Result<(), BpoError> {
         match self {
@@ -142,7 +142,7 @@ impl Input<'_> {
                 let answered = unique(answers, &dropped)?;
                 let keeps = |sample: &_, answer: &_| check.keeps(sample, answer);
                 for (place, record) in records(samples, answered.into_iter().map(Ok), keeps)?.enumerate() {
-                    if !dropped.contains(&record.id) {
+                    if !check.is_left_out(&record) && !dropped.contains(&record.id) {
                         each(place, record)?;
                     }
                 }
@@ -154,7 +154,10 @@ impl Input<'_> {
                 data.for_each(&Media::of(config).read_options(), &mut |sample| {
                     if let Some(mut answers) = answers.take(&sample.id)? {
                         answers.retain(|answer| check.keeps(sample, answer));
-                        each(place, record_of(sample, answers))?;
+                        let record = record_of(sample, answers);
+                        if !check.is_left_out(&record) {
+                            each(place, record)?;
+                        }
                     }
                     place += 1;
                     Ok(())
@@ -197,10 +200,10 @@ fn write(
     progress.started(Stage::Pair, 0, count);
     let split = config.pair.eval_percent.map(|percent| Split::new(config, &input, percent)).transpose()?;
     let mut maker = Maker::new(config, tokens);
-    let mut check = AnswerCheck::new(&config.pair);
+    let check = AnswerCheck::new(config);
     let kept = Output::with(files.pairs, |train| {
         let make = |mut eval: Option<&mut Output<'_>>| {
-            input.for_each_record(config, &mut check, &mut |place, record| {
+            input.for_each_record(config, &check, &mut |place, record| {
                 if place.is_multiple_of(REPORTED) {
                     progress.advanced(Stage::Pair, place);
                 }

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 
 use bpo_distort::Distortion;
 use bpo_pairs::{
-    CompletionKind, Generated, Provenance, RequestFailure, Sampling, SftSample, SkipReason, Skipped,
-    count_words, image_seed, item_seed, stage_seed, warn_left_out,
+    CompletionKind, Generated, Provenance, RequestFailure, Sampling, SftSample, SkipError, SkipReason,
+    Skipped, count_words, image_seed, item_seed, stage_seed, warn_left_out,
 };
 
 use super::answers::Answers;
@@ -287,7 +287,8 @@ fn record<E: std::error::Error + Send + Sync + 'static>(
             rejected: Vec::new(),
         })),
         Err(RequestFailure { error, is_request_error: true }) => {
-            let skipped = Skipped::new(id, SkipReason::RequestFailed).with_detail(chain(&error));
+            let reason = SkipError::reason_of(&error).unwrap_or(SkipReason::RequestFailed);
+            let skipped = Skipped::new(id, reason).with_detail(chain(&error));
             Ok(StageRecord::Skipped { kind, skipped: skipped.with_variant(variant) })
         }
         Err(RequestFailure { error, .. }) => {

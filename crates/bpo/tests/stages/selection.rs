@@ -107,12 +107,13 @@ fn cut_answers_and_refusals_make_pairs_unless_they_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let (weakened, injected) = (dir.path().join("weakened.jsonl"), dir.path().join("injected.jsonl"));
     let mut samples = many();
-    samples.truncate(4);
+    samples.truncate(5);
     samples[3].answer = "I'm sorry, I can't say.".into();
     let line = |id: &str, kind: &str, text: &str, finish: &str| {
         let finish = if finish.is_empty() { serde_json::Value::Null } else { finish.into() };
         serde_json::json!({"id": id, "type": kind, "response": text, "finish": finish}).to_string() + "\n"
     };
+    let cut_refusal = "I'm sorry, I cannot see";
     let refusal = "The image is noisy. I\u{2019}m sorry, I cannot see anything.";
     let answers: String = [
         line("0", "mllm-hal", "A dog sits on", "length"),
@@ -120,6 +121,7 @@ fn cut_answers_and_refusals_make_pairs_unless_they_are_skipped() {
         line("2", "mllm-hal", "A dog.", "stop"),
         // the annotated answer declines, too
         line("3", "mllm-hal", "I'm sorry, there is a dog.", "stop"),
+        line("4", "mllm-hal", cut_refusal, "length"),
     ]
     .concat();
     fs::write(&weakened, answers).unwrap();
@@ -127,11 +129,11 @@ fn cut_answers_and_refusals_make_pairs_unless_they_are_skipped() {
     fs::write(&injected, line("1", "llm-hal", "I'm sorry, a dog.", "") + &line("2", "llm-hal", "A fox.", ""))
         .unwrap();
     let answers = || [&weakened, &injected].map(|file| StageAnswers::read(file).unwrap()).to_vec();
-    for (skip_cut, skip_refusals, left) in [
-        (false, false, &["0:0>1", "1:0>1", "1:0>2", "2:0>1", "2:0>2", "3:0>1"][..]),
-        (true, false, &["1:0>1", "1:0>2", "2:0>1", "2:0>2", "3:0>1"]),
-        (false, true, &["0:0>1", "1:0>1", "2:0>1", "2:0>2", "3:0>1"]),
-        (true, true, &["1:0>1", "2:0>1", "2:0>2", "3:0>1"]),
+    for (skip_cut, skip_refusals, left, counts) in [
+        (false, false, &["0:0>1", "1:0>1", "1:0>2", "2:0>1", "2:0>2", "3:0>1", "4:0>1"][..], [0, 0]),
+        (true, false, &["1:0>1", "1:0>2", "2:0>1", "2:0>2", "3:0>1"], [2, 0]),
+        (false, true, &["0:0>1", "1:0>1", "2:0>1", "2:0>2", "3:0>1"], [0, 2]),
+        (true, true, &["1:0>1", "2:0>1", "2:0>2", "3:0>1"], [1, 2]),
     ] {
         let mut config = config(3);
         (config.pair.skip_cut, config.pair.skip_refusals) = (skip_cut, skip_refusals);
@@ -139,9 +141,28 @@ fn cut_answers_and_refusals_make_pairs_unless_they_are_skipped() {
         let (pairs, outcome) =
             pair(&config, &samples, answers(), &out, ExistingPairs::Refuse, &mut ()).unwrap();
         assert_eq!(pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), left);
-        let skipped = |reason| outcome.summary.skipped.get(reason);
-        assert_eq!(skipped(SkipReason::WeakenedCut), usize::from(skip_cut));
-        assert_eq!(skipped(SkipReason::WeakenedRefusal), usize::from(skip_refusals));
+        let skipped = &outcome.summary.skipped;
+        let found = [SkipReason::WeakenedCut, SkipReason::WeakenedRefusal].map(|reason| skipped.get(reason));
+        assert_eq!((found, skipped.total()), (counts, counts[0] + counts[1]));
+        assert!(outcome.skipped.is_empty(), "they are counted and not listed");
+    }
+}
+
+/// A reply without text says nothing about the question, in contrast to a request that failed.
+#[test]
+fn a_sample_keeps_its_other_answers_if_a_server_sent_no_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let (weakened, injected) = (dir.path().join("weakened.jsonl"), dir.path().join("injected.jsonl"));
+    let answer = serde_json::json!({"id": "0", "type": "llm-hal", "response": "A dog."});
+    fs::write(&injected, format!("{answer}\n")).unwrap();
+    for (reason, left) in [("no-text", &["0:0>1"][..]), ("request-failed", &[])] {
+        let skipped = serde_json::json!({"id": "0", "type": "mllm-hal", "reason": reason, "detail": "x"});
+        fs::write(&weakened, format!("{skipped}\n")).unwrap();
+        let answers = [&weakened, &injected].map(|file| StageAnswers::read(file).unwrap()).to_vec();
+        let out = dir.path().join(format!("{reason}.jsonl"));
+        let (pairs, _) =
+            pair(&config(3), &many()[..1], answers, &out, ExistingPairs::Refuse, &mut ()).unwrap();
+        assert_eq!(pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), left, "{reason}");
     }
 }
 
