@@ -17,6 +17,7 @@ use crate::paths::Paths;
 use crate::preflight;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
+use crate::sample_file::warn_of_no_image;
 use crate::stage::Stage;
 use crate::stages::{self, ExistingPairs, StageFile, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
@@ -219,7 +220,7 @@ pub struct AnnotatedData {
 
 impl AnnotatedData {
     /// Reads a file in one pass, so it can be a pipe. `options` find the frames of videos and name
-    /// images in rows, as those of [`Media`] do.
+    /// images in rows, as those of [`Media`] do. A warning says if no sample has an image.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or has no usable sample.
@@ -227,6 +228,9 @@ impl AnnotatedData {
         let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path, options)?;
         if samples.is_empty() {
             return Err(BpoError::nothing(path, "sample", &skipped));
+        }
+        if samples.iter().all(|sample| sample.images.is_empty()) {
+            warn_of_no_image(path);
         }
         Ok(Self { samples, skipped, fingerprint })
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::format::{ReadOptions, llava};
-use bpo_pairs::{Fingerprint, PairsError, SftSample, Skipped};
+use bpo_pairs::{Fingerprint, PairsError, SftSample, Skipped, UntrustedPath};
 
 use crate::error::BpoError;
 use crate::progress::Progress;
@@ -29,18 +29,20 @@ pub struct SampleFile {
 
 impl SampleFile {
     /// Reads a file once, counts its samples and computes its fingerprint. `options` find the
-    /// frames of videos and name images in rows, as those of [`Media`](crate::Media) do.
+    /// frames of videos and name images in rows, as those of [`Media`](crate::Media) do. A warning
+    /// says if no sample has an image.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or has no usable sample.
     pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Self, BpoError> {
         let is_pipe = fs::metadata(path).is_ok_and(|there| !there.is_file());
         let mut held = is_pipe.then(Vec::new);
-        let (mut count, mut skipped) = (0, Vec::new());
+        let (mut count, mut skipped, mut has_image) = (0, Vec::new(), false);
         let fingerprint = pass(path, options, &mut |item| {
             match item {
                 Ok(sample) => {
                     count += 1;
+                    has_image |= !sample.images.is_empty();
                     held.iter_mut().for_each(|held| held.push(sample.clone()));
                 }
                 Err(item) => skipped.push(item),
@@ -49,6 +51,9 @@ impl SampleFile {
         })?;
         if count == 0 {
             return Err(BpoError::nothing(path, "sample", &skipped));
+        }
+        if !has_image {
+            warn_of_no_image(path);
         }
         Ok(Self { path: path.to_owned(), held, count, skipped, fingerprint })
     }
@@ -81,6 +86,14 @@ impl SampleFile {
         progress.finished(Stage::Data, &outcome.summary);
         outcome
     }
+}
+
+/// Warns that no sample of a file has an image: the key of its images may have another name.
+pub(crate) fn warn_of_no_image(path: &Path) {
+    tracing::warn!(
+        file = %UntrustedPath(path),
+        "no sample has an image; images are read from `image`, `images` and the content of messages"
+    );
 }
 
 /// Reads a file, calls `each` with every sample and every skipped item, and returns the fingerprint

@@ -232,6 +232,11 @@ fn flags_select_pairs() {
         .says("weakened answer declines to answer: 1");
     assert_eq!([count("kept.jsonl"), count("left.jsonl")], [3, 2]);
 
+    // the images of a misspelt key are not left out without a word
+    fs::write(at("text.json"), DATA.replace("\"image\"", "\"picture\"").replace(r"<image>\n", "")).unwrap();
+    let text = arguments!["--data", at("text.json"), "--out", at("text.jsonl")];
+    bpo([arguments!["inject"], text].concat()).succeeds().says("no sample has an image");
+
     pair(&["--subset", ".=0%"], "none.jsonl")
         .fails_naming(&["none.jsonl", "outside the subset of its source: 2"]);
     pair(&["--subset", "coco=50"], "warned.jsonl").succeeds().says("no sample has this source");
