@@ -67,13 +67,14 @@ pub struct PairSelection {
     /// Maximum number of tokens of the prompt with its images and one answer. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
-    /// Whether answers about weakened images that reached their maximum length make no pair. Records do
-    /// not say so of their answers: this is applied by whoever makes the records. Default: false, as in
-    /// the authors' code.
+    /// Whether answers about weakened images that reached their maximum length make no pair.
+    /// [`pairs_of`](Self::pairs_of) does not apply it, because a record does not say how its answers ended;
+    /// the pair stage of the crate `bpo` does. Default: false, as in the authors' code.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_cut: bool,
     /// Whether answers about weakened images that decline to answer make no pair, unless the annotated
-    /// answer declines, too. Applied like `skip_cut`. Default: false, as in the authors' code.
+    /// answer declines, too. Like `skip_cut`, it is applied by the pair stage of the crate `bpo` and not by
+    /// [`pairs_of`](Self::pairs_of). Default: false, as in the authors' code.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_refusals: bool,
     /// Share of the samples of each source that make pairs, in percent. Default: all samples.

@@ -133,7 +133,8 @@ impl SkipReason {
     }
 
     /// Returns whether the same answer may be possible later, although data and settings stay the
-    /// same: an image file can be added or mended, and a server can accept a request that it refused.
+    /// same: an image file can be added or mended, and a server can accept a request that it refused, or
+    /// send text where it sent none.
     /// A rejected rewrite is not such a reason, because the same seeds give the same replies.
     pub fn may_change(self) -> bool {
         self.is_of_image() || matches!(self, Self::RequestFailed | Self::NoText)

@@ -220,7 +220,7 @@ fn a_question_and_its_answer_are_a_conversation() {
     let two =
         turns(r#"{"image": "a.jpg", "query": "Why?", "response": "So.", "history": [["What?", "A cat."]]}"#);
     assert_eq!(two, [expected[0].clone(), Turn::new("Why?", "So.")]);
-    // a conversation comes first
+    // `conversations` and `messages` come first
     let json = with(r#""question": "Which?", "answer": "That.","#, "");
     assert_eq!(read(&json).unwrap(), read(&with("", "")).unwrap());
     for other in

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::Format;
 use super::detect::detect;
 use super::fields::Fields;
 use super::input::first_record;
+use super::value::Value;
 use crate::error::PairsError;
 use crate::files::read_bytes;
 use crate::limits::Limits;
@@ -42,7 +43,7 @@ pub enum FileKind {
 
 impl FileKind {
     /// Returns the kind of the file that a record is from, or `None` if it has the keys of no kind.
-    pub fn of_record(record: &Map<String, Value>) -> Option<Self> {
+    pub fn of_record(record: &Map<String, serde_json::Value>) -> Option<Self> {
         Self::of_fields(&record.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect())
     }
 
@@ -54,7 +55,7 @@ impl FileKind {
         if all(&["stage", "id", "reason", "detail"]) {
             Some(Self::Skipped)
         } else if all(&["id", "type"]) && (fields.has("response") || all(&["reason", "detail"])) {
-            let kind = fields.get("type").and_then(super::value::Value::as_str).unwrap_or_default();
+            let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
             match CompletionKind::from(kind.to_owned()) {
                 CompletionKind::ImageWeakened => Some(Self::Weakened),
                 CompletionKind::ErrorInjected => Some(Self::Injected),
