@@ -301,8 +301,13 @@ impl Task {
             "bpo" | "bpo, recomputed" => Reference::AdaptersOff,
             _ => {
                 let mut cache = LogpCache::new(BTreeMap::new());
-                let filled =
-                    cache.fill(&model, Adapters::Off, &mut collate, batches(&config, &pairs), |_, _| Ok(()));
+                let filled = cache.fill(
+                    std::slice::from_ref(&model),
+                    Adapters::Off,
+                    &mut collate,
+                    batches(&config, &pairs),
+                    |_, _| Ok(()),
+                );
                 filled.expect("log-probabilities");
                 Reference::Cached(cache)
             }

@@ -7,7 +7,8 @@
 //! `LocalBackend::with_injector` uses the injector in a run, in place of the one of the settings:
 //!
 //! ```ignore
-//! let backend = LocalBackend::new(config.clone(), config.device.open()?, None);
+//! let (device, further) = config.device.open()?;
+//! let backend = LocalBackend::new(config.clone(), device, None).with_devices(further);
 //! let mut backend = backend.with_injector(|_samples| Box::new(Mirror));
 //! let report = bpo::run(&config, "run".as_ref(), &mut backend, &mut ())?;
 //! ```

@@ -7,12 +7,46 @@ use bpo_pairs::{PreferencePair, Skipped, chain};
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::DpoError;
-use crate::forward::DynObjective;
 use crate::loss::{LossProperties, PairRows};
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 use crate::state::TrainerState;
 use crate::validate::refusal;
+
+/// The number of pairs of the batches of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct BatchSize {
+    largest: usize,
+    /// Number of devices that share the pairs of a step.
+    devices: usize,
+}
+
+impl BatchSize {
+    /// Returns the size for a number of devices. A loss that compares the pairs of a batch would
+    /// change with smaller batches, so its batches always have the size of the settings.
+    pub(crate) fn new(config: &DpoConfig, loss: LossProperties, devices: usize) -> Self {
+        Self { largest: config.batch_size, devices: if loss.batch_wide { 1 } else { devices } }
+    }
+
+    /// Returns the number of batches of `count` pairs: those of the size of the settings, or one for
+    /// each device if that is more.
+    pub(crate) fn batches(self, count: usize) -> usize {
+        count.div_ceil(self.largest).max(self.devices.min(count))
+    }
+
+    /// Splits pairs into batches.
+    pub(crate) fn split<T>(self, pairs: &[T]) -> impl Iterator<Item = &[T]> {
+        let batches = self.batches(pairs.len());
+        let is_even = batches > pairs.len().div_ceil(self.largest);
+        let mut rest = pairs;
+        (0..batches).map(move |index| {
+            let size = if is_even { rest.len().div_ceil(batches - index) } else { self.largest };
+            let (batch, after) = rest.split_at(size.min(rest.len()));
+            rest = after;
+            batch
+        })
+    }
+}
 
 /// Iterates over the batches of a run, from its present state to its last step. Each batch is a
 /// list of pairs. The batches to train on in a step are followed by those to evaluate on if an
@@ -22,6 +56,7 @@ use crate::validate::refusal;
 /// they are needed.
 pub(crate) struct BatchPlan<'a> {
     config: &'a DpoConfig,
+    size: BatchSize,
     data: &'a Data,
     total_steps: usize,
     order: DataOrder,
@@ -36,6 +71,7 @@ pub(crate) struct BatchPlan<'a> {
 impl<'a> BatchPlan<'a> {
     pub(crate) fn new(
         config: &'a DpoConfig,
+        size: BatchSize,
         data: &'a Data,
         total_steps: usize,
         state: &TrainerState,
@@ -44,13 +80,17 @@ impl<'a> BatchPlan<'a> {
         let epoch_order = order.epoch(config.seed, state.epoch);
         let &TrainerState { step, epoch, cursor, .. } = state;
         let pending = VecDeque::new();
-        Self { config, data, total_steps, order, epoch_order, step, epoch, cursor, pending }
+        Self { config, size, data, total_steps, order, epoch_order, step, epoch, cursor, pending }
     }
 
     /// Returns the batches of the first epoch, without evaluations.
-    pub(crate) fn first_epoch(config: &DpoConfig, data: &'a Data) -> Vec<Vec<&'a PreferencePair>> {
+    pub(crate) fn first_epoch(
+        config: &DpoConfig,
+        size: BatchSize,
+        data: &'a Data,
+    ) -> Vec<Vec<&'a PreferencePair>> {
         let order = DataOrder::for_config(config, &data.pairs).epoch(config.seed, 0);
-        let batches = order.chunks(config.pairs_per_step()).flat_map(|step| step.chunks(config.batch_size));
+        let batches = order.chunks(config.pairs_per_step()).flat_map(|step| size.split(step));
         batches.map(|batch| batch.iter().map(|&index| &data.pairs[index]).collect()).collect()
     }
 
@@ -67,9 +107,9 @@ impl<'a> BatchPlan<'a> {
                 self.epoch_order = self.order.epoch(self.config.seed, self.epoch);
             }
         }
-        self.pending.extend(pairs.chunks(self.config.batch_size).map(<[_]>::to_vec));
+        self.pending.extend(self.size.split(&pairs).map(<[_]>::to_vec));
         if evaluates_after(self.config, self.data, self.total_steps, self.step) {
-            let batches = self.data.eval_pairs.chunks(self.config.batch_size);
+            let batches = self.size.split(&self.data.eval_pairs);
             self.pending.extend(batches.map(|batch| batch.iter().collect()));
         }
     }
@@ -98,14 +138,15 @@ pub(crate) struct Batches<'a, C> {
 impl<'a, C> Batches<'a, C> {
     pub(crate) fn new(
         config: &'a DpoConfig,
-        objective: &DynObjective,
+        loss: LossProperties,
+        size: BatchSize,
         data: &'a Data,
         total_steps: usize,
         state: &TrainerState,
         collate: C,
     ) -> Self {
-        let plan = BatchPlan::new(config, data, total_steps, state);
-        Self { plan, skips: config.validate_pairs, loss: objective.properties(), collate }
+        let plan = BatchPlan::new(config, size, data, total_steps, state);
+        Self { plan, skips: config.validate_pairs, loss, collate }
     }
 }
 
@@ -224,5 +265,27 @@ impl<'a, B> PreparedPairs<'a, B> {
             }
             None => Err(refused),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_device_has_a_batch_if_there_are_enough_pairs() {
+        let sizes = |largest, devices, count: usize| -> Vec<usize> {
+            let size = BatchSize { largest, devices };
+            let sizes: Vec<_> = size.split(&vec![(); count]).map(<[_]>::len).collect();
+            assert_eq!(sizes.len(), size.batches(count));
+            sizes
+        };
+        assert_eq!(sizes(4, 1, 10), [4, 4, 2]);
+        assert_eq!(sizes(4, 3, 10), [4, 4, 2]);
+        assert_eq!(sizes(4, 4, 10), [3, 3, 2, 2]);
+        assert_eq!(sizes(8, 5, 8), [2, 2, 2, 1, 1]);
+        assert_eq!(sizes(8, 2, 8), [4, 4]);
+        assert_eq!(sizes(2, 5, 3), [1, 1, 1]);
+        assert!(sizes(2, 5, 0).is_empty());
     }
 }

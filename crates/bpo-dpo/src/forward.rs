@@ -28,9 +28,9 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// Returns the losses of a batch, on the autodiff tape of the policy, `[pairs]`. Adds the batch
-    /// to `stats`. If `must_equal_reference` is true, `stats` also receives the losses of a policy
-    /// that equals its reference.
+    /// Returns the losses of a batch, on the autodiff tape of the policy, `[pairs]`, and its
+    /// statistics. If `must_equal_reference` is true, these have the losses of a policy that equals
+    /// its reference.
     pub(crate) fn losses<P: Policy>(
         &self,
         policy: &P,
@@ -38,8 +38,8 @@ impl Forward<'_> {
         inputs: &PreparedBatch<P::Batch>,
         pairs: &[&PreferencePair],
         must_equal_reference: bool,
-        stats: &mut BatchStats,
-    ) -> Result<Tensor<1>, DpoError> {
+    ) -> Result<(Tensor<1>, BatchStats), DpoError> {
+        let mut stats = BatchStats::default();
         let Self { config, objective } = *self;
         let loss = objective.properties();
         let PreparedBatch { groups: batch, batch: inputs, tokens: taken } = inputs;
@@ -109,7 +109,7 @@ impl Forward<'_> {
         for (column, values) in columns.into_iter().zip(values.chunks(pairs.len())) {
             column.extend_from_slice(values);
         }
-        stats.tokens = stats.tokens.into_iter().chain(*taken).reduce(|sum, tokens| sum + tokens);
+        stats.tokens = *taken;
         if !loss.rejected {
             stats.clear_rejected();
         }
@@ -117,7 +117,7 @@ impl Forward<'_> {
             // the loss compares nothing, so there are no rewards
             stats.chosen_rewards.fill(f64::NAN);
         }
-        Ok(output.losses)
+        Ok((output.losses, stats))
     }
 }
 

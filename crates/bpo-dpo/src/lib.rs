@@ -11,6 +11,7 @@
 //! - [`Observer`], [`StepMetrics`], [`EvalMetrics`], [`CheckpointDir`]: the progress of a run and
 //!   its files.
 //! - [`DataOrder`], [`GroupBatch`], [`validate_pairs`]: order, batches and validation of the pairs.
+//! - [`Trainer::with_devices`], [`map_on_devices`]: several devices in one process.
 //! - [`PathOptimizer`], [`LrSchedule`], [`clip_global_norm`], [`save_trainable`]: parts of the
 //!   trainer for other training loops.
 //!
@@ -40,6 +41,7 @@ mod checkpoint;
 mod config;
 mod data;
 mod decay;
+mod devices;
 mod error;
 mod forward;
 mod gradients;
@@ -50,6 +52,7 @@ mod optimizer;
 mod order;
 mod policy;
 mod reference;
+mod replica;
 mod run;
 mod run_files;
 mod schedule;
@@ -65,6 +68,7 @@ mod validate;
 pub use batches::{PreparedBatch, PreparedPairs};
 pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use config::{Criterion, DpoConfig, INITIAL_TOLERANCE, Weighting};
+pub use devices::map_on_devices;
 pub use error::{ConfigChange, DpoError, Mismatch, Source, Stale};
 pub use gradients::{clip_global_norm, global_norm};
 pub use loss::{TokenLogps, TokenStatistics};

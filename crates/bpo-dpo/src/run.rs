@@ -19,10 +19,10 @@ use crate::trainable::{load_trainable, save_trainable};
 pub(crate) type Sampler<P> = Box<dyn FnMut(&P, usize) -> Result<(), Source>>;
 
 /// A run with the files that it writes.
-pub(crate) struct Run<'a, P> {
+pub(crate) struct Run<'a, P: Policy> {
     pub(crate) config: &'a DpoConfig,
     pub(crate) data: &'a Data,
-    pub(crate) stepper: Stepper<'a>,
+    pub(crate) stepper: Stepper<'a, P>,
     pub(crate) total_steps: usize,
     pub(crate) files: Option<RunFiles>,
     pub(crate) sampler: Option<Sampler<P>>,

@@ -88,7 +88,7 @@ impl RunFiles {
             state: state.progress.clone(),
             trainable: save_trainable(&state.policy).map_err(at_step)?,
             optimizer: state.optimizer.to_bytes().map_err(at_step)?,
-            reference: match (state.progress.config.reference_sync, state.reference.model()) {
+            reference: match (state.progress.config.reference_sync, state.reference.frozen()) {
                 (Some(_), Some(reference)) => {
                     Some(save_as_trainable(reference, &state.policy).map_err(at_step)?)
                 }
@@ -120,16 +120,13 @@ fn reset_damaged_best(checkpoints: &CheckpointDir, state: &mut TrainerState) {
 }
 
 fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> Result<State<P>, DpoError> {
-    let State { policy, reference, mut optimizer, progress, .. } = state;
+    let State { policy, mut reference, mut optimizer, progress, .. } = state;
     let in_file = |error: DpoError| error.in_file(path);
     let policy = load_trainable(policy, &checkpoint.trainable).map_err(in_file)?;
     optimizer.load_bytes(&policy, &checkpoint.optimizer).map_err(in_file)?;
-    let reference = match &checkpoint.reference {
-        Some(bytes) => {
-            reference.map(|reference| load_as_trainable(reference, &policy, bytes).map_err(in_file))?
-        }
-        None => reference,
-    };
+    if let (Some(bytes), Some(model)) = (&checkpoint.reference, reference.frozen_mut()) {
+        *model = load_as_trainable(model.clone(), &policy, bytes).map_err(in_file)?;
+    }
     let progress = progress.resume(checkpoint.state);
     Ok(State { policy, reference, optimizer, progress, must_equal_reference: false })
 }

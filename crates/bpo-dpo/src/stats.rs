@@ -43,6 +43,46 @@ impl BatchStats {
         self.losses.iter().all(|loss| loss.is_finite())
     }
 
+    /// Appends the pairs of another batch.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        for (column, more) in self.columns().into_iter().zip(other.columns()) {
+            column.append(more);
+        }
+        self.tokens = self.tokens.into_iter().chain(other.tokens).reduce(|sum, tokens| sum + tokens);
+    }
+
+    /// Returns the columns, one value for each pair.
+    fn columns(&mut self) -> [&mut Vec<f64>; 13] {
+        let Self {
+            losses,
+            chosen_rewards,
+            rejected_rewards,
+            weakened_rewards,
+            chosen_logps,
+            rejected_logps,
+            chosen_tokens,
+            rejected_tokens,
+            statistics: StatisticsColumns { entropy, chosen_logits, rejected_logits, chosen_top1 },
+            tokens: _,
+            equal_policy_losses,
+        } = self;
+        [
+            losses,
+            chosen_rewards,
+            rejected_rewards,
+            weakened_rewards,
+            chosen_logps,
+            rejected_logps,
+            chosen_tokens,
+            rejected_tokens,
+            entropy,
+            chosen_logits,
+            rejected_logits,
+            chosen_top1,
+            equal_policy_losses,
+        ]
+    }
+
     /// Sets all values of the rejected completions to NaN, because they were not computed.
     pub(crate) fn clear_rejected(&mut self) {
         for column in [

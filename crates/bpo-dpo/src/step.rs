@@ -1,19 +1,23 @@
 //! One optimizer step, and one evaluation.
 
-use bpo_pairs::{PreferencePair, Skipped, item_seed};
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use std::sync::Arc;
 
-use crate::batches::PreparedPairs;
+use bpo_pairs::{PreferencePair, Skipped, item_seed};
+use burn::optim::GradientsParams;
+
+use crate::batches::{BatchSize, PreparedPairs};
 use crate::error::DpoError;
-use crate::forward::{Forward, check_tracked};
+use crate::forward::Forward;
 use crate::gradients::{clip_global_norm, scale};
 use crate::metrics::{EvalMetrics, StepMetrics};
 use crate::optimizer::PathOptimizer;
 use crate::policy::Policy;
 use crate::reference::{ReferenceLogps, ReferenceSync, follow};
+use crate::replica::{BatchResult, Helper, Order, PassBatch, Purpose, Share};
 use crate::schedule::LrSchedule;
 use crate::state::TrainerState;
 use crate::stats::BatchStats;
+use crate::trainable::trainable_values;
 
 /// The part of a run that steps change.
 pub(crate) struct State<P> {
@@ -27,21 +31,25 @@ pub(crate) struct State<P> {
 }
 
 /// The part of a run that steps do not change.
-pub(crate) struct Stepper<'a> {
+pub(crate) struct Stepper<'a, P: Policy> {
     pub(crate) forward: Forward<'a>,
     pub(crate) schedule: LrSchedule,
     /// Number of pairs in an epoch.
     pub(crate) pairs: usize,
+    pub(crate) size: BatchSize,
+    /// Further devices, which compute batches as well.
+    pub(crate) helpers: Vec<Helper<'a, P>>,
 }
 
 /// Returns the next batch of a run.
 pub(crate) type NextBatch<'f, 'a, B> = dyn FnMut() -> Result<PreparedPairs<'a, B>, DpoError> + 'f;
 
-/// The results of the forward and backward passes of a step.
+/// The results of the batches of a step or an evaluation.
 struct Pass<'a> {
+    /// The sum of the gradients of all devices.
     gradients: GradientsParams,
     stats: BatchStats,
-    /// The pairs that the gradients were computed for.
+    /// The pairs that could be prepared.
     pairs: Vec<&'a PreferencePair>,
 }
 
@@ -52,20 +60,27 @@ pub(crate) struct Step {
     pub(crate) pairs: Vec<String>,
 }
 
-impl Stepper<'_> {
+impl<'a, P: Policy> Stepper<'a, P> {
     /// Does the next step. If loss or gradient are not finite, or no pair could be prepared, only
     /// the progress is updated.
-    pub(crate) fn step<'a, P: Policy>(
+    pub(crate) fn step(
         &self,
         mut state: State<P>,
         next: &mut NextBatch<'_, 'a, P::Batch>,
     ) -> Result<(State<P>, Step), DpoError> {
         let config = self.forward.config;
-        // the device is seeded by seed and step, so that a resumed run draws the same dropout masks
+        // devices are seeded by seed and step, so that a resumed run draws the same dropout masks
         let seed = item_seed(config.seed, format!("step/{}", state.progress.step));
-        state.policy.devices().iter().for_each(|device| device.seed(seed));
+        let further = self.helpers.iter().flat_map(Helper::devices);
+        state.policy.devices().iter().chain(further).for_each(|device| device.seed(seed));
         let count = config.pairs_per_step().min(self.pairs - state.progress.cursor);
-        let Pass { gradients, stats, pairs } = self.forward_backward(&mut state, count, next)?;
+        let must_equal_reference = state.must_equal_reference;
+        let purpose = Purpose::Train { count, must_equal_reference };
+        let Pass { mut gradients, stats, pairs } = self.pass(&mut state, purpose, count, next)?;
+        if !pairs.is_empty() && pairs.len() < count {
+            // the mean over the pairs that could be prepared
+            gradients = scale(&state.policy, gradients, count as f64 / pairs.len() as f64);
+        }
         let (gradients, grad_norm) = clip_global_norm(&state.policy, gradients, config.max_grad_norm)?;
         let factor = self.schedule.factor(state.progress.step);
         let grad_norm = if pairs.is_empty() { f64::NAN } else { grad_norm };
@@ -76,6 +91,7 @@ impl Stepper<'_> {
                 state.must_equal_reference = false;
             }
             state.policy = state.optimizer.step(state.policy, gradients, factor);
+            self.update_helpers(&state.policy)?;
         }
         state.progress.advance(count, self.pairs, finite);
         state.progress.tokens = stats
@@ -85,8 +101,10 @@ impl Stepper<'_> {
         if let Some(ReferenceSync { steps, mixup_alpha }) = config.reference_sync
             && state.progress.step.is_multiple_of(steps)
         {
-            state.reference =
-                state.reference.map(|reference| Ok(follow(reference, &state.policy, mixup_alpha)))?;
+            if let Some(model) = state.reference.frozen_mut() {
+                *model = follow(model.clone(), &state.policy, mixup_alpha);
+            }
+            self.helpers.iter().try_for_each(|helper| helper.send(Order::Follow(mixup_alpha)))?;
         }
         let metrics = StepMetrics {
             step: state.progress.step,
@@ -101,57 +119,57 @@ impl Stepper<'_> {
         Ok((state, Step { metrics, pairs }))
     }
 
-    /// Computes the gradient of the mean loss over the `count` pairs of a step, in batches of
-    /// `config.batch_size`.
-    ///
-    /// The loss of each batch is its sum divided by `count`, so the sum of the gradients is the
-    /// gradient of the mean for any batch sizes. If some of the pairs could not be prepared, the
-    /// gradient is scaled to the mean over the others.
-    fn forward_backward<'a, P: Policy>(
-        &self,
-        state: &mut State<P>,
-        count: usize,
-        next: &mut NextBatch<'_, 'a, P::Batch>,
-    ) -> Result<Pass<'a>, DpoError> {
-        let mut gradients = GradientsAccumulator::new();
-        let mut stats = BatchStats::default();
-        let mut used = Vec::with_capacity(count);
-        for _ in 0..count.div_ceil(self.forward.config.batch_size) {
-            let PreparedPairs { pairs, skipped, inputs } = next()?;
-            record(&mut state.progress, skipped);
-            let Some(inputs) = inputs else { continue };
-            let State { policy, reference, must_equal_reference, .. } = &*state;
-            let losses =
-                self.forward.losses(policy, reference, &inputs, &pairs, *must_equal_reference, &mut stats)?;
-            check_tracked(&losses, &pairs)?;
-            let loss = losses.sum().div_scalar(count as f64);
-            gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
-            used.extend(pairs);
-        }
-        let mut gradients = gradients.grads();
-        if !used.is_empty() && used.len() < count {
-            gradients = scale(&state.policy, gradients, count as f64 / used.len() as f64);
-        }
-        Ok(Pass { gradients, stats, pairs: used })
-    }
-
     /// Evaluates `count` pairs that are not trained on.
-    pub(crate) fn evaluate<'a, P: Policy>(
+    pub(crate) fn evaluate(
         &self,
         state: &mut State<P>,
         count: usize,
         next: &mut NextBatch<'_, 'a, P::Batch>,
     ) -> Result<EvalMetrics, DpoError> {
-        let policy = state.policy.valid();
-        let mut stats = BatchStats::default();
-        for _ in 0..count.div_ceil(self.forward.config.batch_size) {
+        let Pass { stats, .. } = self.pass(state, Purpose::Evaluate, count, next)?;
+        let (step, epoch) = (state.progress.step, state.progress.epochs(self.pairs));
+        Ok(EvalMetrics::from(StepMetrics { step, epoch, ..stats.metrics() }))
+    }
+
+    /// Computes the batches of `count` pairs on all devices, one after the other on each.
+    fn pass(
+        &self,
+        state: &mut State<P>,
+        purpose: Purpose,
+        count: usize,
+        next: &mut NextBatch<'_, 'a, P::Batch>,
+    ) -> Result<Pass<'a>, DpoError> {
+        let mut share = Share::default();
+        for index in 0..self.size.batches(count) {
             let PreparedPairs { pairs, skipped, inputs } = next()?;
             record(&mut state.progress, skipped);
             let Some(inputs) = inputs else { continue };
-            self.forward.losses(&policy, &state.reference, &inputs, &pairs, false, &mut stats)?;
+            let batch = PassBatch { index, pairs, inputs };
+            // the main device takes the last batch of each round, when the others have theirs
+            match self.helpers.get(index % (self.helpers.len() + 1)) {
+                Some(helper) => helper.send(Order::Compute(purpose, batch))?,
+                None => share.compute(self.forward, &state.policy, &state.reference, purpose, batch)?,
+            }
         }
-        let (step, epoch) = (state.progress.step, state.progress.epochs(self.pairs));
-        Ok(EvalMetrics::from(StepMetrics { step, epoch, ..stats.metrics() }))
+        for helper in &self.helpers {
+            share.add(&state.policy, helper.share()?);
+        }
+        let (gradients, results) = share.finish();
+        let mut pass = Pass { gradients, stats: BatchStats::default(), pairs: Vec::with_capacity(count) };
+        for BatchResult { pairs, stats, .. } in results {
+            pass.stats.append(stats);
+            pass.pairs.extend(pairs);
+        }
+        Ok(pass)
+    }
+
+    /// Sends the trained parameters to the further devices.
+    fn update_helpers(&self, policy: &P) -> Result<(), DpoError> {
+        if self.helpers.is_empty() {
+            return Ok(());
+        }
+        let values = Arc::new(trainable_values(policy));
+        self.helpers.iter().try_for_each(|helper| helper.send(Order::Update(Arc::clone(&values))))
     }
 }
 

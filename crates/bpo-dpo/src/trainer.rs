@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bpo_pairs::PreferencePair;
+use burn::tensor::Device;
 
 use crate::config::DpoConfig;
 use crate::data::Data;
@@ -13,6 +14,7 @@ use crate::loss::PreferenceLoss;
 use crate::observer::Observer;
 use crate::policy::{Collate, Policy};
 use crate::reference::{Reference, ReferenceLogps, check_follows};
+use crate::replica::Replica;
 use crate::run::Sampler;
 use crate::run_files::RunFiles;
 use crate::state::TrainerState;
@@ -58,6 +60,7 @@ pub struct Trainer<P, C> {
     run_dir: Option<PathBuf>,
     eval_pairs: Vec<PreferencePair>,
     reference: Reference<P>,
+    devices: Vec<Device>,
     sampler: Option<Sampler<P>>,
     /// A custom loss that replaces the loss of the settings.
     loss: Option<Arc<dyn PreferenceLoss>>,
@@ -97,6 +100,7 @@ where
             run_dir: run_dir.map(Path::to_owned),
             eval_pairs: Vec::new(),
             reference: Reference::default(),
+            devices: Vec::new(),
             sampler: None,
             loss: None,
         })
@@ -119,6 +123,26 @@ where
     #[must_use]
     pub fn with_reference(mut self, reference: Reference<P>) -> Self {
         self.reference = reference;
+        self
+    }
+
+    /// Sets further devices that share the work of each step with the device of the policy. The same
+    /// device may be named several times.
+    ///
+    /// Each gets a copy of the policy and, if it is a [separate](Reference::Frozen) model, of the
+    /// reference, and a thread of its own. The [batches](DpoConfig::batch_size) of a step go round
+    /// the devices. If a step has fewer batches than devices, batches have fewer pairs, unless the
+    /// loss [compares the pairs of a batch](crate::loss::LossProperties::batch_wide). Gradients are
+    /// added on the device of the policy, which alone has the optimizer and its state, and the new
+    /// values of the trained parameters are copied to the others.
+    ///
+    /// Steps, metrics and checkpoints do not depend on the devices except by rounding, so a run may
+    /// be resumed with other devices. With the same devices a resumed run on the flex backend
+    /// computes the same bits, unless the policy draws dropout masks: most backends have one random
+    /// generator for the whole process, from which several threads draw in any order.
+    #[must_use]
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        self.devices = devices;
         self
     }
 
@@ -171,7 +195,8 @@ where
     /// - [`DpoError::Io`], [`DpoError::File`], [`DpoError::Pairs`]: a file of the run directory
     ///   cannot be read or written
     pub fn prepare(self, pairs: Vec<PreferencePair>) -> Result<Training<P, C>, DpoError> {
-        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
+        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, devices, sampler, loss: own } =
+            self;
         let custom_loss = own.as_ref().map(|loss| loss.name());
         let objective = config.objective_with(own.unwrap_or_else(|| Arc::new(config.loss.clone())));
         let loss = objective.properties();
@@ -196,6 +221,9 @@ where
             progress: TrainerState::start(config.clone(), custom_loss, &data),
             must_equal_reference: !config.reference_differs,
         };
+        // before the state is restored, because the reference is the policy before training
+        let copy = |device: Device| Replica::new(&fresh.policy, &fresh.reference, &device.inner());
+        let mut replicas: Vec<_> = devices.into_iter().map(copy).collect();
         let (files, state, resumed_from) = match &run_dir {
             None => (None, fresh, None),
             Some(dir) => {
@@ -203,7 +231,22 @@ where
                 (Some(files), state, resumed_from)
             }
         };
-        Ok(Training { config, objective, collate, data, state, files, sampler, total_steps, resumed_from })
+        if resumed_from.is_some() {
+            let State { policy, reference, .. } = &state;
+            replicas.iter_mut().try_for_each(|replica| replica.restore(policy, reference))?;
+        }
+        Ok(Training {
+            config,
+            objective,
+            collate,
+            data,
+            state,
+            replicas,
+            files,
+            sampler,
+            total_steps,
+            resumed_from,
+        })
     }
 }
 

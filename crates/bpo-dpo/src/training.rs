@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::panic;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use bpo_pairs::{PreferencePair, Skipped};
 
-use crate::batches::{BatchPlan, Batches};
+use crate::batches::{BatchPlan, BatchSize, Batches};
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::DpoError;
@@ -18,6 +18,7 @@ use crate::metrics::StepMetrics;
 use crate::observer::{Control, Observer, RunPlan};
 use crate::order::GroupBatch;
 use crate::policy::{Collate, Policy};
+use crate::replica::{Helper, Replica, main_device};
 use crate::run::{Run, Sampler};
 use crate::run_files::RunFiles;
 use crate::schedule::LrSchedule;
@@ -25,7 +26,7 @@ use crate::state::{Best, TrainerState};
 use crate::step::{NextBatch, State, Stepper};
 
 /// Number of prepared batches that wait for their step, in addition to the batch that is being
-/// prepared.
+/// prepared and to one for each further device.
 const PREFETCHED: usize = 1;
 
 /// A training whose pairs have been checked and whose checkpoint has been loaded; see
@@ -36,6 +37,8 @@ pub struct Training<P, C> {
     pub(crate) collate: C,
     pub(crate) data: Data,
     pub(crate) state: State<P>,
+    /// Copies of the policy on further devices.
+    pub(crate) replicas: Vec<Replica<P>>,
     pub(crate) files: Option<RunFiles>,
     pub(crate) sampler: Option<Sampler<P>>,
     pub(crate) total_steps: usize,
@@ -122,7 +125,8 @@ where
     /// Returns the batches of the first epoch, as text.
     pub fn first_epoch(&self) -> impl Iterator<Item = GroupBatch> {
         let loss = self.objective.properties();
-        let batches = BatchPlan::first_epoch(&self.config, &self.data);
+        let size = BatchSize::new(&self.config, loss, self.replicas.len() + 1);
+        let batches = BatchPlan::first_epoch(&self.config, size, &self.data);
         batches.into_iter().map(move |pairs| GroupBatch::for_loss(loss, pairs))
     }
 
@@ -155,13 +159,12 @@ where
         C: Send,
         C::Batch: Send,
     {
-        let Self { config, objective, collate, data, state, files, sampler, total_steps, resumed_from } =
-            self;
-        let batches = Batches::new(&config, &objective, &data, total_steps, &state.progress, collate);
-        let session =
-            Session { config: &config, objective: &objective, data: &data, total_steps, resumed_from };
+        let (session, Parts { collate, state, replicas, files, sampler }) = self.session();
+        let prefetched = PREFETCHED + replicas.len();
+        let batches = session.batches(&state.progress, replicas.len() + 1, collate);
+        let main = main_device(&state.policy);
         thread::scope(|scope| {
-            let (sender, receiver) = mpsc::sync_channel(PREFETCHED);
+            let (sender, receiver) = mpsc::sync_channel(prefetched);
             let worker = scope.spawn(move || {
                 for batch in batches {
                     let failed = batch.is_err();
@@ -171,12 +174,18 @@ where
                     }
                 }
             });
+            let start = |replica| Helper::start(scope, session.forward(), replica, main.clone());
+            let (helpers, mut threads): (Vec<_>, Vec<_>) = replicas.into_iter().map(start).unzip();
+            threads.push(worker);
             let next = &mut || receiver.recv().unwrap_or(Err(DpoError::NoBatch));
-            let result = session.run(state, files, sampler, next, observer);
+            // takes the helpers, whose threads end with them
+            let result = session.run(state, helpers, files, sampler, next, observer);
             drop(receiver);
-            match worker.join() {
-                Ok(()) => result,
-                Err(cause) => panic::resume_unwind(cause),
+            // all threads, before the panic of one is passed on
+            let ended: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
+            match ended.into_iter().find_map(Result::err) {
+                None => result,
+                Some(cause) => panic::resume_unwind(cause),
             }
         })
     }
@@ -185,15 +194,33 @@ where
     /// and batches need not be [`Send`].
     ///
     /// # Errors
-    /// Returns the errors of [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run), or [`DpoError::DevicesOnOneThread`] if there are
+    /// [several devices](crate::Trainer::with_devices).
     pub fn run_local(self, observer: &mut impl Observer) -> Result<(P, TrainOutput), DpoError> {
-        let Self { config, objective, collate, data, state, files, sampler, total_steps, resumed_from } =
-            self;
-        let mut batches = Batches::new(&config, &objective, &data, total_steps, &state.progress, collate);
-        let session =
-            Session { config: &config, objective: &objective, data: &data, total_steps, resumed_from };
+        if !self.replicas.is_empty() {
+            return Err(DpoError::DevicesOnOneThread { devices: self.replicas.len() + 1 });
+        }
+        let (session, Parts { collate, state, files, sampler, .. }) = self.session();
+        let mut batches = session.batches(&state.progress, 1, collate);
         let next = &mut || batches.next().unwrap_or(Err(DpoError::NoBatch));
-        session.run(state, files, sampler, next, observer)
+        session.run(state, Vec::new(), files, sampler, next, observer)
+    }
+
+    fn session(self) -> (Session, Parts<P, C>) {
+        let Self {
+            config,
+            objective,
+            collate,
+            data,
+            state,
+            replicas,
+            files,
+            sampler,
+            total_steps,
+            resumed_from,
+        } = self;
+        let session = Session { config, objective, data, total_steps, resumed_from };
+        (session, Parts { collate, state, replicas, files, sampler })
     }
 
     /// Does the first `steps` steps and returns the duration of each. Writes no file and discards
@@ -222,25 +249,49 @@ where
     }
 }
 
+/// The parts of a training that a run takes.
+struct Parts<P, C> {
+    collate: C,
+    state: State<P>,
+    replicas: Vec<Replica<P>>,
+    files: Option<RunFiles>,
+    sampler: Option<Sampler<P>>,
+}
+
 /// The constant parts of a run.
-struct Session<'a> {
-    config: &'a DpoConfig,
-    objective: &'a DynObjective,
-    data: &'a Data,
+struct Session {
+    config: DpoConfig,
+    objective: DynObjective,
+    data: Data,
     total_steps: usize,
     resumed_from: Option<usize>,
 }
 
-impl<'a> Session<'a> {
-    fn run<P: Policy>(
-        self,
+impl Session {
+    fn forward(&self) -> Forward<'_> {
+        Forward { config: &self.config, objective: &self.objective }
+    }
+
+    fn size(&self, devices: usize) -> BatchSize {
+        BatchSize::new(&self.config, self.objective.properties(), devices)
+    }
+
+    /// Returns the batches that follow a state.
+    fn batches<C: Collate>(&self, progress: &TrainerState, devices: usize, collate: C) -> Batches<'_, C> {
+        let (loss, size) = (self.objective.properties(), self.size(devices));
+        Batches::new(&self.config, loss, size, &self.data, self.total_steps, progress, collate)
+    }
+
+    fn run<'a, P: Policy>(
+        &'a self,
         state: State<P>,
+        helpers: Vec<Helper<'a, P>>,
         files: Option<RunFiles>,
         sampler: Option<Sampler<P>>,
         next: &mut NextBatch<'_, 'a, P::Batch>,
         observer: &mut impl Observer,
     ) -> Result<(P, TrainOutput), DpoError> {
-        let Self { config, objective, data, total_steps, resumed_from } = self;
+        let &Self { ref config, ref data, total_steps, resumed_from, .. } = self;
         observer.on_start(&RunPlan {
             done_steps: state.progress.step,
             total_steps,
@@ -249,9 +300,11 @@ impl<'a> Session<'a> {
             skipped: &data.skipped,
         });
         let stepper = Stepper {
-            forward: Forward { config, objective },
+            forward: self.forward(),
             schedule: LrSchedule::new(config.schedule, config.warmup_ratio, total_steps),
             pairs: data.pairs.len(),
+            size: self.size(helpers.len() + 1),
+            helpers,
         };
         let (best, saved) = (None, Instant::now());
         let mut run = Run { config, data, stepper, total_steps, files, sampler, best, saved };

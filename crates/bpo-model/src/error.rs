@@ -369,6 +369,34 @@ pub enum ModelError {
     Processor(#[from] ProcessorError),
 }
 
+impl ModelError {
+    /// Returns whether the error lies in a question: a prompt or an image that the model can never
+    /// take. A failing template or device would fail for other questions too.
+    pub fn is_of_request(&self) -> bool {
+        use ProcessorError as P;
+        match self {
+            Self::ContextTooShort { .. }
+            | Self::NoTokenLeft
+            | Self::ImageTokens { .. }
+            | Self::Image { .. }
+            | Self::Distort(bpo_distort::DistortError::Recompress { .. }) => true,
+            Self::Processor(error) => matches!(
+                error,
+                P::SpecialToken { .. }
+                    | P::ImageTokens { .. }
+                    | P::NoImages
+                    | P::EmptyImage { .. }
+                    | P::ImageTooLarge { .. }
+                    | P::NoResolution { .. }
+                    | P::ImageTooLong { .. }
+                    | P::EmptyAnswer
+                    | P::EosInAnswer { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
 impl From<FileError> for ModelError {
     fn from(error: FileError) -> Self {
         match error {

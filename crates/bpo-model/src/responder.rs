@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
-use bpo_distort::{DistortError, Distortion, Input};
+use bpo_distort::{Distortion, Input};
 use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn, image_seed};
 use image::RgbImage;
 
@@ -11,7 +11,7 @@ use crate::error::ModelError;
 use crate::generation::{Continuation, ContrastInput, Prompt};
 use crate::input::{ImageInput, ImageLayout, ModelInput};
 use crate::lora::Adapters;
-use crate::processor::{Processor, ProcessorError, TokenizedCompletion};
+use crate::processor::{Processor, TokenizedCompletion};
 use crate::vlm::Vlm;
 
 /// A distortion of the images of an [`ImageQuestion`].
@@ -158,32 +158,6 @@ impl VlmResponder {
     /// Whether the chat template has a place for a system text.
     pub fn takes_system(&self) -> bool {
         self.processor.chat.takes_system()
-    }
-
-    /// Whether an error lies in its question: a prompt or an image that this model can never take.
-    /// A failing template or device would fail for other questions too.
-    pub fn is_request_error(&self, error: &ModelError) -> bool {
-        use ProcessorError as P;
-        match error {
-            ModelError::ContextTooShort { .. }
-            | ModelError::NoTokenLeft
-            | ModelError::ImageTokens { .. }
-            | ModelError::Image { .. } => true,
-            ModelError::Distort(DistortError::Recompress { .. }) => true,
-            ModelError::Processor(error) => matches!(
-                error,
-                P::SpecialToken { .. }
-                    | P::ImageTokens { .. }
-                    | P::NoImages
-                    | P::EmptyImage { .. }
-                    | P::ImageTooLarge { .. }
-                    | P::NoResolution { .. }
-                    | P::ImageTooLong { .. }
-                    | P::EmptyAnswer
-                    | P::EosInAnswer { .. }
-            ),
-            _ => false,
-        }
     }
 
     /// Distorts and preprocesses the images, and encodes the text. The result does not hold the

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::image_cache::ImageCache;
@@ -9,8 +10,8 @@ use crate::images::ImageRoot;
 use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::format::questions::{self, QuestionData};
 use bpo_pairs::{
-    FinishReason, Generated, Sampling, SkipReason, Skipped, VideoFrames, item_seed, place_in_conversation,
-    warn_left_out,
+    FinishReason, Generated, RequestFailure, Sampling, SkipReason, Skipped, VideoFrames, item_seed,
+    place_in_conversation, warn_left_out,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +63,8 @@ pub fn read_questions(
 /// Generates answers to questions, `batch_size` at a time, and passes each answer to `each`, in the
 /// order of the questions.
 ///
-/// Answers are passed on after each call of the model, which covers [`BATCHES_PER_CALL`] batches.
+/// Answers are passed on after each call of the model, which covers [`BATCHES_PER_CALL`] batches on
+/// each of its devices.
 /// Questions with an image that cannot be used, and those that the model cannot answer, are skipped. The
 /// seed of each answer is derived from the seed of `sampling` and the id of the question.
 ///
@@ -86,34 +88,49 @@ pub fn generate<M: VisionLanguageModel>(
     let (mut done, mut skipped) = (0, Vec::new());
     let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
     let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
-    for (call, part) in questions.chunks(per_call).enumerate() {
-        let (mut ids, mut requests) = (Vec::new(), Vec::new());
-        for (place, question) in part.iter().enumerate() {
-            let id = question.id_at(call * per_call + place);
-            match request(question, &id, &cache, sampling)? {
-                Ok(request) => {
-                    ids.push((id, question));
-                    requests.push(request);
+    let numbered: Vec<(usize, &Question)> = questions.iter().enumerate().collect();
+    let calls: Vec<&[(usize, &Question)]> = numbered.chunks(per_call).collect();
+    for calls in calls.chunks(model.calls_at_once().get()) {
+        let (mut asked, mut lists) = (Vec::new(), Vec::new());
+        for call in calls {
+            let mut requests = Vec::new();
+            for &(place, question) in *call {
+                let id = question.id_at(place);
+                match request(question, &id, &cache, sampling)? {
+                    Ok(request) => {
+                        asked.push((id, question));
+                        requests.push(request);
+                    }
+                    Err(skip) => skipped.push(skip),
                 }
-                Err(skip) => skipped.push(skip),
             }
+            lists.push(requests);
         }
-        let answers = model.respond_continuous(&requests, at_a_time);
-        if answers.len() != requests.len() {
-            let (requests, answers) = (requests.len(), answers.len());
+        let mut answers: Vec<_> = asked.iter().map(|_| None).collect();
+        let mut received = 0;
+        model.respond_calls(&lists, at_a_time, &mut |place, answer| {
+            received += 1;
+            if let Some(slot) = answers.get_mut(place) {
+                *slot = Some(answer);
+            }
+            ControlFlow::Continue(())
+        });
+        let answered = answers.iter().flatten().count();
+        if answered != asked.len() || received != asked.len() {
+            let (requests, answers) = (asked.len(), received.min(answered));
             return Err(BpoError::AnswerCount { stage: "generate", requests, answers });
         }
-        for ((id, question), answer) in ids.into_iter().zip(answers) {
+        for ((id, question), answer) in asked.into_iter().zip(answers.into_iter().flatten()) {
             match answer {
                 Ok(Generated { text, finish, tokens }) => {
                     let (images, prompt) = (question.images.clone(), question.prompt.clone());
                     each(Answer { id, images, prompt, text, finish, tokens })?;
                     done += 1;
                 }
-                Err(error) if model.is_request_error(&error) => {
+                Err(RequestFailure { error, is_request_error: true }) => {
                     skipped.push(Skipped::new(id, SkipReason::RequestFailed).with_detail(chain(&error)));
                 }
-                Err(error) => {
+                Err(RequestFailure { error, .. }) => {
                     return Err(BpoError::Question { id, source: Box::new(error) });
                 }
             }

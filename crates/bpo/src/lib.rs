@@ -29,7 +29,8 @@
 //! config.data.path = Some("llava.json".into());
 //! config.data.images = Some("images".into());
 //!
-//! let mut backend = LocalBackend::new(config.clone(), config.device.open()?, None);
+//! let (device, further) = config.device.open()?;
+//! let mut backend = LocalBackend::new(config.clone(), device, None).with_devices(further);
 //! let report = bpo::run(&config, "run".as_ref(), &mut backend, &mut ())?;
 //! for (stage, summary) in &report.stages {
 //!     println!("{stage}: {} done, skipped: {}", summary.done, summary.skipped);
@@ -69,6 +70,8 @@ mod inspect;
 mod ledger;
 #[cfg(feature = "model")]
 mod local;
+#[cfg(feature = "model")]
+mod local_vlm;
 mod media;
 mod paths;
 #[cfg(feature = "model")]
@@ -124,7 +127,7 @@ pub use config::{
     InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, SentFormat,
     SentImages, Settings, VideoSection, WeakenSection,
 };
-pub use device::{DeviceSpec, Dtype};
+pub use device::{DeviceSpec, Devices, Dtype};
 #[cfg(feature = "sheet")]
 pub use distort_files::save_sheet;
 pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
@@ -144,13 +147,15 @@ pub use ledger::{
 };
 #[cfg(feature = "model")]
 pub use local::{LocalBackend, collator};
+#[cfg(feature = "model")]
+pub use local_vlm::LocalVlm;
 pub use media::{Media, RowNames};
 pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
 #[cfg(feature = "model")]
-pub use reference::fill_cache;
+pub use reference::{fill_cache, on_devices};
 #[cfg(feature = "model")]
 pub use responder::ResponderError;
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};

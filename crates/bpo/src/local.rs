@@ -8,7 +8,7 @@ use bpo_inject::ErrorInjector;
 use bpo_model::VlmCollator;
 use bpo_model::VlmResponder;
 use bpo_model::save_adapter;
-use bpo_model::{AdapterBase, LoraConfig, ModelError, Vlm};
+use bpo_model::{AdapterBase, LoraConfig, ModelError, Processor, Vlm};
 use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs_with;
 use bpo_pairs::{PairSet, PreferencePair, SftSample, SkipReason, Skipped, Untrusted, stage_seed};
@@ -21,6 +21,7 @@ use crate::error::BpoError;
 use crate::hub::HubModel;
 use crate::images::ImageRoot;
 use crate::injector::{Server, by_llm, check_server, injector_with, open_server};
+use crate::local_vlm::LocalVlm;
 use crate::media::Media;
 use crate::progress::Progress;
 use crate::reference;
@@ -45,6 +46,8 @@ type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
 pub struct LocalBackend {
     config: RunConfig,
     device: Device,
+    /// Further devices.
+    further: Vec<Device>,
     api_key: Option<String>,
     checkpoint: Option<Checkpoint>,
     /// The client that `check` has created. The injector takes it, so that its warnings are logged
@@ -72,6 +75,7 @@ impl LocalBackend {
         Self {
             config,
             device,
+            further: Vec::new(),
             api_key,
             checkpoint: None,
             server: None,
@@ -81,6 +85,14 @@ impl LocalBackend {
             vlm: None,
             injector: None,
         }
+    }
+
+    /// Sets further devices: image weakening and training spread their work over them. Error injection
+    /// by a model on this machine uses the first device.
+    #[must_use]
+    pub fn with_devices(mut self, further: Vec<Device>) -> Self {
+        self.further = further;
+        self
     }
 
     /// Sets the key of `weaken.server`, if it is set.
@@ -114,20 +126,23 @@ impl LocalBackend {
         Ok(self.checkpoint.insert(checkpoint).clone())
     }
 
-    /// Returns the model for generation.
-    fn responder(&mut self) -> Result<VlmResponder, BpoError> {
+    /// Returns the model for generation, with its processor.
+    fn generator(&mut self) -> Result<(Vlm, Processor), BpoError> {
         let Checkpoint { model, processor, adapter } = self.checkpoint()?;
         if adapter.is_none() {
-            return Ok(VlmResponder::new(model, processor));
+            return Ok((model, processor));
         }
         // generation is faster with a merged adapter; training needs it unmerged and loads it again
         self.checkpoint = None;
-        Ok(VlmResponder::new(model.merged(), processor))
+        Ok((model.merged(), processor))
     }
 
     /// Returns the model that rewrites the answers.
     fn text_responder(&mut self) -> Result<VlmResponder, BpoError> {
-        let Some(path) = &self.config.inject.model else { return self.responder() };
+        let Some(path) = &self.config.inject.model else {
+            let (model, processor) = self.generator()?;
+            return Ok(VlmResponder::new(model, processor));
+        };
         // the run needs memory for one model at a time; training loads its own again
         self.checkpoint = None;
         let checkpoint = Checkpoint::load_language_model(path, self.config.model.dtype, &self.device)?;
@@ -205,7 +220,8 @@ impl PipelineBackend for LocalBackend {
         }
         #[cfg(not(feature = "server"))]
         self.check_vlm()?;
-        Ok(WeakenModel::Local(Box::new(self.responder()?)))
+        let (model, processor) = self.generator()?;
+        Ok(WeakenModel::Local(Box::new(LocalVlm::new(model, processor, &self.further)?)))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
@@ -235,7 +251,9 @@ impl PipelineBackend for LocalBackend {
         // the trainer holds its own copy of the trained parameters
         self.checkpoint = None;
         let lora = checkpoint.adapter.clone();
-        let (trainer, unread) = trainer(&self.config, checkpoint, &pairs, images, Some(dir), progress)?;
+        let further = &self.further;
+        let (trainer, unread) =
+            trainer(&self.config, checkpoint, further, &pairs, images, Some(dir), progress)?;
         let Trained { policy, summary, mut outcome } = train(trainer, pairs, progress)?;
         outcome.add(unread);
         if !summary.is_finished() {
@@ -263,8 +281,9 @@ impl PipelineBackend for LocalBackend {
 /// A trainer for a model with images below an image root.
 pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 
-/// Creates a trainer with the settings of a run. Also returns the evaluation pairs that could not
-/// be read. Without a run directory the trainer writes no file.
+/// Creates a trainer with the settings of a run, on the device of the checkpoint and `further` ones.
+/// Also returns the evaluation pairs that could not be read. Without a run directory the trainer
+/// writes no file.
 ///
 /// # Errors
 /// Returns an error if the evaluation pairs or the reference cannot be read, or the settings do not
@@ -272,6 +291,7 @@ pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 pub(crate) fn trainer(
     config: &RunConfig,
     checkpoint: Checkpoint,
+    further: &[Device],
     pairs: &[PreferencePair],
     images: &ImageRoot,
     dir: Option<&RunDir>,
@@ -279,11 +299,19 @@ pub(crate) fn trainer(
 ) -> Result<(VlmTrainer, Vec<Skipped>), BpoError> {
     let mut collate = collator(config, &checkpoint, images);
     let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
-    let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
+    let reference =
+        reference::open(config, &checkpoint, further, &mut collate, pairs, &eval_pairs, progress)?;
     let Checkpoint { model, processor, .. } = checkpoint;
+    if !further.is_empty() && config.full_finetune.is_none() && config.lora.lora_dropout > 0.0 {
+        tracing::warn!(
+            "several devices draw dropout masks in any order, so another run with the same seed has other \
+             results; set lora.lora_dropout = 0 or use one device to avoid it"
+        );
+    }
     let policy = policy(config, model)?;
     let mut trainer = Trainer::new(config.train_settings(), policy, collate, dir.map(RunDir::root))?
-        .with_reference(reference);
+        .with_reference(reference)
+        .with_devices(further.to_vec());
     if let Some(dir) = dir {
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
         trainer = trainer.with_sampler(sampler(processor, images, asked, dir.samples()));

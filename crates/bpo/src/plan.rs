@@ -39,6 +39,9 @@ pub struct TrainingPlan {
     pub steps: usize,
     /// Duration of each timed step, in seconds.
     pub seconds: Vec<f64>,
+    /// Number of devices that share the pairs of a step. The sizes are those of the first; the others
+    /// need as much, less the optimizer's state.
+    pub devices: usize,
     /// Whether the timed steps computed a reference that training takes from a cache.
     pub reference_in_steps: bool,
 }
@@ -60,7 +63,8 @@ impl TrainingPlan {
 /// Estimates memory and time of a training from its first three steps, without writing a file. Also
 /// returns the pairs that cannot be used.
 ///
-/// The timed steps compute the reference even if training uses a
+/// `device` has the optimizer, and `further` devices share the pairs of each step. The timed steps
+/// compute the reference even if training uses a
 /// [cache](crate::config::ReferenceSection::cache).
 ///
 /// # Errors
@@ -70,13 +74,14 @@ pub fn plan(
     pairs: Vec<PreferencePair>,
     images: &ImageRoot,
     device: &Device,
+    further: &[Device],
 ) -> Result<(TrainingPlan, StageOutcome), BpoError> {
     let adapter = config.model.adapter.as_deref();
     let checkpoint =
         Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, device)?;
     let mut uncached = config.clone();
     uncached.reference.cache = None;
-    let (trainer, unread) = trainer(&uncached, checkpoint, &pairs, images, None, &mut ())?;
+    let (trainer, unread) = trainer(&uncached, checkpoint, further, &pairs, images, None, &mut ())?;
     let training = trainer.prepare(pairs)?;
 
     let policy = training.policy();
@@ -115,6 +120,7 @@ pub fn plan(
         skipped: skipped.len(),
         steps,
         seconds,
+        devices: further.len() + 1,
         reference_in_steps: config.reference.cache.is_some(),
     };
     Ok((plan, StageOutcome::new(pairs, skipped)))

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
 use bpo_model::{Processor, Vlm};
 use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
+use burn::module::Module;
+use burn::tensor::Device;
 
 use crate::checkpoint::{Checkpoint, ModelUse, check_adapter};
 use crate::config::RunConfig;
@@ -33,6 +35,7 @@ type Batch = <Vlm as Policy>::Batch;
 pub(crate) fn open<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     checkpoint: &Checkpoint,
+    further: &[Device],
     collate: &mut C,
     pairs: &[PreferencePair],
     eval_pairs: &[PreferencePair],
@@ -59,7 +62,7 @@ pub(crate) fn open<C: Collate<Batch = Batch>>(
                 eval_pairs.iter().collect(),
             );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
-            let (cache, _) = fill_cache(config, file, of, collate, &all, progress)?;
+            let (cache, _) = fill_cache(config, file, of, further, collate, &all, progress)?;
             Ok(Reference::Cached(cache))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
@@ -75,7 +78,8 @@ pub(crate) fn open<C: Collate<Batch = Batch>>(
 /// Computes the log-probabilities that `pairs` need and `file` does not have, `train.batch_size`
 /// pairs at a time. Also returns the pairs that cannot be prepared.
 ///
-/// The file is written at intervals, so that a killed process can be continued.
+/// The work is spread over the device of the checkpoint and `further` ones. The file is written at
+/// intervals, so that a killed process can be continued.
 ///
 /// # Errors
 /// Returns [`BpoError::Conflict`] if the loss uses no reference, or an error if the file is stale
@@ -84,6 +88,7 @@ pub fn fill_cache<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     file: &Path,
     checkpoint: &Checkpoint,
+    further: &[Device],
     collate: &mut C,
     pairs: &[impl Borrow<PreferencePair>],
     progress: &mut dyn Progress,
@@ -106,11 +111,18 @@ pub fn fill_cache<C: Collate<Batch = Batch>>(
         Ok(())
     };
     let batches = PairBatches { pairs, loss: objective.properties(), size: config.train.batch_size };
-    let skipped = cache.fill(&checkpoint.model, Adapters::On, collate, batches, each)?;
+    let skipped =
+        cache.fill(&on_devices(&checkpoint.model, further), Adapters::On, collate, batches, each)?;
     cache.save(file)?;
     progress
         .finished(Stage::Reference, &StageOutcome::new(pairs.len() - skipped.len(), skipped.clone()).summary);
     Ok((cache, skipped))
+}
+
+/// Returns a model with a copy on each of further devices.
+pub fn on_devices(model: &Vlm, further: &[Device]) -> Vec<Vlm> {
+    let copies = further.iter().map(|device| model.clone().fork(device));
+    std::iter::once(model.clone()).chain(copies).collect()
 }
 
 /// Checks the reference of the settings without its weights: that another model has the chat

@@ -22,6 +22,16 @@ pub enum ResponderError {
     Model(#[from] ModelError),
 }
 
+impl ResponderError {
+    /// Returns whether the error lies in a request, so that repeating the request is useless.
+    pub fn is_of_request(&self) -> bool {
+        match self {
+            Self::Image(error) => error.reason().is_some(),
+            Self::Model(error) => error.is_of_request(),
+        }
+    }
+}
+
 impl VisionLanguageModel for VlmResponder {
     type Error = ResponderError;
 
@@ -50,8 +60,8 @@ impl VisionLanguageModel for VlmResponder {
         let responder = &*self;
         let prepared = requests.iter().map(|request| prepare(responder, request)).collect();
         responder.answer_each(prepared, at_a_time, &mut |place, answer| {
-            let failure = |error| {
-                let is_request_error = VisionLanguageModel::is_request_error(responder, &error);
+            let failure = |error: ResponderError| {
+                let is_request_error = error.is_of_request();
                 RequestFailure { error, is_request_error }
             };
             on_answer(place, answer.map_err(failure))
@@ -59,10 +69,7 @@ impl VisionLanguageModel for VlmResponder {
     }
 
     fn is_request_error(&self, error: &ResponderError) -> bool {
-        match error {
-            ResponderError::Image(error) => error.reason().is_some(),
-            ResponderError::Model(error) => VlmResponder::is_request_error(self, error),
-        }
+        error.is_of_request()
     }
 
     fn takes_system(&self) -> bool {

@@ -90,7 +90,7 @@ pub(crate) fn sampler(
         for ((pair, _), answer) in asked.iter().zip(model.respond(&requests)) {
             let answer = match answer {
                 Ok(answer) => answer.text,
-                Err(error) if VisionLanguageModel::is_request_error(&model, &error) => continue,
+                Err(error) if error.is_of_request() => continue,
                 Err(error) => return Err(error.into()),
             };
             let PreferencePair { images, prompt, chosen, .. } = pair.clone();

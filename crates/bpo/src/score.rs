@@ -1,9 +1,11 @@
 //! Log-probabilities of the answers of pairs, for inspection and for comparison with other
 //! implementations.
 
+use std::cell::RefCell;
+
 use bpo_dpo::{
     Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, Policy, PreparedBatch, PreparedPairs,
-    validate_pairs,
+    map_on_devices, validate_pairs,
 };
 use bpo_pairs::{PreferencePair, SkipReason, Skipped, warn_left_out};
 use burn::tensor::{Device, Tensor};
@@ -28,20 +30,22 @@ pub struct Score {
 /// Scores pairs with the adapters of the policy on, `batch_size` pairs at a time, and passes each
 /// score to `each`, in the order of the pairs.
 ///
-/// Token log-probabilities are summed in f64. Pairs that the collator refuses, and pairs whose
+/// `policies` has the policy on one or [several devices](map_on_devices), which score batches in
+/// turn. Token log-probabilities are summed in f64. Pairs that the collator refuses, and pairs whose
 /// log-probabilities are not finite, are skipped.
 ///
 /// # Errors
 /// Returns an error if the device fails, or the error of `each`.
-pub fn score<P, C>(
-    policy: &P,
+pub fn score<'p, P, C>(
+    policies: &[P],
     collate: &mut C,
-    pairs: &[PreferencePair],
+    pairs: &'p [PreferencePair],
     batch_size: usize,
     mut each: impl FnMut(Score) -> Result<(), BpoError>,
 ) -> Result<StageOutcome, BpoError>
 where
     P: Policy,
+    P::Batch: Send,
     C: Collate<Batch = P::Batch>,
 {
     if !collate.takes_system() {
@@ -52,19 +56,15 @@ where
     // all pairs before the first batch, so that the result does not depend on the batch size
     let (pairs, mut skipped) = validate_pairs(collate, loss, pairs.iter().collect::<Vec<_>>());
     let mut done = 0;
-    for part in pairs.chunks(batch_size.max(1)) {
+    let unprepared = RefCell::new(Vec::new());
+    let prepare = |part: &[&'p PreferencePair]| -> Result<_, BpoError> {
         let prepared = PreparedPairs::collate(collate, loss, part.to_vec())?;
-        skipped.extend(prepared.skipped);
-        let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
-        let part = prepared.pairs;
-        let ids = || part.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
-        let sums = row_sums(policy.token_logps(&inputs, Adapters::On).logps)?;
-        if sums.len() != batch.completions() {
-            return Err(
-                DpoError::Rows { expected: batch.completions(), found: sums.len(), pairs: ids() }.into()
-            );
-        }
-        let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
+        unprepared.borrow_mut().extend(prepared.skipped);
+        Ok((prepared.pairs, prepared.inputs))
+    };
+    map_on_devices(policies, pairs.chunks(batch_size.max(1)).map(prepare), sums_of, |scored| {
+        let Some((part, groups, sums)) = scored? else { return Ok(()) };
+        let rows = groups.rows.chosen.iter().zip(&groups.rows.rejected);
         for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {
             if let Some(skip) = not_finite(&pair.id, sums[chosen], sums[rejected]) {
                 skipped.push(skip);
@@ -73,8 +73,27 @@ where
             each(Score { id: pair.id.clone(), chosen_logp: sums[chosen], rejected_logp: sums[rejected] })?;
             done += 1;
         }
-    }
+        Ok(())
+    })?;
+    skipped.extend(unprepared.into_inner());
     Ok(StageOutcome::new(done, skipped))
+}
+
+/// A prepared batch, or `None` if no pair could be prepared.
+type Prepared<'a, B> = (Vec<&'a PreferencePair>, Option<PreparedBatch<B>>);
+
+/// The pairs of a batch with the log-probability of each row, summed over its tokens.
+type Sums<'a> = Option<(Vec<&'a PreferencePair>, GroupBatch, Vec<f64>)>;
+
+/// Computes the sums of a batch.
+fn sums_of<'a, P: Policy>(policy: &P, batch: Prepared<'a, P::Batch>) -> Result<Sums<'a>, BpoError> {
+    let (pairs, Some(PreparedBatch { groups, batch, .. })) = batch else { return Ok(None) };
+    let sums = row_sums(policy.token_logps(&batch, Adapters::On).logps)?;
+    if sums.len() != groups.completions() {
+        let pairs = pairs.iter().map(|pair| pair.id.clone()).collect();
+        return Err(DpoError::Rows { expected: groups.completions(), found: sums.len(), pairs }.into());
+    }
+    Ok(Some((pairs, groups, sums)))
 }
 
 /// Scores pairs from cached log-probabilities, which are combined on `device`, and passes each

@@ -43,7 +43,7 @@ impl TextGenerator for TextModel {
     }
 
     fn is_request_error(&self, error: &ModelError) -> bool {
-        self.0.is_request_error(error)
+        error.is_of_request()
     }
 }
 

@@ -24,6 +24,7 @@ impl BpoError {
             | Self::InputIsOutput { .. }
             | Self::SameOutput { .. }
             | Self::UnknownDevice { .. }
+            | Self::SeveralDevices { .. }
             | Self::UnknownDtype { .. }
             | Self::DeviceNotBuilt { .. } => true,
             Self::Preflight { problems } => problems.iter().all(Self::is_usage),

@@ -145,6 +145,36 @@ pub trait VisionLanguageModel {
         }
     }
 
+    /// Answers several lists of requests, each as [`respond_each`](Self::respond_each) does, and
+    /// passes on each answer with the index of its request in all lists together.
+    ///
+    /// A model on several devices answers one list on each. The default implementation answers one
+    /// list after the other.
+    fn respond_calls(
+        &mut self,
+        calls: &[Vec<VisionRequest>],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, Self::Error>,
+    ) {
+        let (mut first, mut flow) = (0, ControlFlow::Continue(()));
+        for requests in calls {
+            self.respond_each(requests, at_a_time, &mut |place, answer| {
+                flow = on_answer(first + place, answer);
+                flow
+            });
+            if flow.is_break() {
+                return;
+            }
+            first += requests.len();
+        }
+    }
+
+    /// Returns the number of lists for one call of [`respond_calls`](Self::respond_calls). The
+    /// default implementation returns 1.
+    fn calls_at_once(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
     /// Takes requests from `queue` and passes each answer on as soon as it exists, in any order.
     ///
     /// The weaken stage calls it for [batch-invariant](Self::is_batch_invariant) models. The default
@@ -212,6 +242,19 @@ impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
         on_answer: &mut OnAnswer<'_, Self::Error>,
     ) {
         (**self).respond_each(requests, at_a_time, on_answer);
+    }
+
+    fn respond_calls(
+        &mut self,
+        calls: &[Vec<VisionRequest>],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, Self::Error>,
+    ) {
+        (**self).respond_calls(calls, at_a_time, on_answer);
+    }
+
+    fn calls_at_once(&self) -> NonZeroUsize {
+        (**self).calls_at_once()
     }
 
     fn respond_queue(&mut self, queue: &mut VisionQueue<'_, Self::Error>, at_a_time: NonZeroUsize) {

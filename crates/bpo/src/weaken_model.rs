@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
-use bpo_model::VlmResponder;
 use bpo_pairs::{Generated, RequestFailure, RequestQueue, UsageMeter};
 
+use crate::local_vlm::LocalVlm;
 use crate::responder::ResponderError;
 #[cfg(feature = "server")]
 use crate::server_vlm::{ServerVlm, ServerVlmError};
@@ -14,7 +14,7 @@ use crate::vision::{OnAnswer, VisionLanguageModel, VisionQueue, VisionRequest};
 /// A local model, or one behind a server.
 pub enum WeakenModel {
     /// A model on this machine.
-    Local(Box<VlmResponder>),
+    Local(Box<LocalVlm>),
     /// A model behind an OpenAI-compatible server.
     #[cfg(feature = "server")]
     Server(Box<ServerVlm>),
@@ -100,6 +100,31 @@ impl VisionLanguageModel for WeakenModel {
         }
     }
 
+    fn respond_calls(
+        &mut self,
+        calls: &[Vec<VisionRequest>],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, WeakenModelError>,
+    ) {
+        match self {
+            Self::Local(model) => model.respond_calls(calls, at_a_time, &mut |place, answer| {
+                on_answer(place, answer.map_err(convert))
+            }),
+            #[cfg(feature = "server")]
+            Self::Server(model) => model.respond_calls(calls, at_a_time, &mut |place, answer| {
+                on_answer(place, answer.map_err(convert))
+            }),
+        }
+    }
+
+    fn calls_at_once(&self) -> NonZeroUsize {
+        match self {
+            Self::Local(model) => model.calls_at_once(),
+            #[cfg(feature = "server")]
+            Self::Server(model) => model.calls_at_once(),
+        }
+    }
+
     fn respond_queue(&mut self, queue: &mut VisionQueue<'_, WeakenModelError>, at_a_time: NonZeroUsize) {
         match self {
             Self::Local(model) => model.respond_queue(&mut Converted(queue), at_a_time),
@@ -126,9 +151,7 @@ impl VisionLanguageModel for WeakenModel {
 
     fn is_request_error(&self, error: &WeakenModelError) -> bool {
         match (self, error) {
-            (Self::Local(model), WeakenModelError::Local(error)) => {
-                VisionLanguageModel::is_request_error(&**model, error)
-            }
+            (Self::Local(model), WeakenModelError::Local(error)) => model.is_request_error(error),
             #[cfg(feature = "server")]
             (Self::Server(model), WeakenModelError::Server(error)) => model.is_request_error(error),
             // an error of the other model
@@ -139,7 +162,7 @@ impl VisionLanguageModel for WeakenModel {
 
     fn takes_system(&self) -> bool {
         match self {
-            Self::Local(model) => VisionLanguageModel::takes_system(&**model),
+            Self::Local(model) => model.takes_system(),
             #[cfg(feature = "server")]
             Self::Server(model) => model.takes_system(),
         }

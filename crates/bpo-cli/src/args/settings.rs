@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bpo::Preset;
 #[cfg(feature = "model")]
-use bpo::{DeviceSpec, Dtype};
+use bpo::{Devices, Dtype};
 use clap::Args;
 
 /// The settings file.
@@ -44,9 +44,9 @@ pub struct Checkpoint {
     #[cfg_attr(not(feature = "hub"), doc = "Hugging Face directory of a vision-language model")]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
-    /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
+    /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu, or several separated by commas [default: flex]
     #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceSpec>,
+    pub device: Option<Devices>,
 }
 
 /// The model: checkpoint, number type and adapter.

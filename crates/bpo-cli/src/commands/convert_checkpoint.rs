@@ -16,7 +16,7 @@ pub fn convert_checkpoint(args: &ConvertCheckpointCommand) -> Result<(), Failure
     paths.input("DIR", &args.checkpoint).input("--vision-tower", &args.vision_tower);
     paths.output("--out", &args.out).check()?;
     let mut config = RunConfig::default();
-    config.device = args.device.unwrap_or_default();
+    config.device = args.device.unwrap_or_default().into();
     let device = open_device(&config)?;
     let converted = bpo::model::convert_original(&args.checkpoint, &args.vision_tower, &args.out, &device)
         .map_err(BpoError::from)?;

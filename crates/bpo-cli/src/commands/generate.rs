@@ -1,8 +1,7 @@
 //! `bpo generate`
 
-use bpo::model::VlmResponder;
 use bpo::pairs::Sampling;
-use bpo::{BpoError, Checkpoint, Required, Videos, check_sampling};
+use bpo::{BpoError, Checkpoint, LocalVlm, Required, Videos, check_sampling};
 
 use super::{UsedModel, fetch_models, load_checkpoint, open_images};
 use crate::args::GenerateCommand;
@@ -28,8 +27,8 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = fetch_models(config, &[UsedModel::Model], &[questions])?;
     let images = open_images(&config)?;
     let (questions, unread) = bpo::read_questions(questions, &Videos::of(&config))?;
-    let Checkpoint { model, processor, .. } = load_checkpoint(&config)?;
-    let mut model = VlmResponder::new(model.merged(), processor);
+    let (Checkpoint { model, processor, .. }, further) = load_checkpoint(&config)?;
+    let mut model = LocalVlm::new(model.merged(), processor, &further)?;
     let each = |answer| print_json(&answer);
     let mut outcome = bpo::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
     outcome.add(unread);

@@ -83,15 +83,22 @@ pub fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Opens the device. The panic message of a backend that fails is not printed; the error has the
-/// reason.
+/// Opens the devices, and returns the first and the others. The panic message of a backend that fails
+/// is not printed; the error has the reason.
 #[cfg(feature = "model")]
-pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
+pub fn open_devices(config: &RunConfig) -> Result<(Device, Vec<Device>), BpoError> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let device = config.device.open();
+    let devices = config.device.open();
     std::panic::set_hook(hook);
-    device
+    devices
+}
+
+/// Opens the device of a command that computes on one.
+#[cfg(feature = "model")]
+pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
+    config.device.single()?;
+    open_devices(config).map(|(device, _)| device)
 }
 
 /// A model in the settings that a command uses.
@@ -205,10 +212,12 @@ fn vlm_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
 
 /// Loads the checkpoint of the settings with its adapter.
 #[cfg(feature = "model")]
-fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
-    let device = open_device(config)?;
+fn load_checkpoint(config: &RunConfig) -> Result<(Checkpoint, Vec<Device>), BpoError> {
+    let (device, further) = open_devices(config)?;
     let adapter = config.model.adapter.as_deref();
-    Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
+    let checkpoint =
+        Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)?;
+    Ok((checkpoint, further))
 }
 
 /// The files that the command of a single stage writes.

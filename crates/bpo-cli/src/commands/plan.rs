@@ -42,6 +42,10 @@ pub fn describe(plan: &TrainingPlan) -> String {
         HumanBytes(plan.bytes()).to_string(),
         peak_memory().map_or_else(String::new, |peak| format!("peak of this process: {}", HumanBytes(peak))),
     );
+    if plan.devices > 1 {
+        let remark = "the sizes are those of the first; the others need no optimizer".to_owned();
+        row("devices", plan.devices.to_string(), remark);
+    }
     row(
         "pairs",
         HumanCount(plan.pairs as u64).to_string(),

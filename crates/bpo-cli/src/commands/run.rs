@@ -4,7 +4,7 @@ use bpo::{LocalBackend, Required, RunStatus};
 
 #[cfg(feature = "server")]
 use super::vlm_key;
-use super::{UsedModel, fetch_models, injector_key, open_device};
+use super::{UsedModel, fetch_models, injector_key, open_devices};
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -24,7 +24,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let used = [UsedModel::Model, UsedModel::Reference, UsedModel::Injector];
     let config = fetch_models(config, &used, &[])?.with_absolute_paths()?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
-    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, injector_key(&config)?);
+    let (device, further) = open_devices(&config)?;
+    let mut backend = LocalBackend::new(config.clone(), device, injector_key(&config)?).with_devices(further);
     #[cfg(feature = "server")]
     {
         backend = backend.with_vlm_key(vlm_key(&config)?);

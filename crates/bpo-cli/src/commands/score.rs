@@ -5,7 +5,7 @@ use bpo::model::VlmCollator;
 use bpo::pairs::format::jsonl::read_pairs_with;
 use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::stages::StageOutcome;
-use bpo::{BpoError, Media, ReferenceSection, Required, collator, fill_cache};
+use bpo::{BpoError, Media, ReferenceSection, Required, collator, fill_cache, on_devices};
 
 use super::{UsedModel, fetch_models, load_checkpoint, open_images};
 use crate::args::ScoreCommand;
@@ -33,12 +33,13 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }
-    let checkpoint = load_checkpoint(&config)?;
+    let (checkpoint, further) = load_checkpoint(&config)?;
     let each = |score| print_json(&score);
     let mut outcome = match &args.cache {
         None => {
             let mut collate = VlmCollator::new(checkpoint.processor, &checkpoint.model, images);
-            bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
+            let policies = on_devices(&checkpoint.model, &further);
+            bpo::score(&policies, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
             if !config.train.objective().properties().rejected {
@@ -56,8 +57,9 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             }
             let loss = config.train.objective().properties();
             let (pairs, refused) = validate_pairs(&mut collate, loss, set.pairs);
+            let progress = &mut *progress::new();
             let (cache, unprepared) =
-                fill_cache(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+                fill_cache(&config, file, &checkpoint, &further, &mut collate, &pairs, progress)?;
             let is_prepared = |pair: &PreferencePair| !unprepared.iter().any(|skipped| skipped.id == pair.id);
             let pairs: Vec<_> = pairs.into_iter().filter(is_prepared).collect();
             let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;

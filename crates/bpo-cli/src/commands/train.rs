@@ -5,7 +5,7 @@ use bpo::{
     BpoError, Inputs, LocalBackend, Media, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger,
 };
 
-use super::{UsedModel, fetch_models, open_device, open_images};
+use super::{UsedModel, fetch_models, open_devices, open_images};
 use crate::args::TrainCommand;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -38,7 +38,8 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     }
     print_skipped(&set.skipped, None);
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let (plan, outcome) = bpo::plan(&config, set.pairs, &images, &open_device(&config)?)?;
+        let (device, further) = open_devices(&config)?;
+        let (plan, outcome) = bpo::plan(&config, set.pairs, &images, &device, &further)?;
         print_skipped(&outcome.skipped, None);
         print_lines(&super::plan::describe(&plan));
         return Ok(print_json(&plan)?);
@@ -48,7 +49,8 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let names = set.pairs.iter().flat_map(|pair| pair.images.iter().map(String::as_str));
     let inputs = Inputs::read(&[Stage::Train], &config, None)?.with_images(images.fingerprint(names));
     let mut ledger = StageLedger::open_training(&config, &inputs, &dir)?;
-    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
+    let (device, further) = open_devices(&config)?;
+    let mut backend = LocalBackend::new(config.clone(), device, None).with_devices(further);
     if ledger.is_finished(Stage::Train) {
         // the files are written again
         ledger.restart(Stage::Train)?;

@@ -7,7 +7,7 @@ use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedg
 #[cfg(feature = "server")]
 use super::vlm_key;
 #[cfg(feature = "model")]
-use super::{UsedModel, fetch_models, open_device};
+use super::{UsedModel, fetch_models, open_devices};
 use super::{open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
@@ -63,7 +63,10 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
 fn local(work: &Work<'_>) -> Result<(), Failure> {
     use bpo::{LocalBackend, PipelineBackend};
 
-    work.run(|| LocalBackend::new(work.config.clone(), open_device(work.config)?, None).model())
+    work.run(|| {
+        let (device, further) = open_devices(work.config)?;
+        LocalBackend::new(work.config.clone(), device, None).with_devices(further).model()
+    })
 }
 
 /// A build without models answers with a server.

@@ -67,7 +67,7 @@ pub struct Model {
 /// Returns an error if the directory has other inputs, or a stage fails.
 pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
     let mut config = RunConfig::default();
-    config.device = args.device.unwrap_or_default();
+    config.device = args.device.unwrap_or_default().into();
     let device = open_device(&config)?;
     let size = Size::scaled(args.scale);
     let evaluated = if args.validation {
@@ -132,7 +132,7 @@ impl Quickstart<'_> {
             None => base::write(&self.out.join("base"))?,
         };
         let splits = Splits::write(&self.out.join("world"), size, self.seed, evaluated)?;
-        let config = recipe::config(&base, &splits, self.seed, config.device);
+        let config = recipe::config(&base, &splits, self.seed, config.device.first);
         let evaluator = Evaluator::new(&base, &splits, device.clone())?;
         clock.lap("world");
 

@@ -44,7 +44,7 @@ impl Size {
 /// parameters, noise that hides small images, and an SFT term on the chosen answers.
 pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> RunConfig {
     let mut config = RunConfig::default();
-    config.device = device;
+    config.device = device.into();
     config.seed = Seed(seed);
     config.model.path = Some(base.to_owned());
     config.data.path = Some(splits.train.data.clone());

@@ -32,6 +32,8 @@ mod changed_files;
 #[cfg(feature = "flex")]
 mod data;
 #[cfg(feature = "flex")]
+mod devices;
+#[cfg(feature = "flex")]
 mod eval;
 #[cfg(feature = "flex")]
 mod every_family;

@@ -194,6 +194,15 @@ pub enum DpoError {
     /// The preparation of batches ended before the training did.
     #[error("the thread that prepares batches has ended")]
     NoBatch,
+    /// The thread of a further device ended before the training did.
+    #[error("the thread of a further device has ended")]
+    NoReplica,
+    /// Each further device needs a thread of its own.
+    #[error("{devices} devices cannot train on one thread: call `Training::run`")]
+    DevicesOnOneThread {
+        /// Number of devices.
+        devices: usize,
+    },
     /// Every checkpoint of a run directory is damaged.
     #[error(
         "none of the {count} checkpoints in {} is intact; the newest: {newest}. Restore one of them, or remove the directory to \

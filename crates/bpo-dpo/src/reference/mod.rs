@@ -7,7 +7,10 @@ pub use cache::{LogpCache, PairBatches};
 pub use sync::ReferenceSync;
 pub(crate) use sync::{check_follows, follow};
 
+use std::sync::Arc;
+
 use bpo_pairs::PreferencePair;
+use burn::tensor::Device;
 
 use crate::error::DpoError;
 use crate::loss::TokenLogps;
@@ -32,7 +35,7 @@ pub enum Reference<P> {
 /// The reference of a run.
 pub(crate) enum ReferenceLogps<P> {
     Model(P, Adapters),
-    Cache(LogpCache),
+    Cache(Arc<LogpCache>),
 }
 
 impl<P: Policy> ReferenceLogps<P> {
@@ -42,7 +45,7 @@ impl<P: Policy> ReferenceLogps<P> {
         match reference {
             Reference::AdaptersOff => Self::Model(policy.valid(), Adapters::Off),
             Reference::Frozen(model) => Self::Model(model.valid(), Adapters::On),
-            Reference::Cached(cache) => Self::Cache(cache),
+            Reference::Cached(cache) => Self::Cache(Arc::new(cache)),
         }
     }
 
@@ -76,19 +79,22 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
-    /// Returns the model, if there is one.
-    pub(crate) fn model(&self) -> Option<&P> {
+    /// Returns the model to change it if it is a [separate](Reference::Frozen) one.
+    pub(crate) fn frozen_mut(&mut self) -> Option<&mut P> {
         match self {
-            Self::Model(model, _) => Some(model),
-            Self::Cache(_) => None,
+            Self::Model(model, Adapters::On) => Some(model),
+            _ => None,
         }
     }
 
-    /// Applies a function to the model, if there is one.
-    pub(crate) fn map(self, change: impl FnOnce(P) -> Result<P, DpoError>) -> Result<Self, DpoError> {
+    /// Copies the reference to a device. `policy` is a copy of the policy before training on that
+    /// device.
+    pub(crate) fn fork(&self, policy: &P, device: &Device) -> Self {
         match self {
-            Self::Model(model, adapters) => Ok(Self::Model(change(model)?, adapters)),
-            cache => Ok(cache),
+            // shares the frozen parameters with the policy
+            Self::Model(_, Adapters::Off) => Self::Model(policy.valid(), Adapters::Off),
+            Self::Model(model, Adapters::On) => Self::Model(model.clone().fork(device), Adapters::On),
+            Self::Cache(cache) => Self::Cache(Arc::clone(cache)),
         }
     }
 }

@@ -46,7 +46,13 @@ fn fifty_steps_use_the_memory_of_ten() {
         let mut cache = LogpCache::new(Default::default());
         let (toy, mut collate) = (Toy::untouched().valid(), ToyCollate::default());
         cache
-            .fill(&toy, Adapters::Off, &mut collate, batches(&config, &pairs), |_, _| Ok(()))
+            .fill(
+                std::slice::from_ref(&toy),
+                Adapters::Off,
+                &mut collate,
+                batches(&config, &pairs),
+                |_, _| Ok(()),
+            )
             .expect("filled");
         Reference::Cached(cache)
     };

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod config;
 mod custom_loss;
+mod devices;
 mod evaluation;
 mod gradients;
 mod hostile;

@@ -55,7 +55,7 @@ fn filled(config: &DpoConfig) -> LogpCache {
         Ok(())
     };
     cache
-        .fill(&model, Adapters::Off, &mut ToyCollate::default(), batches(config, &pairs()), each)
+        .fill(&[model], Adapters::Off, &mut ToyCollate::default(), batches(config, &pairs()), each)
         .expect("filled");
     assert_eq!(calls.last(), Some(&pairs().len()));
     assert!(calls.is_sorted());
@@ -162,7 +162,11 @@ fn rows_of_other_processes_stay_in_the_file() {
         let mut cache = LogpCache::new(about());
         let model = Toy::untouched().valid();
         let collate = &mut ToyCollate::default();
-        cache.fill(&model, Adapters::Off, collate, batches(&config(), pairs), |_, _| Ok(())).expect("filled");
+        cache
+            .fill(std::slice::from_ref(&model), Adapters::Off, collate, batches(&config(), pairs), |_, _| {
+                Ok(())
+            })
+            .expect("filled");
         cache
     };
     let all = pairs();
@@ -192,7 +196,9 @@ fn cached_log_probabilities_are_not_computed_again() {
     let model = Toy::adapted().valid();
     let fill = |cache: &mut LogpCache, pairs: &[PreferencePair]| {
         let collate = &mut ToyCollate::default();
-        cache.fill(&model, Adapters::On, collate, batches(&config(), pairs), |_, _| Ok(()))
+        cache.fill(std::slice::from_ref(&model), Adapters::On, collate, batches(&config(), pairs), |_, _| {
+            Ok(())
+        })
     };
     let before = cache.len();
     fill(&mut cache, &pairs()).expect("nothing to do");

@@ -152,7 +152,7 @@ fn images_are_refused() {
             [question("What?", vec![&image], &sampling), question("What?", Vec::new(), &sampling)];
         let answers = responder.answer(&questions);
         let error = answers[0].as_ref().unwrap_err();
-        assert!(responder.is_request_error(error) && error.to_string().contains("no images"), "{error}");
+        assert!(error.is_of_request() && error.to_string().contains("no images"), "{error}");
         assert!(answers[1].is_ok(), "{}", dir.display());
         let other = ImageInput::new(Vec::new(), bpo_model::ImageLayout::plain(0, 1));
         assert!(matches!(

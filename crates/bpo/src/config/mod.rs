@@ -42,7 +42,7 @@ pub use resolve::Settings;
 pub use sections::{ConditionalSection, DataSection, ModelSection, ReferenceSection, VideoSection};
 pub(crate) use validate::{check_temperature, check_top_p};
 
-use crate::device::DeviceSpec;
+use crate::device::Devices;
 #[cfg(feature = "model")]
 use crate::device::Dtype;
 use crate::error::BpoError;
@@ -65,8 +65,8 @@ pub struct RunConfig {
     /// The recipe that gives the values of settings that are not set. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// Device on which tensors are computed. Default: `flex` (ours).
-    pub device: DeviceSpec,
+    /// Device on which tensors are computed, or several separated by commas. Default: `flex` (ours).
+    pub device: Devices,
     /// Seed of weakening, injection, the selection of pairs and the initial values of the adapter.
     /// Default: 42, the default of transformers, as for `train.seed`, which orders the training data.
     pub seed: Seed,

@@ -91,6 +91,71 @@ impl From<DeviceSpec> for String {
     }
 }
 
+/// One or several devices, separated by commas: `cuda:0,cuda:1`. The same device may occur several
+/// times.
+///
+/// The model is loaded to the first device and copied to the others. Generation and scoring spread
+/// samples over all of them, and training the pairs of each step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Devices {
+    /// The device that the model is loaded to.
+    pub first: DeviceSpec,
+    /// The other devices.
+    pub further: Vec<DeviceSpec>,
+}
+
+impl Devices {
+    /// Returns the device if it is the only one.
+    ///
+    /// # Errors
+    /// Returns [`BpoError::SeveralDevices`] if there are several.
+    pub fn single(&self) -> Result<DeviceSpec, BpoError> {
+        if self.further.is_empty() {
+            Ok(self.first)
+        } else {
+            Err(BpoError::SeveralDevices { devices: self.clone() })
+        }
+    }
+}
+
+impl From<DeviceSpec> for Devices {
+    fn from(first: DeviceSpec) -> Self {
+        Self { first, further: Vec::new() }
+    }
+}
+
+impl FromStr for Devices {
+    type Err = BpoError;
+
+    fn from_str(text: &str) -> Result<Self, BpoError> {
+        let mut devices = text.split(',').map(|device| device.trim().parse());
+        let first = devices.next().unwrap_or_else(|| text.parse())?;
+        Ok(Self { first, further: devices.collect::<Result<_, _>>()? })
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.further.iter().try_for_each(|device| write!(f, ",{device}"))
+    }
+}
+
+impl TryFrom<String> for Devices {
+    type Error = BpoError;
+
+    fn try_from(text: String) -> Result<Self, BpoError> {
+        text.parse()
+    }
+}
+
+impl From<Devices> for String {
+    fn from(devices: Devices) -> Self {
+        devices.to_string()
+    }
+}
+
 /// Data type of weights and activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -141,6 +206,19 @@ mod tests {
         for name in ["", "cpu", "cuda:", "cuda:x", "libtorch:1", "libtorch:cuda:", "flex:0"] {
             let error = name.parse::<DeviceSpec>().unwrap_err();
             assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+    }
+    #[test]
+    fn lists_of_devices_round_trip() {
+        for (text, expected) in
+            [("flex", "flex"), ("cuda,cuda:1", "cuda:0,cuda:1"), ("flex, libtorch", "flex,libtorch")]
+        {
+            let devices: Devices = text.parse().unwrap();
+            assert_eq!(devices.to_string(), expected);
+            assert_eq!(devices.single().is_ok(), text == "flex");
+        }
+        for text in ["", "flex,", ",flex", "flex;flex", "cuda:0,1"] {
+            assert!(matches!(text.parse::<Devices>(), Err(BpoError::UnknownDevice { .. })), "{text}");
         }
     }
 }

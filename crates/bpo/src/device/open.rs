@@ -3,7 +3,7 @@
 use bpo_pairs::catch_panic;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::{DeviceSpec, Dtype};
+use super::{DeviceSpec, Devices, Dtype};
 use crate::error::BpoError;
 
 impl DeviceSpec {
@@ -48,6 +48,17 @@ impl DeviceSpec {
             #[allow(unreachable_patterns)]
             _ => None,
         }
+    }
+}
+
+impl Devices {
+    /// Opens all devices, and returns the first and the others.
+    ///
+    /// # Errors
+    /// Returns the first error of [`DeviceSpec::open`].
+    pub fn open(&self) -> Result<(Device, Vec<Device>), BpoError> {
+        let first = self.first.open()?;
+        Ok((first, self.further.iter().map(|device| device.open()).collect::<Result<_, _>>()?))
     }
 }
 

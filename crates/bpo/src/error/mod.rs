@@ -15,7 +15,7 @@ use bpo_pairs::files::FileError;
 use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 
 use crate::config::{Change, Missing};
-use crate::device::DeviceSpec;
+use crate::device::{DeviceSpec, Devices};
 use crate::ledger::{AnswerProblem, ChangedFile};
 use crate::stage::Stage;
 use text::{counted, differences, hub_name, not_set, overwritten, unknown};
@@ -408,6 +408,18 @@ pub enum BpoError {
     UnknownDtype {
         /// The text.
         found: String,
+    },
+    /// An operation on one device was given several.
+    #[error("the devices are {devices}, but this command computes on one: name one")]
+    SeveralDevices {
+        /// The devices.
+        devices: Devices,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread for a device")]
+    Thread {
+        /// Error of the operating system.
+        source: std::io::Error,
     },
     /// The device needs a feature that the program was built without.
     #[error("device {device} needs a program built with `--features {feature}`")]

@@ -47,27 +47,29 @@ impl Records<'_> {
     }
 }
 
-/// One batch of a stage. It writes the records of its items.
+/// Batches of a stage that are answered at the same time. It writes the records of their items.
 pub(super) struct Batch<'a, 'b> {
-    /// All items of the batch, in the order of the samples.
-    pub(super) items: &'b [Item<'a>],
-    /// Index of the first item among those of the stage.
-    first: usize,
+    /// All items of the batches, in the order of the samples.
+    pub(super) items: Vec<Item<'a>>,
+    /// Index of each item among those of the stage.
+    places: Vec<usize>,
+    /// Number of items of each batch.
+    pub(super) sizes: Vec<usize>,
     records: Records<'b>,
 }
 
 impl Batch<'_, '_> {
-    /// Returns whether the file has the record of an item, by the index of the item in the batch.
-    pub(super) fn is_done(&self, place: usize) -> bool {
-        self.records.done.is_done[self.first + place]
+    /// Returns whether the file has the record of an item, by the index of the item in `items`.
+    pub(super) fn is_done(&self, item: usize) -> bool {
+        self.records.done.is_done[self.places[item]]
     }
 
     /// Writes the record of an item, unless the file has it.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub(super) fn write(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
-        if self.is_done(place) { Ok(()) } else { self.records.append(self.first + place, record) }
+    pub(super) fn write(&mut self, item: usize, record: StageRecord) -> Result<(), BpoError> {
+        if self.is_done(item) { Ok(()) } else { self.records.append(self.places[item], record) }
     }
 }
 
@@ -167,7 +169,7 @@ impl<'a> Batches<'a> {
         progress.advanced(self.stage, self.done.count);
     }
 
-    /// Calls `answer` for each batch that has a missing record.
+    /// Calls `answer` for the batches that have a missing record, `at_once` at a time.
     ///
     /// # Errors
     /// Returns the error of `answer`, or an error if the file cannot be written. Records that were
@@ -175,19 +177,22 @@ impl<'a> Batches<'a> {
     pub(super) fn run(
         &mut self,
         progress: &mut dyn Progress,
+        at_once: NonZeroUsize,
         mut answer: impl FnMut(&mut Batch<'a, '_>) -> Result<(), BpoError>,
     ) -> Result<(), BpoError> {
         self.report(progress);
         let total = self.total();
         let Self { stage, items, is_wanted, size, file, done } = self;
-        for (index, items) in items.chunks(size.get()).enumerate() {
-            let first = index * size.get();
-            let places = first..first + items.len();
-            if places.into_iter().all(|place| done.is_done[place] || !is_wanted[place]) {
-                continue;
-            }
+        let places: Vec<usize> = (0..items.len()).collect();
+        let is_missing = |&place: &usize| is_wanted[place] && !done.is_done[place];
+        let missing: Vec<&[usize]> =
+            places.chunks(size.get()).filter(|batch| batch.iter().any(is_missing)).collect();
+        for batches in missing.chunks(at_once.get()) {
+            let places = batches.concat();
+            let items = places.iter().map(|&place| items[place]).collect();
+            let sizes = batches.iter().map(|batch| batch.len()).collect();
             let records = Records { stage: *stage, file, done, total, progress };
-            let answered = answer(&mut Batch { items, first, records });
+            let answered = answer(&mut Batch { items, places, sizes, records });
             file.sync()?;
             answered?;
         }

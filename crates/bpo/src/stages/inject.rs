@@ -57,7 +57,7 @@ pub fn inject<I: ErrorInjector>(
                 injector.inject_queue(&mut Requests { missing, config }, size);
             })?;
         } else {
-            batches.run(progress, |batch| {
+            batches.run(progress, once, |batch| {
                 let mut requests = WholeBatch::new(batch, dropped, config);
                 injector.inject_queue(&mut requests, size);
                 requests.answers.finish()

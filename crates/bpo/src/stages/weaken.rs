@@ -67,7 +67,7 @@ pub fn weaken<M: VisionLanguageModel>(
                 model.respond_queue(&mut Requests::new(&job, missing), at_a_time);
             })?;
         } else {
-            batches.run(progress, |batch| job.answer(batch, &mut model))?;
+            batches.run(progress, model.calls_at_once(), |batch| job.answer(batch, &mut model))?;
         }
     }
     let outcome = batches.outcome();
@@ -119,36 +119,41 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// Answers all items of a batch, including finished ones, because the last digits of a model's
-    /// output may depend on the other items of its batch.
+    /// output may depend on the other items of its batch. Each batch is one call of the model.
     fn answer<M: VisionLanguageModel>(
         &self,
         batch: &mut Batch<'a, '_>,
         model: &mut M,
     ) -> Result<(), BpoError> {
-        let items = batch.items;
-        let mut requests = Vec::with_capacity(items.len());
+        let items = batch.items.clone();
+        let mut calls = Vec::with_capacity(batch.sizes.len());
         // index in the batch and provenance of each request
         let mut asked = Vec::with_capacity(items.len());
         let mut skipped_items = VecDeque::new();
-        for (place, &item) in items.iter().enumerate() {
-            // the sample's own images first: if they cannot be used, no other image is needed
-            match sample_images::check(&self.cache, item.sample)? {
-                Ok(images) => {
-                    let other = if self.distortion(item).needs_other() {
-                        Some(self.other_image(item)?)
-                    } else {
-                        None
-                    };
-                    requests.push(self.request(item, images, other.as_ref()));
-                    asked.push((place, self.provenance(item, other)));
-                }
-                Err(cause) => {
-                    skipped_items.push_back((place, skipped(item, cause)));
+        let mut places = items.iter().copied().enumerate();
+        for &size in &batch.sizes {
+            let mut requests = Vec::with_capacity(size);
+            for (place, item) in places.by_ref().take(size) {
+                // the sample's own images first: if they cannot be used, no other image is needed
+                match sample_images::check(&self.cache, item.sample)? {
+                    Ok(images) => {
+                        let other = if self.distortion(item).needs_other() {
+                            Some(self.other_image(item)?)
+                        } else {
+                            None
+                        };
+                        requests.push(self.request(item, images, other.as_ref()));
+                        asked.push((place, self.provenance(item, other)));
+                    }
+                    Err(cause) => {
+                        skipped_items.push_back((place, skipped(item, cause)));
+                    }
                 }
             }
+            calls.push(requests);
         }
-        let mut answers = Answers::new(Stage::Weaken, requests.len());
-        model.respond_each(&requests, self.at_a_time, &mut |index, answer| {
+        let mut answers = Answers::new(Stage::Weaken, asked.len());
+        model.respond_calls(&calls, self.at_a_time, &mut |index, answer| {
             answers.receive(index, || {
                 let (place, provenance) = &asked[index];
                 // keeps the order of the samples if the model answers in order
@@ -358,7 +363,7 @@ mod tests {
             Batches::new(Stage::Weaken, &samples, NonZeroUsize::MIN, size, None, |_| false, &mut file)
                 .unwrap();
         let mut model = Watcher::default();
-        batches.run(&mut (), |batch| job.answer(batch, &mut model)).unwrap();
+        batches.run(&mut (), NonZeroUsize::MIN, |batch| job.answer(batch, &mut model)).unwrap();
         assert_eq!(batches.outcome().summary.done, 12);
         assert_eq!((model.loaded.len(), model.most_alive), (12, 1));
     }

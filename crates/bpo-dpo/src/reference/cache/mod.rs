@@ -3,6 +3,7 @@
 mod file;
 
 use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use bpo_pairs::{PreferencePair, Skipped, TextHasher};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::batches::{PreparedBatch, PreparedPairs};
+use crate::devices::map_on_devices;
 use crate::error::{DpoError, Stale};
 use crate::loss::{LossProperties, TokenLogps};
 use crate::order::{DataOrder, GroupBatch};
@@ -90,13 +92,16 @@ impl LogpCache {
     /// fingerprints of the others. Calls `each` after every batch with the number of pairs done.
     /// Returns the pairs that could not be prepared.
     ///
+    /// `models` has the reference on one or [several devices](map_on_devices), which compute batches
+    /// in turn. The cache does not depend on their number.
+    ///
     /// # Errors
     /// Returns [`DpoError::StaleReference`] if a pair has changed since it was cached,
     /// [`DpoError::Collate`] or [`DpoError::Rows`] if collator or model fail, [`DpoError::Device`]
     /// if the device fails, or an error of `each`.
     pub fn fill<P, C>(
         &mut self,
-        model: &P,
+        models: &[P],
         adapters: Adapters,
         collate: &mut C,
         batches: PairBatches<'_, impl Borrow<PreferencePair>>,
@@ -104,12 +109,14 @@ impl LogpCache {
     ) -> Result<Vec<Skipped>, DpoError>
     where
         P: Policy,
+        P::Batch: Send,
         C: Collate<Batch = P::Batch>,
     {
         let PairBatches { pairs, loss, size } = batches;
         let order: Vec<usize> = DataOrder::new(pairs).groups().concat();
-        let (mut done, mut skipped) = (0, Vec::new());
-        for part in order.chunks(size.max(1)) {
+        let mut done = 0;
+        let (cache, skipped) = (RefCell::new(self), RefCell::new(Vec::new()));
+        let prepare = |part: &[usize]| {
             done += part.len();
             let whole: Vec<&PreferencePair> = part.iter().map(|&index| pairs[index].borrow()).collect();
             let PreparedPairs { pairs: part, skipped: refused, inputs } =
@@ -117,21 +124,28 @@ impl LogpCache {
             // the trainer will skip these pairs, too
             let is_refused = |pair: &&PreferencePair| refused.iter().any(|skipped| skipped.id == pair.id);
             let groups = GroupBatch::for_loss(loss, whole.into_iter().filter(is_refused));
-            self.checked.extend(keys(&groups));
-            skipped.extend(refused);
-            if let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = inputs {
-                let prints = collate.fingerprints(&inputs);
-                let keys = keys(&batch);
-                if self.first_missing(&keys, prints.as_deref(), &batch, &part)?.is_some() {
-                    let tokens = model.token_logps(&inputs, adapters);
-                    batch.check_rows(tokens.completions(), &part)?;
-                    self.add(&keys, &tokens, prints.as_deref())?;
-                }
-                self.checked.extend(keys);
+            cache.borrow_mut().checked.extend(keys(&groups));
+            skipped.borrow_mut().extend(refused);
+            let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = inputs else {
+                return Ok((None, None, done));
+            };
+            let (prints, keys) = (collate.fingerprints(&inputs), keys(&batch));
+            let missing = cache.borrow().first_missing(&keys, prints.as_deref(), &batch, &part)?;
+            cache.borrow_mut().checked.extend(&keys);
+            Ok((missing.map(|_| inputs), Some((part, batch, keys, prints)), done))
+        };
+        let compute = |model: &P, (inputs, about, done): (Option<P::Batch>, _, usize)| {
+            (inputs.map(|inputs| model.token_logps(&inputs, adapters)), about, done)
+        };
+        let items = order.chunks(size.max(1)).map(prepare);
+        map_on_devices(models, items, compute, |(tokens, about, done)| {
+            if let (Some(tokens), Some((part, batch, keys, prints))) = (tokens, about) {
+                batch.check_rows(tokens.completions(), &part)?;
+                cache.borrow_mut().add(&keys, &tokens, prints.as_deref())?;
             }
-            each(self, done)?;
-        }
-        Ok(skipped)
+            each(&cache.borrow(), done)
+        })?;
+        Ok(skipped.into_inner())
     }
 
     /// Checks that the cache has all completions that a loss needs, with the same fingerprints.
