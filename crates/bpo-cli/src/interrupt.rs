@@ -48,7 +48,12 @@ impl Progress for Interruptible {
 
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         self.inner.started(stage, done, total);
-        self.state.store(if stage == Stage::Train { TRAINING } else { IDLE }, Ordering::SeqCst);
+        let state = if stage == Stage::Train { TRAINING } else { IDLE };
+        // a training that ended after the signal may be followed by the next round
+        if self.state.swap(state, Ordering::SeqCst) == STOP_REQUESTED {
+            print_line(STOPPED);
+            std::process::exit(INTERRUPTED.into());
+        }
     }
 
     fn advanced(&mut self, stage: Stage, done: usize) {

@@ -11,7 +11,11 @@ use crate::policy::Policy;
 ///
 /// `policies` has the same policy on one or several devices. Item `i` is for policy `i` modulo their
 /// number. Each policy has a thread of its own if there are several. `items` and `each` run on the
-/// calling thread, up to two items per policy ahead of the result that is taken.
+/// calling thread. Items are taken before they are needed: at most two for each policy whose results
+/// `each` has not had.
+///
+/// # Panics
+/// If there is no policy, or `work` panics.
 ///
 /// # Errors
 /// Returns the first error of `items`, after the results of all earlier items were taken, or the
@@ -27,6 +31,7 @@ where
     T: Send,
     R: Send,
 {
+    assert!(!policies.is_empty(), "there is no policy");
     if let [policy] = policies {
         return items.into_iter().try_for_each(|item| each(work(policy, item?)));
     }

@@ -1,6 +1,6 @@
 //! One forward pass: the losses and statistics of a batch of pairs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bpo_pairs::PreferencePair;
 use burn::tensor::{Device, Tensor};
@@ -25,12 +25,14 @@ pub(crate) type DynObjective = Objective<Arc<dyn PreferenceLoss>>;
 pub(crate) struct Forward<'a> {
     pub(crate) config: &'a DpoConfig,
     pub(crate) objective: &'a DynObjective,
+    /// Locked while a policy [draws](Policy::draws). `None` if it does not.
+    pub(crate) drawing: Option<&'a Mutex<()>>,
 }
 
 impl Forward<'_> {
     /// Returns the losses of a batch, on the autodiff tape of the policy, `[pairs]`, and its
     /// statistics. If `must_equal_reference` is true, these have the losses of a policy that equals
-    /// its reference.
+    /// its reference. `seed` is that of the policy's random numbers, in training.
     pub(crate) fn losses<P: Policy>(
         &self,
         policy: &P,
@@ -38,9 +40,10 @@ impl Forward<'_> {
         inputs: &PreparedBatch<P::Batch>,
         pairs: &[&PreferencePair],
         must_equal_reference: bool,
+        seed: Option<u64>,
     ) -> Result<(Tensor<1>, BatchStats), DpoError> {
         let mut stats = BatchStats::default();
-        let Self { config, objective } = *self;
+        let Self { config, objective, .. } = *self;
         let loss = objective.properties();
         let PreparedBatch { groups: batch, batch: inputs, tokens: taken } = inputs;
         let logps = |tokens: &TokenLogps| match objective.ld_alpha {
@@ -61,12 +64,19 @@ impl Forward<'_> {
         } else {
             None
         };
+        let drawing = seed.zip(self.drawing).map(|(seed, drawing)| {
+            // the lock guards no value
+            let guard = drawing.lock().unwrap_or_else(PoisonError::into_inner);
+            policy.devices().iter().for_each(|device| device.seed(seed));
+            guard
+        });
         let needs_statistics = loss.statistics || config.weighting == Some(Weighting::Wpo);
         let (tokens, statistics) = if needs_statistics || config.statistics {
             policy.token_statistics(inputs, Adapters::On)
         } else {
             (policy.token_logps(inputs, Adapters::On), None)
         };
+        drop(drawing);
         batch.check_rows(tokens.completions(), pairs)?;
         if needs_statistics && statistics.is_none() {
             return Err(DpoError::NoStatistics);

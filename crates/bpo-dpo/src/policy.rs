@@ -127,8 +127,8 @@ pub trait Policy: Module {
     /// without an adapter have their initial values.
     ///
     /// Dropout must be off for the reference and in evaluations, which do not use an autodiff
-    /// device. It must not change the output of a new adapter. Dropout masks that are drawn on the
-    /// device of the module are the same in a resumed run.
+    /// device. It must not change the output of a new adapter. Dropout masks that are
+    /// [drawn](Self::draws) on the device of the module are the same in a resumed run.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
 
     /// Returns [`token_logps`](Self::token_logps) with statistics of the distribution at each
@@ -140,6 +140,16 @@ pub trait Policy: Module {
         adapters: Adapters,
     ) -> (TokenLogps, Option<TokenStatistics>) {
         (self.token_logps(batch, adapters), None)
+    }
+
+    /// Returns whether forward passes in training draw random numbers on the device of the module,
+    /// as dropout does. The device is then seeded before each of them. The default is true.
+    ///
+    /// Most backends have one random generator for the whole process, so on [several
+    /// devices](crate::Trainer::with_devices) such calls of [`token_logps`](Self::token_logps) and
+    /// [`token_statistics`](Self::token_statistics) do not overlap.
+    fn draws(&self) -> bool {
+        true
     }
 
     /// Returns a batch equal to `batch` with intermediate results that policy and reference share,

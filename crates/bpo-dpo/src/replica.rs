@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use bpo_pairs::PreferencePair;
+use bpo_pairs::{PreferencePair, item_seed};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
@@ -47,7 +47,7 @@ impl<P: Policy> Replica<P> {
     /// them.
     pub(crate) fn restore(&mut self, policy: &P, reference: &ReferenceLogps<P>) -> Result<(), DpoError> {
         self.policy = updated(&self.policy, &trainable_values(policy));
-        if let (Some(own), Some(model)) = (self.reference.frozen_mut(), reference.frozen()) {
+        if let (Some(own), Some(model)) = (self.reference.model_mut(), reference.model()) {
             *own = load_as_trainable(own.clone(), policy, &save_as_trainable(model, policy)?)?;
         }
         Ok(())
@@ -55,7 +55,7 @@ impl<P: Policy> Replica<P> {
 }
 
 /// Returns the device of a policy, without autodiff.
-pub(crate) fn main_device<P: Module>(policy: &P) -> Device {
+fn main_device<P: Module>(policy: &P) -> Device {
     policy.devices().into_iter().next().unwrap_or_default().inner()
 }
 
@@ -69,7 +69,7 @@ fn updated<P: Module>(policy: &P, values: &BTreeMap<String, Tensor<1>>) -> P {
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
     /// The gradient of the mean loss over `count` pairs.
-    Train { count: usize, must_equal_reference: bool },
+    Train { step: usize, count: usize, must_equal_reference: bool },
     /// Metrics.
     Evaluate,
 }
@@ -116,23 +116,26 @@ impl<'a, P: Policy> Share<'a, P> {
     ) -> Result<(), DpoError> {
         let PassBatch { index, pairs, inputs } = batch;
         let stats = match purpose {
-            Purpose::Train { count, must_equal_reference } => {
+            Purpose::Train { step, count, must_equal_reference } => {
+                // by step and batch, so that a resumed run draws the same dropout masks on any device
+                let seed = Some(item_seed(forward.config.seed, format!("step/{step}/{index}")));
                 let (losses, stats) =
-                    forward.losses(policy, reference, &inputs, &pairs, must_equal_reference)?;
+                    forward.losses(policy, reference, &inputs, &pairs, must_equal_reference, seed)?;
                 check_tracked(&losses, &pairs)?;
                 let loss = losses.sum().div_scalar(count as f64);
                 self.gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
                 stats
             }
-            Purpose::Evaluate => forward.losses(&policy.valid(), reference, &inputs, &pairs, false)?.1,
+            Purpose::Evaluate => forward.losses(&policy.valid(), reference, &inputs, &pairs, false, None)?.1,
         };
         self.results.push(BatchResult { index, pairs, stats });
         Ok(())
     }
 
-    /// Adds what another device has computed. Its gradients are on the device of `policy`.
+    /// Adds what another device has computed, on the device of `policy`.
     pub(crate) fn add(&mut self, policy: &P, mut other: Self) {
-        self.gradients.accumulate(policy, other.gradients.grads());
+        let gradients = other.gradients.grads().to_device(&main_device(policy), policy);
+        self.gradients.accumulate(policy, gradients);
         self.results.append(&mut other.results);
     }
 
@@ -149,7 +152,7 @@ pub(crate) enum Order<'a, P: Policy> {
     Compute(Purpose, PassBatch<'a, P::Batch>),
     /// Return the share of the pass.
     Finish,
-    /// Replace the trained parameters, by path.
+    /// Replace the trained parameters, by path. The values are on the device of the replica.
     Update(Arc<BTreeMap<String, Tensor<1>>>),
     /// Move the reference towards the policy.
     Follow(f64),
@@ -159,8 +162,6 @@ pub(crate) enum Order<'a, P: Policy> {
 struct Worker<'s, 'a, P> {
     forward: Forward<'s>,
     replica: Replica<P>,
-    /// Device that gradients are moved to.
-    main: Device,
     share: Share<'a, P>,
     /// The first error of the pass.
     error: Option<DpoError>,
@@ -189,20 +190,15 @@ impl<'s, 'a, P: Policy> Worker<'s, 'a, P> {
                 None
             }
             Order::Finish => {
-                let mut share = std::mem::take(share);
-                if let Some(error) = error.take() {
-                    return Some(Err(error));
-                }
-                let gradients = share.gradients.grads().to_device(&self.main, policy);
-                share.gradients.accumulate(policy, gradients);
-                Some(Ok(share))
+                let share = std::mem::take(share);
+                Some(error.take().map_or(Ok(share), Err))
             }
             Order::Update(values) => {
                 *policy = updated(policy, &values);
                 None
             }
             Order::Follow(mixup_alpha) => {
-                if let Some(model) = reference.frozen_mut() {
+                if let Some(model) = reference.model_mut() {
                     *model = follow(model.clone(), policy, mixup_alpha);
                 }
                 None
@@ -215,7 +211,7 @@ impl<'s, 'a, P: Policy> Worker<'s, 'a, P> {
 pub(crate) struct Helper<'a, P: Policy> {
     orders: SyncSender<Order<'a, P>>,
     shares: Receiver<Result<Share<'a, P>, DpoError>>,
-    devices: Vec<Device>,
+    device: Device,
 }
 
 impl<'a, P: Policy> Helper<'a, P> {
@@ -224,24 +220,23 @@ impl<'a, P: Policy> Helper<'a, P> {
         scope: &'scope Scope<'scope, '_>,
         forward: Forward<'s>,
         replica: Replica<P>,
-        main: Device,
     ) -> (Self, ScopedJoinHandle<'scope, ()>)
     where
         'a: 'scope,
         P: 'scope,
         P::Batch: Send + 'scope,
     {
-        let devices = replica.policy.devices();
+        let device = main_device(&replica.policy);
         let (orders, received) = sync_channel(WAITING);
         let (sender, shares) = sync_channel(1);
-        let worker = Worker { forward, replica, main, share: Share::default(), error: None };
+        let worker = Worker { forward, replica, share: Share::default(), error: None };
         let thread = scope.spawn(move || worker.run(&received, &sender));
-        (Self { orders, shares, devices }, thread)
+        (Self { orders, shares, device }, thread)
     }
 
-    /// Returns the devices of the replica.
-    pub(crate) fn devices(&self) -> &[Device] {
-        &self.devices
+    /// Returns the device of the replica.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Sends an order. Waits if the device is [behind](WAITING).

@@ -88,7 +88,7 @@ impl RunFiles {
             state: state.progress.clone(),
             trainable: save_trainable(&state.policy).map_err(at_step)?,
             optimizer: state.optimizer.to_bytes().map_err(at_step)?,
-            reference: match (state.progress.config.reference_sync, state.reference.frozen()) {
+            reference: match (state.progress.config.reference_sync, state.reference.model()) {
                 (Some(_), Some(reference)) => {
                     Some(save_as_trainable(reference, &state.policy).map_err(at_step)?)
                 }
@@ -124,7 +124,7 @@ fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> R
     let in_file = |error: DpoError| error.in_file(path);
     let policy = load_trainable(policy, &checkpoint.trainable).map_err(in_file)?;
     optimizer.load_bytes(&policy, &checkpoint.optimizer).map_err(in_file)?;
-    if let (Some(bytes), Some(model)) = (&checkpoint.reference, reference.frozen_mut()) {
+    if let (Some(bytes), Some(model)) = (&checkpoint.reference, reference.model_mut()) {
         *model = load_as_trainable(model.clone(), &policy, bytes).map_err(in_file)?;
     }
     let progress = progress.resume(checkpoint.state);

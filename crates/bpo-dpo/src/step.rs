@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bpo_pairs::{PreferencePair, Skipped, item_seed};
+use bpo_pairs::{PreferencePair, Skipped};
 use burn::optim::GradientsParams;
+use burn::tensor::Device;
 
 use crate::batches::{BatchSize, PreparedPairs};
 use crate::error::DpoError;
@@ -69,13 +70,9 @@ impl<'a, P: Policy> Stepper<'a, P> {
         next: &mut NextBatch<'_, 'a, P::Batch>,
     ) -> Result<(State<P>, Step), DpoError> {
         let config = self.forward.config;
-        // devices are seeded by seed and step, so that a resumed run draws the same dropout masks
-        let seed = item_seed(config.seed, format!("step/{}", state.progress.step));
-        let further = self.helpers.iter().flat_map(Helper::devices);
-        state.policy.devices().iter().chain(further).for_each(|device| device.seed(seed));
         let count = config.pairs_per_step().min(self.pairs - state.progress.cursor);
-        let must_equal_reference = state.must_equal_reference;
-        let purpose = Purpose::Train { count, must_equal_reference };
+        let (step, must_equal_reference) = (state.progress.step, state.must_equal_reference);
+        let purpose = Purpose::Train { step, count, must_equal_reference };
         let Pass { mut gradients, stats, pairs } = self.pass(&mut state, purpose, count, next)?;
         if !pairs.is_empty() && pairs.len() < count {
             // the mean over the pairs that could be prepared
@@ -101,7 +98,7 @@ impl<'a, P: Policy> Stepper<'a, P> {
         if let Some(ReferenceSync { steps, mixup_alpha }) = config.reference_sync
             && state.progress.step.is_multiple_of(steps)
         {
-            if let Some(model) = state.reference.frozen_mut() {
+            if let Some(model) = state.reference.model_mut() {
                 *model = follow(model.clone(), &state.policy, mixup_alpha);
             }
             self.helpers.iter().try_for_each(|helper| helper.send(Order::Follow(mixup_alpha)))?;
@@ -164,12 +161,28 @@ impl<'a, P: Policy> Stepper<'a, P> {
     }
 
     /// Sends the trained parameters to the further devices.
+    ///
+    /// All copies between devices are made by this thread, because those of several threads could
+    /// be mixed up between the same two devices.
     fn update_helpers(&self, policy: &P) -> Result<(), DpoError> {
-        if self.helpers.is_empty() {
-            return Ok(());
+        let mut copies: Vec<(&Device, Arc<_>)> = Vec::new();
+        for helper in &self.helpers {
+            let known = copies.iter().find(|(device, _)| *device == helper.device());
+            let values = match known {
+                Some((_, values)) => Arc::clone(values),
+                None => {
+                    let mut values = trainable_values(policy);
+                    for value in values.values_mut() {
+                        *value = value.clone().to_device(helper.device());
+                    }
+                    let values = Arc::new(values);
+                    copies.push((helper.device(), Arc::clone(&values)));
+                    values
+                }
+            };
+            helper.send(Order::Update(values))?;
         }
-        let values = Arc::new(trainable_values(policy));
-        self.helpers.iter().try_for_each(|helper| helper.send(Order::Update(Arc::clone(&values))))
+        Ok(())
     }
 }
 

@@ -34,9 +34,10 @@ use crate::training::{TrainOutput, Training};
 /// collator and its batches must be [`Send`]. Use [`Training::run_local`] for a collator that is
 /// not.
 ///
-/// Before each step the devices of the policy are seeded from [`seed`](DpoConfig::seed) and the
-/// number of the step, so that dropout masks are the same in a resumed run. Most backends have one
-/// random generator for the whole process, so other threads that use it change the result.
+/// Before each forward pass of a policy that [draws](Policy::draws), its device is seeded from
+/// [`seed`](DpoConfig::seed) and the numbers of the step and the batch, so that dropout masks are the
+/// same in a resumed run. Most backends have one random generator for the whole process, so other
+/// threads that use it change the result.
 ///
 /// ```no_run
 /// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
@@ -129,7 +130,7 @@ where
     /// Sets further devices that share the work of each step with the device of the policy. The same
     /// device may be named several times.
     ///
-    /// Each gets a copy of the policy and, if it is a [separate](Reference::Frozen) model, of the
+    /// Each gets a copy of the policy and, if it is [another](Reference::Frozen) model, of the
     /// reference, and a thread of its own. The [batches](DpoConfig::batch_size) of a step go round
     /// the devices. If a step has fewer batches than devices, batches have fewer pairs, unless the
     /// loss [compares the pairs of a batch](crate::loss::LossProperties::batch_wide). Gradients are
@@ -138,8 +139,8 @@ where
     ///
     /// Steps, metrics and checkpoints do not depend on the devices except by rounding, so a run may
     /// be resumed with other devices. With the same devices a resumed run on the flex backend
-    /// computes the same bits, unless the policy draws dropout masks: most backends have one random
-    /// generator for the whole process, from which several threads draw in any order.
+    /// computes the same bits. The masks of dropout are those of a step and a batch, so they only
+    /// depend on the devices if the batches do.
     #[must_use]
     pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
         self.devices = devices;
@@ -205,6 +206,7 @@ where
         }
         match (&config.reference_sync, &reference) {
             (None, _) => {}
+            (Some(_), Reference::Start) => {}
             (Some(_), Reference::Frozen(model)) => check_follows(model, &policy)?,
             (Some(_), _) => return Err(DpoError::ReferenceStands),
         }

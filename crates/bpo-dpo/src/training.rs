@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::panic;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::metrics::StepMetrics;
 use crate::observer::{Control, Observer, RunPlan};
 use crate::order::GroupBatch;
 use crate::policy::{Collate, Policy};
-use crate::replica::{Helper, Replica, main_device};
+use crate::replica::{Helper, Replica};
 use crate::run::{Run, Sampler};
 use crate::run_files::RunFiles;
 use crate::schedule::LrSchedule;
@@ -112,9 +112,9 @@ where
         &self.state.policy
     }
 
-    /// Returns the reference model, if it is a [separate](crate::Reference::Frozen) one.
-    pub fn frozen_reference(&self) -> Option<&P> {
-        self.state.reference.frozen()
+    /// Returns the reference model, unless it is the policy with its adapters off.
+    pub fn reference(&self) -> Option<&P> {
+        self.state.reference.model()
     }
 
     /// Returns the collator.
@@ -162,7 +162,6 @@ where
         let (session, Parts { collate, state, replicas, files, sampler }) = self.session();
         let prefetched = PREFETCHED + replicas.len();
         let batches = session.batches(&state.progress, replicas.len() + 1, collate);
-        let main = main_device(&state.policy);
         thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(prefetched);
             let worker = scope.spawn(move || {
@@ -174,7 +173,7 @@ where
                     }
                 }
             });
-            let start = |replica| Helper::start(scope, session.forward(), replica, main.clone());
+            let start = |replica| Helper::start(scope, session.forward(), replica);
             let (helpers, mut threads): (Vec<_>, Vec<_>) = replicas.into_iter().map(start).unzip();
             threads.push(worker);
             let next = &mut || receiver.recv().unwrap_or(Err(DpoError::NoBatch));
@@ -219,7 +218,8 @@ where
             total_steps,
             resumed_from,
         } = self;
-        let session = Session { config, objective, data, total_steps, resumed_from };
+        let drawing = state.policy.draws().then(Mutex::default);
+        let session = Session { config, objective, drawing, data, total_steps, resumed_from };
         (session, Parts { collate, state, replicas, files, sampler })
     }
 
@@ -262,6 +262,8 @@ struct Parts<P, C> {
 struct Session {
     config: DpoConfig,
     objective: DynObjective,
+    /// Locked while a policy draws.
+    drawing: Option<Mutex<()>>,
     data: Data,
     total_steps: usize,
     resumed_from: Option<usize>,
@@ -269,7 +271,8 @@ struct Session {
 
 impl Session {
     fn forward(&self) -> Forward<'_> {
-        Forward { config: &self.config, objective: &self.objective }
+        let Self { config, objective, drawing, .. } = self;
+        Forward { config, objective, drawing: drawing.as_ref() }
     }
 
     fn size(&self, devices: usize) -> BatchSize {

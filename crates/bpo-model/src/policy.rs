@@ -377,6 +377,11 @@ impl Policy for Vlm {
         (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
     }
 
+    /// Whether the input of adapters is dropped.
+    fn draws(&self) -> bool {
+        self.dropout() > 0.0
+    }
+
     /// The batch with the features of its images, unless the vision tower is trained or adapted.
     fn shared(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
         self.with_features(batch)

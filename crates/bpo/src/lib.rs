@@ -82,6 +82,9 @@ mod progress;
 mod reference;
 #[cfg(feature = "model")]
 mod responder;
+#[cfg(feature = "model")]
+mod round_summary;
+mod rounds;
 mod run;
 mod run_dir;
 mod sample_file;
@@ -158,6 +161,9 @@ pub use progress::Progress;
 pub use reference::{fill_cache, on_devices};
 #[cfg(feature = "model")]
 pub use responder::ResponderError;
+#[cfg(feature = "model")]
+pub use round_summary::{RoundSummary, read_rounds};
+pub use rounds::{round_config, round_dir, run_rounds};
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};
 pub use run_dir::RunDir;
 pub use sample_file::SampleFile;

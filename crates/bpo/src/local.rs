@@ -302,12 +302,6 @@ pub(crate) fn trainer(
     let reference =
         reference::open(config, &checkpoint, further, &mut collate, pairs, &eval_pairs, progress)?;
     let Checkpoint { model, processor, .. } = checkpoint;
-    if !further.is_empty() && config.full_finetune.is_none() && config.lora.lora_dropout > 0.0 {
-        tracing::warn!(
-            "several devices draw dropout masks in any order, so another run with the same seed has other \
-             results; set lora.lora_dropout = 0 or use one device to avoid it"
-        );
-    }
     let policy = policy(config, model)?;
     let mut trainer = Trainer::new(config.train_settings(), policy, collate, dir.map(RunDir::root))?
         .with_reference(reference)

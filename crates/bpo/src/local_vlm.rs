@@ -20,14 +20,14 @@ use crate::vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionReque
 ///
 /// The answers do not depend on the number of devices: requests are split into lists of
 /// [`BATCHES_PER_CALL`] batches, and each list is answered by one device as a model on a single
-/// device would answer it.
+/// device would answer it. So fewer requests than that are answered by one device.
 pub struct LocalVlm(Place);
 
 enum Place {
     /// On the calling thread.
     Here(Box<VlmResponder>),
     /// On a thread for each device.
-    Threads { threads: Vec<DeviceThread>, takes_system: bool },
+    Threads { threads: Vec<DeviceThread>, devices: Vec<Device>, takes_system: bool },
 }
 
 impl fmt::Debug for LocalVlm {
@@ -47,10 +47,21 @@ impl LocalVlm {
             return Ok(Self(Place::Here(Box::new(VlmResponder::new(model, processor)))));
         }
         let takes_system = processor.chat.takes_system();
+        let devices = std::iter::once(model.device()).chain(further.iter().cloned()).collect();
         let models = on_devices(&model, further).into_iter();
         let threads = models.map(|model| DeviceThread::start(VlmResponder::new(model, processor.clone())));
         let threads = threads.collect::<Result<_, _>>()?;
-        Ok(Self(Place::Threads { threads, takes_system }))
+        Ok(Self(Place::Threads { threads, devices, takes_system }))
+    }
+}
+
+impl Drop for LocalVlm {
+    fn drop(&mut self) {
+        if let Place::Threads { threads, devices, .. } = &mut self.0 {
+            threads.clear();
+            // the memory that a GPU backend keeps for the threads, which no other thread would use
+            devices.iter().for_each(Device::memory_cleanup);
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub fn plan(
         }
     }
     let footprint = policy.footprint();
-    let reference = match training.frozen_reference() {
+    let reference = match training.reference() {
         // training reads the cache instead
         _ if config.reference.cache.is_some() => 0,
         None => 0,

@@ -69,7 +69,7 @@ pub(crate) fn open<C: Collate<Batch = Batch>>(
         // full fine-tuning has no adapters to switch off, and an adapter that training continues
         // belongs to the reference; parameters that are not trained are shared
         (None, None) if config.full_finetune.is_some() || config.model.adapter.is_some() => {
-            Ok(Reference::Frozen(checkpoint.model.clone()))
+            Ok(Reference::Start)
         }
         (None, None) => Ok(Reference::AdaptersOff),
     }
@@ -111,12 +111,23 @@ pub fn fill_cache<C: Collate<Batch = Batch>>(
         Ok(())
     };
     let batches = PairBatches { pairs, loss: objective.properties(), size: config.train.batch_size };
-    let skipped =
-        cache.fill(&on_devices(&checkpoint.model, further), Adapters::On, collate, batches, each)?;
+    let models = on_devices(&checkpoint.model, further);
+    let skipped = cache.fill(&models, Adapters::On, collate, batches, each)?;
+    release(models, further);
     cache.save(file)?;
     progress
         .finished(Stage::Reference, &StageOutcome::new(pairs.len() - skipped.len(), skipped.clone()).summary);
     Ok((cache, skipped))
+}
+
+/// Drops the copies of a model on further devices. A GPU backend keeps memory for each thread that
+/// computed, which training, on other threads, would not use, so it is given back.
+fn release(models: Vec<Vlm>, further: &[Device]) {
+    let first = models.first().map(Vlm::device);
+    drop(models);
+    if !further.is_empty() {
+        first.iter().chain(further).for_each(Device::memory_cleanup);
+    }
 }
 
 /// Returns a model with a copy on each of further devices.

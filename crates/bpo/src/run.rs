@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::sample_file::warn_of_no_image;
 use crate::stage::Stage;
-use crate::stages::{self, ExistingPairs, StageFile, StageOutcome};
+use crate::stages::{self, ExistingPairs, StageAnswers, StageFile, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
 /// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
@@ -105,10 +105,26 @@ pub fn run(
     backend: &mut impl PipelineBackend,
     progress: &mut dyn Progress,
 ) -> Result<RunReport, BpoError> {
+    run_after(None, config, out, backend, progress)
+}
+
+/// Does a run as [`run()`] does. Answers with injected errors are taken from the run directory
+/// `before`, as far as it has them.
+pub(crate) fn run_after(
+    before: Option<&Path>,
+    config: &RunConfig,
+    out: &Path,
+    backend: &mut impl PipelineBackend,
+    progress: &mut dyn Progress,
+) -> Result<RunReport, BpoError> {
     let config = config.clone().with_absolute_paths()?;
     config.validate()?;
     config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
     check_whole(&config)?;
+    if config.rounds.is_some() {
+        let (with, reason) = ("a single run".to_owned(), "`run_rounds` does several");
+        return Err(BpoError::Conflict { key: "rounds".into(), with, reason });
+    }
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
     let left = StageLedger::unfinished(out, &config)?;
     let Checked { images, data, inputs } = Checked::new(&config, &left, backend)?;
@@ -139,6 +155,10 @@ pub fn run(
     let dropped = stages::without_answers([weakened.answers()]);
 
     let mut injected = StageFile::open(&dir.injected())?;
+    if let Some(before) = before.filter(|_| !ledger.is_finished(Stage::Inject)) {
+        let before = StageAnswers::read(&before.join("injected.jsonl"))?;
+        stages::copy_answers(&samples, &dropped, before, &mut injected)?;
+    }
     let injector = || backend.injector(&samples);
     let outcome = stages::inject(&config, &samples, &dropped, injector, &mut injected, progress)?;
     keep(&mut ledger, Stage::Inject, outcome)?;

@@ -15,6 +15,8 @@ mod pair;
 #[cfg(feature = "model")]
 mod quickstart;
 #[cfg(feature = "model")]
+mod rounds;
+#[cfg(feature = "model")]
 mod run;
 #[cfg(feature = "model")]
 mod score;
@@ -48,6 +50,8 @@ pub use merge::MergeCommand;
 pub use pair::{PairCommand, Select};
 #[cfg(feature = "model")]
 pub use quickstart::QuickstartArgs;
+#[cfg(feature = "model")]
+pub use rounds::RoundsCommand;
 #[cfg(feature = "model")]
 pub use run::RunArgs;
 #[cfg(feature = "model")]
@@ -121,6 +125,9 @@ pub enum Command {
     /// Run all stages: weaken, inject, pair, train. The same command resumes an interrupted run
     #[cfg(feature = "model")]
     Run(Box<RunArgs>),
+    /// Print the rounds of `bpo run --rounds`, as a table and as JSON lines
+    #[cfg(feature = "model")]
+    Rounds(RoundsCommand),
     /// Generate answers about weakened images
     Weaken(WeakenCommand),
     /// Inject errors into the annotated answers
@@ -162,8 +169,8 @@ pub enum Command {
 /// The error for a command that this build does not have.
 #[cfg(not(feature = "model"))]
 fn not_built(words: &[OsString]) -> clap::Error {
-    const COMMANDS: [&str; 7] =
-        ["quickstart", "run", "train", "score", "generate", "merge", "convert-checkpoint"];
+    const COMMANDS: [&str; 8] =
+        ["quickstart", "run", "rounds", "train", "score", "generate", "merge", "convert-checkpoint"];
     let name = words.first().map(|name| name.to_string_lossy()).unwrap_or_default();
     let message = if COMMANDS.contains(&&*name) {
         format!("`bpo {name}` needs a program built with `--features model`")

@@ -27,6 +27,9 @@ pub struct RunArgs {
     pub inject: Inject,
     #[command(flatten)]
     pub train: Train,
+    /// Number of rounds. Each starts from the result of the one before, in OUT/round-0, OUT/round-1, ...
+    #[arg(long, value_name = "N", value_parser = super::whole::<usize>)]
+    pub rounds: Option<usize>,
     /// Directory of the run. An unfinished run in it is resumed
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -15,6 +15,8 @@ mod pair;
 #[cfg(feature = "model")]
 mod plan;
 #[cfg(feature = "model")]
+mod rounds;
+#[cfg(feature = "model")]
 mod run;
 #[cfg(feature = "model")]
 mod score;
@@ -59,6 +61,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Quickstart(args) => quickstart(&args),
         #[cfg(feature = "model")]
         Command::Run(args) => run::run(&args),
+        #[cfg(feature = "model")]
+        Command::Rounds(args) => rounds::rounds(&args),
         Command::Weaken(args) => weaken::weaken(&args),
         Command::Inject(args) => inject::inject(&args),
         Command::Pair(args) => pair::pair(&args),

@@ -1,6 +1,11 @@
 //! `bpo run`
 
-use bpo::{LocalBackend, Required, RunStatus};
+use std::path::Path;
+
+use bpo::burn::tensor::Device;
+use bpo::{
+    BpoError, LocalBackend, Required, RunConfig, RunReport, RunStatus, round_config, round_dir, run_rounds,
+};
 
 #[cfg(feature = "server")]
 use super::vlm_key;
@@ -12,25 +17,54 @@ use crate::overrides::required;
 use crate::progress;
 use crate::terminal::print_line;
 
-/// Runs all stages in a run directory.
+/// Runs all stages in a run directory, or in one for each round.
 ///
 /// # Errors
 /// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = args.config.resolve(args.preset.preset, &args.overrides())?;
+    let mut config = args.config.resolve(args.preset.preset, &args.overrides())?;
+    config.rounds = args.rounds.or(config.rounds);
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
     let used = [UsedModel::Model, UsedModel::Reference, UsedModel::Injector];
     let config = fetch_models(config, &used, &[])?.with_absolute_paths()?;
-    args.config.inputs(&config).outputs_of_run(&config, out).check()?;
-    let (device, further) = open_devices(&config)?;
-    let mut backend = LocalBackend::new(config.clone(), device, injector_key(&config)?).with_devices(further);
-    #[cfg(feature = "server")]
-    {
-        backend = backend.with_vlm_key(vlm_key(&config)?);
+    let mut paths = args.config.inputs(&config);
+    let Some(rounds) = config.rounds else {
+        paths.outputs_of_run(&config, out).check()?;
+        let mut backend = open_backend(&config, open_devices(&config)?)?;
+        let report = bpo::run(&config, out, &mut backend, &mut Interruptible::new(progress::new()))?;
+        return print_report(&config, out, &report);
+    };
+    paths.output("--out", out).check()?;
+    let out = std::path::absolute(out).map_err(|source| BpoError::Io {
+        action: "find",
+        path: out.to_owned(),
+        source,
+    })?;
+    let devices = open_devices(&config)?;
+    let backend = |config: &RunConfig| open_backend(config, devices.clone());
+    let reports = run_rounds(&config, &out, backend, &mut Interruptible::new(progress::new()))?;
+    for (round, report) in reports.iter().enumerate() {
+        print_line(&format!("round {} of {rounds}:", round + 1));
+        print_report(&round_config(&config, &out, round), &round_dir(&out, round), report)?;
     }
-    let report = bpo::run(&config, out, &mut backend, &mut Interruptible::new(progress::new()))?;
+    Ok(())
+}
+
+fn open_backend(config: &RunConfig, devices: (Device, Vec<Device>)) -> Result<LocalBackend, BpoError> {
+    let (device, further) = devices;
+    let backend = LocalBackend::new(config.clone(), device, injector_key(config)?).with_devices(further);
+    #[cfg(feature = "server")]
+    let backend = backend.with_vlm_key(vlm_key(config)?);
+    Ok(backend)
+}
+
+/// Prints what a run has done.
+///
+/// # Errors
+/// Returns [`Failure::Interrupted`] if the run was stopped.
+fn print_report(config: &RunConfig, out: &Path, report: &RunReport) -> Result<(), Failure> {
     let dir = out.display();
     if report.was_finished {
         for (&stage, summary) in &report.stages {

@@ -50,6 +50,8 @@ mod quickstart;
 #[cfg(feature = "flex")]
 mod reference;
 #[cfg(feature = "flex")]
+mod rounds;
+#[cfg(feature = "flex")]
 mod run;
 #[cfg(feature = "flex")]
 mod score;

@@ -93,7 +93,9 @@ pub enum DpoError {
     #[error("the loss needs weakened images, and the collator makes none (`Collate::weakens`)")]
     NothingWeakened,
     /// `reference_sync` is set for a reference that cannot follow the policy.
-    #[error("`reference_sync` needs a reference that is a model of its own (`Reference::Frozen`)")]
+    #[error(
+        "`reference_sync` needs a reference that is a model of its own (`Reference::Start` or `Reference::Frozen`)"
+    )]
     ReferenceStands,
     /// `reference_sync` is set for a reference that lacks the trained parameters.
     #[error(

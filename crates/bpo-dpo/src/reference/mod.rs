@@ -25,6 +25,10 @@ pub enum Reference<P> {
     /// policy.
     #[default]
     AdaptersOff,
+    /// The policy before training with its adapters, for a policy that continues an adapter or has
+    /// trained weights in place of adapters. It shares the frozen parameters with the policy. It
+    /// may be [updated](ReferenceSync) towards the policy.
+    Start,
     /// Another model, including its adapters. It is not trained, but it may be
     /// [updated](ReferenceSync) towards the policy.
     Frozen(P),
@@ -34,7 +38,10 @@ pub enum Reference<P> {
 
 /// The reference of a run.
 pub(crate) enum ReferenceLogps<P> {
-    Model(P, Adapters),
+    /// The policy before training.
+    Start(P, Adapters),
+    /// Another model.
+    Other(P),
     Cache(Arc<LogpCache>),
 }
 
@@ -43,8 +50,9 @@ impl<P: Policy> ReferenceLogps<P> {
     /// device.
     pub(crate) fn new(reference: Reference<P>, policy: &P) -> Self {
         match reference {
-            Reference::AdaptersOff => Self::Model(policy.valid(), Adapters::Off),
-            Reference::Frozen(model) => Self::Model(model.valid(), Adapters::On),
+            Reference::AdaptersOff => Self::Start(policy.valid(), Adapters::Off),
+            Reference::Start => Self::Start(policy.valid(), Adapters::On),
+            Reference::Frozen(model) => Self::Other(model.valid()),
             Reference::Cached(cache) => Self::Cache(Arc::new(cache)),
         }
     }
@@ -58,7 +66,8 @@ impl<P: Policy> ReferenceLogps<P> {
         policy: &P,
     ) -> Result<TokenLogps, DpoError> {
         match self {
-            Self::Model(model, adapters) => Ok(model.token_logps(inputs, *adapters)),
+            Self::Start(model, adapters) => Ok(model.token_logps(inputs, *adapters)),
+            Self::Other(model) => Ok(model.token_logps(inputs, Adapters::On)),
             Self::Cache(cache) => {
                 let device = policy.devices().into_iter().next().unwrap_or_default().inner();
                 cache.token_logps(batch, pairs, &device)
@@ -68,21 +77,21 @@ impl<P: Policy> ReferenceLogps<P> {
 
     /// Returns whether the reference is the policy with its adapters off.
     pub(crate) fn is_policy(&self) -> bool {
-        matches!(self, Self::Model(_, Adapters::Off))
+        matches!(self, Self::Start(_, Adapters::Off))
     }
 
-    /// Returns the model if it is a [separate](Reference::Frozen) one.
-    pub(crate) fn frozen(&self) -> Option<&P> {
+    /// Returns the model, unless it is the policy with its adapters off.
+    pub(crate) fn model(&self) -> Option<&P> {
         match self {
-            Self::Model(model, Adapters::On) => Some(model),
+            Self::Start(model, Adapters::On) | Self::Other(model) => Some(model),
             _ => None,
         }
     }
 
-    /// Returns the model to change it if it is a [separate](Reference::Frozen) one.
-    pub(crate) fn frozen_mut(&mut self) -> Option<&mut P> {
+    /// Returns the model to change it, unless it is the policy with its adapters off.
+    pub(crate) fn model_mut(&mut self) -> Option<&mut P> {
         match self {
-            Self::Model(model, Adapters::On) => Some(model),
+            Self::Start(model, Adapters::On) | Self::Other(model) => Some(model),
             _ => None,
         }
     }
@@ -92,8 +101,8 @@ impl<P: Policy> ReferenceLogps<P> {
     pub(crate) fn fork(&self, policy: &P, device: &Device) -> Self {
         match self {
             // shares the frozen parameters with the policy
-            Self::Model(_, Adapters::Off) => Self::Model(policy.valid(), Adapters::Off),
-            Self::Model(model, Adapters::On) => Self::Model(model.clone().fork(device), Adapters::On),
+            Self::Start(_, adapters) => Self::Start(policy.valid(), *adapters),
+            Self::Other(model) => Self::Other(model.clone().fork(device)),
             Self::Cache(cache) => Self::Cache(Arc::clone(cache)),
         }
     }

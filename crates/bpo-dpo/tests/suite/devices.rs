@@ -235,7 +235,9 @@ fn results_of_devices_are_in_order() {
 #[test]
 fn several_devices_train_as_one_does() {
     let synchronized = config().with_reference_sync(Some(ReferenceSync::new(3, 0.6)));
-    let cases: [(&str, DpoConfig, MakeReference); 7] = [
+    let cases: [(&str, DpoConfig, MakeReference); 9] = [
+        ("policy before training", config(), || Reference::Start),
+        ("policy before training that follows", synchronized.clone(), || Reference::Start),
         ("adapters off", config(), || Reference::AdaptersOff),
         ("separate reference", config(), frozen),
         ("reference that follows", synchronized, frozen),
@@ -296,8 +298,11 @@ fn run_without_evaluations(config: &DpoConfig, devices: usize) -> Vec<usize> {
 #[test]
 fn resumed_run_on_two_devices_has_the_same_bits() {
     let synchronized = config().with_reference_sync(Some(ReferenceSync::new(3, 0.6)));
-    let cases: [(DpoConfig, MakeReference); 2] =
-        [(config(), || Reference::AdaptersOff), (synchronized, frozen)];
+    let cases: [(DpoConfig, MakeReference); 3] = [
+        (config(), || Reference::AdaptersOff),
+        (synchronized.clone(), || Reference::Start),
+        (synchronized, frozen),
+    ];
     for (config, reference) in cases {
         let expected = run(&config, reference(), 2);
         let same = |found: &Run| {

@@ -235,6 +235,6 @@ fn dry_run_times_steps_and_writes_nothing() {
     assert_eq!((training.plan().total_steps, training.plan().pairs), (12, 10));
     let rows: usize = training.first_epoch().map(|batch| batch.rows.len()).sum();
     assert_eq!(rows, 10);
-    assert!(training.frozen_reference().is_none());
+    assert!(training.reference().is_none());
     assert_eq!(training.time_steps(3).expect("timed").len(), 3);
 }

@@ -80,6 +80,20 @@ fn near(found: &[StepMetrics], expected: &[StepMetrics]) {
 
 /// All kinds of references give the same training, also with length desensitization and weakened
 /// images, which need more than sums of log-probabilities.
+/// With an adapter that does something, as after an earlier training.
+#[test]
+fn policy_before_training_is_the_reference_that_a_copy_is() {
+    let train = |config: &DpoConfig, reference| {
+        let trainer =
+            Trainer::new(config.clone(), Toy::adapted(), ToyCollate::default(), None).expect("valid");
+        let (policy, output) = trainer.with_reference(reference).train(pairs(), &mut ()).expect("trained");
+        (save_trainable(&policy).expect("bytes"), format!("{output:?}"))
+    };
+    for config in [config(), config().with_reference_sync(Some(ReferenceSync::new(2, 0.6)))] {
+        assert!(train(&config, Reference::Start) == train(&config, Reference::Frozen(Toy::adapted())));
+    }
+}
+
 #[test]
 fn all_references_give_the_same_training() {
     for config in [

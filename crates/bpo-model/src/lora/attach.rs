@@ -112,6 +112,12 @@ impl Vlm {
         Ok(self.attach(config, factors))
     }
 
+    /// Returns the largest dropout of the adapters' input in training.
+    pub(crate) fn dropout(&self) -> f64 {
+        // a clone shares the weights
+        self.clone().linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max)
+    }
+
     /// Sets the dropout of the adapters' input in training, in place of the dropout that an adapter
     /// was loaded with.
     ///

@@ -30,7 +30,7 @@ pub(super) fn linear_shapes(model: &Vlm) -> BTreeMap<String, [usize; 2]> {
 
 impl Vlm {
     /// Every linear of the model, copies that are trained in full included.
-    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let trained = self.trained_projector.iter_mut().flat_map(Projector::linears_mut);
         let projector = self.multi_modal_projector.iter_mut().flat_map(Projector::linears_mut).chain(trained);
         let tower = self.vision_tower.iter_mut().flat_map(VisionTower::linears_mut);

@@ -153,8 +153,7 @@ impl Vlm {
     /// pass.
     pub fn with_gradient_checkpointing(mut self, gradient_checkpointing: bool) -> Result<Self, ModelError> {
         self.gradient_checkpointing = gradient_checkpointing;
-        let dropout = self.language_model.linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max);
-        self.check_gradient_checkpointing(dropout)?;
+        self.check_gradient_checkpointing(self.dropout())?;
         Ok(self)
     }
 

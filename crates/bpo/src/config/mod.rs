@@ -70,6 +70,10 @@ pub struct RunConfig {
     /// Seed of weakening, injection, the selection of pairs and the initial values of the adapter.
     /// Default: 42, the default of transformers, as for `train.seed`, which orders the training data.
     pub seed: Seed,
+    /// Number of rounds of `bpo run`; see [`run_rounds`](crate::run_rounds). Default: one run without
+    /// rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<usize>,
     /// The checkpoint.
     pub model: ModelSection,
     /// The annotated data.
@@ -110,6 +114,7 @@ impl RunConfig {
     const AFFECTS: Affects = &[
         ("preset", &[]),
         ("device", &[]),
+        ("rounds", &[]),
         ("seed", &[Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train]),
         ("filter", &[Stage::Pair]),
         ("pair", &[Stage::Pair]),

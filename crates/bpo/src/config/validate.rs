@@ -42,6 +42,7 @@ impl RunConfig {
         #[cfg(feature = "model")]
         check_seed("train.seed", self.train.seed)?;
         for (key, value) in [
+            ("rounds", self.rounds.unwrap_or(1)),
             ("model.max_length", self.model.max_length.unwrap_or(1)),
             ("weaken.samples", self.weaken.samples),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens),
@@ -55,6 +56,7 @@ impl RunConfig {
         }
         let limits = Limits::DEFAULT;
         for (key, value, limit, expected) in [
+            ("rounds", self.rounds.unwrap_or(1), limits.samples, "at most 1000"),
             ("model.max_length", self.model.max_length.unwrap_or(1), limits.positions, "at most 134217728"),
             ("weaken.samples", self.weaken.samples, limits.samples, "at most 1000"),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens, limits.new_tokens, "at most 1048576"),

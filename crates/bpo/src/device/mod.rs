@@ -95,7 +95,7 @@ impl From<DeviceSpec> for String {
 /// times.
 ///
 /// The model is loaded to the first device and copied to the others. Generation and scoring spread
-/// samples over all of them, and training the pairs of each step.
+/// samples over all of them. Training spreads the pairs of each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Devices {

@@ -254,6 +254,12 @@ pub enum BpoError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory for rounds is not empty and holds no rounds.
+    #[error("{} is not empty and holds no rounds: give another --out, or empty it", UntrustedPath(path))]
+    NotRounds {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A settings file that bpo did not write would be overwritten.
     #[error(
         "{} was not written by bpo and would be overwritten: move it, or give another --out",

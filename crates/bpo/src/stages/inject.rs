@@ -1,12 +1,12 @@
 //! Error injection: `injected.jsonl`, annotated answers with plausible errors.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_pairs::{
-    CompletionKind, Provenance, RequestQueue, SftSample, SkipReason, Skipped, item_seed, stage_seed,
+    CompletionKind, Keyed, Provenance, RequestQueue, SftSample, SkipReason, Skipped, item_seed, stage_seed,
     strip_image_tokens,
 };
 
@@ -15,7 +15,7 @@ use super::batches::{Batch, Batches};
 use super::file::StageFile;
 use super::missing::Missing;
 use super::weaken::at_least_one;
-use super::{Bootstrapped, StageOutcome, StageRecord};
+use super::{Bootstrapped, StageAnswers, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
 use crate::progress::Progress;
@@ -79,6 +79,28 @@ pub fn inject<I: ErrorInjector>(
     }
     progress.finished(Stage::Inject, &outcome.summary);
     Ok(outcome)
+}
+
+/// Appends the records that another file has of samples without a record, in the order of the
+/// samples. Samples whose ids are in `dropped` get none.
+///
+/// # Errors
+/// Returns an error if the file cannot be written.
+pub(crate) fn copy_answers(
+    samples: &[SftSample],
+    dropped: &HashSet<String>,
+    before: StageAnswers,
+    file: &mut StageFile,
+) -> Result<(), BpoError> {
+    let known: HashSet<String> = file.answers().records().map(|record| record.id().to_owned()).collect();
+    let records = before.into_parts().1.into_iter();
+    let mut records: HashMap<String, StageRecord> =
+        records.map(|(_, record)| (record.id().to_owned(), record)).collect();
+    for sample in samples.iter().filter(|sample| !known.contains(&sample.id) && !dropped.contains(&sample.id))
+    {
+        records.remove(&sample.id).map_or(Ok(()), |record| file.append(record))?;
+    }
+    file.sync()
 }
 
 /// The requests for the items without a record. An answer depends only on its own item.

@@ -30,6 +30,7 @@ use bpo_pairs::{SkipReason, Skipped};
 pub use answer_index::AnswerIndex;
 pub use assemble::{assemble, without_answers};
 pub use file::{StageAnswers, StageFile};
+pub(crate) use inject::copy_answers;
 pub use inject::inject;
 pub use pair::{ExistingPairs, PairFiles, TokenCheck, pair, pair_files};
 pub use record::{Bootstrapped, StageRecord};

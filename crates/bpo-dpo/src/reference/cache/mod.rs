@@ -131,7 +131,6 @@ impl LogpCache {
             };
             let (prints, keys) = (collate.fingerprints(&inputs), keys(&batch));
             let missing = cache.borrow().first_missing(&keys, prints.as_deref(), &batch, &part)?;
-            cache.borrow_mut().checked.extend(&keys);
             Ok((missing.map(|_| inputs), Some((part, batch, keys, prints)), done))
         };
         let compute = |model: &P, (inputs, about, done): (Option<P::Batch>, _, usize)| {
@@ -139,9 +138,12 @@ impl LogpCache {
         };
         let items = order.chunks(size.max(1)).map(prepare);
         map_on_devices(models, items, compute, |(tokens, about, done)| {
-            if let (Some(tokens), Some((part, batch, keys, prints))) = (tokens, about) {
-                batch.check_rows(tokens.completions(), &part)?;
-                cache.borrow_mut().add(&keys, &tokens, prints.as_deref())?;
+            if let Some((part, batch, keys, prints)) = about {
+                if let Some(tokens) = tokens {
+                    batch.check_rows(tokens.completions(), &part)?;
+                    cache.borrow_mut().add(&keys, &tokens, prints.as_deref())?;
+                }
+                cache.borrow_mut().checked.extend(keys);
             }
             each(&cache.borrow(), done)
         })?;

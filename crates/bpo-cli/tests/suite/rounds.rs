@@ -1,0 +1,153 @@
+//! `bpo run --rounds` and `bpo rounds`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::server::Server;
+use crate::common::{bpo, photos, read_lines, run_arguments, snapshot, tiny};
+use crate::kill::{Moment, kill_at};
+
+fn rounds(count: &str, out: &Path) -> Vec<OsString> {
+    run_arguments(out).into_iter().chain(arguments!["--rounds", count]).collect()
+}
+
+/// The files of a round that must be the same in every run.
+fn results(round: &Path) -> BTreeMap<&'static str, Vec<u8>> {
+    const NAMES: [&str; 6] = [
+        "weakened.jsonl",
+        "injected.jsonl",
+        "pairs.jsonl",
+        "skipped.jsonl",
+        "metrics.jsonl",
+        "adapter/adapter_model.safetensors",
+    ];
+    NAMES.into_iter().map(|name| (name, fs::read(round.join(name)).unwrap())).collect()
+}
+
+/// A round is the run that a user would do with the adapter of the round before.
+#[test]
+fn each_round_starts_from_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let out = at("rounds");
+    let outcome = bpo(rounds("2", &out)).succeeds().says("round 1 of 2").says("round 2 of 2");
+    assert_eq!(outcome.stdout, "");
+    let by_hand = at("by hand");
+    bpo(run_arguments(&by_hand)).succeeds();
+    let (first, second) = (out.join("round-0"), out.join("round-1"));
+    assert!(results(&first) == results(&by_hand));
+    let next = at("next");
+    let from = arguments!["--adapter", by_hand.join("adapter")];
+    bpo(run_arguments(&next).into_iter().chain(from).collect::<Vec<_>>()).succeeds();
+    assert!(results(&second) == results(&next));
+    // the model has changed, and is its own reference
+    assert_ne!(
+        fs::read(first.join("weakened.jsonl")).unwrap(),
+        fs::read(second.join("weakened.jsonl")).unwrap()
+    );
+    let loss = read_lines(second.join("metrics.jsonl"))[0]["loss"].as_f64().unwrap();
+    assert!((loss - std::f64::consts::LN_2).abs() < 1e-4, "{loss}");
+
+    let before = snapshot(&out);
+    bpo(rounds("2", &out)).succeeds().says("nothing left to do");
+    assert!(snapshot(&out) == before);
+    // more rounds continue
+    bpo(rounds("3", &out)).succeeds().says("round 3 of 3");
+    assert!(results(&second) == results(&next));
+
+    let table = bpo(arguments!["rounds", &out]).succeeds().says("accuracies");
+    let lines = table.lines();
+    assert_eq!(lines.len(), 3);
+    for (round, line) in lines.iter().enumerate() {
+        assert_eq!((&line["round"], &line["finished"]), (&round.into(), &true.into()));
+        let run = out.join(format!("round-{round}"));
+        assert_eq!(line["pairs"], read_lines(run.join("pairs.jsonl")).len());
+        let steps = read_lines(run.join("metrics.jsonl"));
+        assert_eq!(line["steps"], steps.len());
+        let last = &steps[steps.len() - steps.len().div_ceil(10)..];
+        let sum: f64 = last.iter().map(|step| step["loss"].as_f64().unwrap()).sum();
+        assert!((line["loss"].as_f64().unwrap() - sum / last.len() as f64).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn killed_rounds_equal_uninterrupted_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let config = at("bpo.toml");
+    fs::write(&config, "rounds = 3\n[weaken]\nbatch_size = 1\n[train]\nbatch_size = 2\n").unwrap();
+    let arguments = |out: &Path| -> Vec<OsString> {
+        let more = arguments!["--config", &config, "--save-every", "1"];
+        run_arguments(out).into_iter().chain(more).collect()
+    };
+    let expected = at("expected");
+    bpo(arguments(&expected)).succeeds();
+    let killed = at("killed");
+    let mut kills = 0;
+    for round in 0..3 {
+        let run = killed.join(format!("round-{round}"));
+        for moment in [
+            Moment::Start,
+            Moment::Weaken(3),
+            Moment::Inject(2),
+            Moment::Pair,
+            Moment::Train(4),
+            Moment::Adapter,
+        ] {
+            kills += usize::from(kill_at(moment, Duration::from_millis(2), &run, &arguments(&killed)));
+        }
+    }
+    assert!(kills >= 9, "only {kills} kills");
+    bpo(arguments(&killed)).succeeds();
+    for round in 0..3 {
+        let name = format!("round-{round}");
+        assert!(results(&killed.join(&name)) == results(&expected.join(&name)), "{name}");
+    }
+}
+
+/// The server is asked in the first round alone.
+#[test]
+fn later_rounds_take_the_injected_answers_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("rounds");
+    let server = Server::failing_first(0);
+    let run = |count: &str| {
+        let flags = arguments!["--server", &server.url, "--server-model", "m"];
+        bpo(rounds(count, &out).into_iter().chain(flags).collect::<Vec<_>>()).succeeds();
+        server.requests().len()
+    };
+    let asked = run("1");
+    assert!(asked > 0);
+    assert_eq!(run("2"), asked);
+    let answers = |round: &str| -> BTreeSet<String> {
+        read_lines(out.join(round).join("injected.jsonl")).iter().map(Value::to_string).collect()
+    };
+    assert_eq!(answers("round-0"), answers("round-1"));
+}
+
+#[test]
+fn settings_that_fix_the_model_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let with =
+        |more: Vec<OsString>| bpo(rounds("2", &at("rounds")).into_iter().chain(more).collect::<Vec<_>>());
+    with(arguments!["--reference", tiny()]).refuses_naming(&["reference.path", "rounds"]);
+    with(arguments!["--reference-cache", at("cache")]).refuses_naming(&["reference.cache", "rounds"]);
+    #[cfg(feature = "server")]
+    with(arguments!["--vlm-server", "http://127.0.0.1:9", "--vlm-model", "m"])
+        .refuses_naming(&["weaken.server", "rounds"]);
+    bpo(rounds("0", &at("rounds"))).refuses_naming(&["rounds", "at least 1"]);
+    assert!(!at("rounds").exists());
+    // the directory of a run without rounds, and of something else
+    let run = at("run");
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("pairs.jsonl"), "").unwrap();
+    bpo(rounds("2", &run)).fails_naming(&["holds no rounds"]);
+    bpo(arguments!["rounds", photos()]).fails_naming(&["holds no rounds"]);
+    assert_eq!(fs::read_dir(&run).unwrap().count(), 1);
+}

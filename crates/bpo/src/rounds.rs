@@ -1,0 +1,111 @@
+//! Several rounds of BPO: each starts from the result of the one before.
+//!
+//! ```text
+//! round-0/    a run: answers and pairs of the model, and an adapter
+//! round-1/    a run with the adapter of round 0, which answers, is trained on and is the reference
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::config::RunConfig;
+use crate::error::BpoError;
+use crate::progress::Progress;
+use crate::run::{PipelineBackend, RunReport, RunStatus, run_after};
+
+/// Prefix of the directory of a round.
+const PREFIX: &str = "round-";
+
+/// Returns the run directory of a round, counted from 0.
+pub fn round_dir(out: &Path, round: usize) -> PathBuf {
+    out.join(format!("{PREFIX}{round}"))
+}
+
+/// Returns the settings of a round. From round 1 on, the model is the result of the round before:
+/// [`model.adapter`](crate::config::ModelSection::adapter) is its adapter or, with full
+/// fine-tuning, [`model.path`](crate::config::ModelSection::path) its checkpoint. The reference is
+/// then that model as well.
+pub fn round_config(config: &RunConfig, out: &Path, round: usize) -> RunConfig {
+    let mut config = config.clone();
+    config.rounds = None;
+    if let Some(before) = round.checked_sub(1) {
+        let result = Some(round_dir(out, before).join(config.result_name()));
+        if config.full_finetune.is_some() {
+            config.model.path = result;
+        } else {
+            config.model.adapter = result;
+        }
+    }
+    config
+}
+
+/// Does [`rounds`](RunConfig::rounds) runs in directories below `out`, or resumes them. Each round
+/// answers about weakened images with the result of the round before, makes pairs, and trains that
+/// model on them with itself as the reference. Round 0 is [`run()`](crate::run()).
+///
+/// Rewritten answers with injected errors do not depend on the model, so later rounds take them from
+/// round 0, unless [the model itself](crate::config::InjectSection::with_model) rewrites them.
+/// `backend` creates the backend of each round with its [settings](round_config). Returns the
+/// reports of all rounds up to the one that was stopped, if one was.
+///
+/// # Errors
+/// Returns [`BpoError::Conflict`] if a setting fixes the answering model or the reference of all
+/// rounds, [`BpoError::NotRounds`] if `out` holds anything but rounds, or the errors of
+/// [`run()`](crate::run()).
+pub fn run_rounds<B: PipelineBackend>(
+    config: &RunConfig,
+    out: &Path,
+    mut backend: impl FnMut(&RunConfig) -> Result<B, BpoError>,
+    progress: &mut dyn Progress,
+) -> Result<Vec<RunReport>, BpoError> {
+    config.validate()?;
+    check_settings(config)?;
+    check_dir(out)?;
+    let mut reports = Vec::new();
+    for round in 0..config.rounds.unwrap_or(1) {
+        let _span = tracing::info_span!("round", round).entered();
+        let config = round_config(config, out, round);
+        let first = round_dir(out, 0);
+        let before = (round > 0 && !config.inject.with_model).then_some(first.as_path());
+        let mut backend = backend(&config)?;
+        let report = run_after(before, &config, &round_dir(out, round), &mut backend, progress)?;
+        let is_stopped = report.status == RunStatus::Stopped;
+        reports.push(report);
+        if is_stopped {
+            break;
+        }
+    }
+    Ok(reports)
+}
+
+/// Checks that no setting keeps later rounds from using the result of the round before.
+fn check_settings(config: &RunConfig) -> Result<(), BpoError> {
+    #[cfg(feature = "server")]
+    let answers_elsewhere = config.weaken.server.is_some();
+    #[cfg(not(feature = "server"))]
+    let answers_elsewhere = false;
+    let reference = "each round has the model that it starts from as its reference";
+    for (key, is_set, reason) in [
+        ("weaken.server", answers_elsewhere, "the trained model must answer, and the server has another"),
+        ("reference.path", config.reference.path.is_some(), reference),
+        ("reference.adapter", config.reference.adapter.is_some(), reference),
+        ("reference.cache", config.reference.cache.is_some(), reference),
+    ] {
+        if is_set {
+            return Err(BpoError::Conflict { key: key.into(), with: "`rounds`".to_owned(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a directory is missing, empty, or has rounds and no other run.
+fn check_dir(out: &Path) -> Result<(), BpoError> {
+    let mut entries = match fs::read_dir(out) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(BpoError::io("read the directory", out))?,
+    };
+    if entries.next().is_none() || round_dir(out, 0).is_dir() {
+        return Ok(());
+    }
+    Err(BpoError::NotRounds { path: out.to_owned() })
+}
