@@ -179,12 +179,73 @@ pub fn relative_change(
     after: &[ChairItem],
     bootstrap: &Bootstrap,
 ) -> Result<Estimate, EvalError> {
-    let same = before.iter().zip(after).all(|(before, after)| before.image == after.image);
-    if before.len() != after.len() || !same {
-        return Err(EvalError::Unpaired { before: before.len(), after: after.len() });
-    }
+    check_paired(before, after)?;
     Ok(bootstrap.estimate(before.len(), |chosen| {
         let (before, after) = (metric.of(before, chosen)?, metric.of(after, chosen)?);
         (before > 0.0).then(|| after / before - 1.0)
     }))
+}
+
+fn check_paired(before: &[ChairItem], after: &[ChairItem]) -> Result<(), EvalError> {
+    let same = before.iter().zip(after).all(|(before, after)| before.image == after.image);
+    if before.len() != after.len() || !same {
+        return Err(EvalError::Unpaired { before: before.len(), after: after.len() });
+    }
+    Ok(())
+}
+
+/// The differences of all metrics between two systems on the same images, `after - before`: 0.1 is
+/// ten points more.
+///
+/// Both systems are resampled together, so that the difficulty of an image cancels out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChairDifferences {
+    /// [`ChairMetric::ChairI`]
+    pub chair_i: Estimate,
+    /// [`ChairMetric::ChairS`]
+    pub chair_s: Estimate,
+    /// [`ChairMetric::Recall`]
+    pub recall: Estimate,
+    /// [`ChairMetric::Precision`]
+    pub precision: Estimate,
+    /// [`ChairMetric::F1`]
+    pub f1: Estimate,
+    /// [`ChairMetric::Objects`]
+    pub objects: Estimate,
+    /// [`ChairMetric::Words`]
+    pub words: Estimate,
+}
+
+impl ChairDifferences {
+    /// Compares two systems. Their answers may be in any order; the first answer about an image is
+    /// compared with the first, the second with the second.
+    ///
+    /// # Errors
+    /// Returns [`EvalError::Unpaired`] if the two lists are not about the same images.
+    pub fn new(before: &[ChairItem], after: &[ChairItem], bootstrap: &Bootstrap) -> Result<Self, EvalError> {
+        let [before, after] = [before, after].map(by_image);
+        check_paired(&before, &after)?;
+        let difference = |metric: ChairMetric| {
+            bootstrap.estimate(before.len(), |chosen| {
+                Some(metric.of(&after, chosen)? - metric.of(&before, chosen)?)
+            })
+        };
+        Ok(Self {
+            chair_i: difference(ChairMetric::ChairI),
+            chair_s: difference(ChairMetric::ChairS),
+            recall: difference(ChairMetric::Recall),
+            precision: difference(ChairMetric::Precision),
+            f1: difference(ChairMetric::F1),
+            objects: difference(ChairMetric::Objects),
+            words: difference(ChairMetric::Words),
+        })
+    }
+}
+
+/// Sorts answers by their image. Answers about one image keep their order.
+fn by_image(items: &[ChairItem]) -> Vec<ChairItem> {
+    let mut items = items.to_vec();
+    items.sort_by(|one, other| one.image.cmp(&other.image));
+    items
 }

@@ -248,7 +248,7 @@ pub enum EvalError {
     },
     /// Two systems to compare have answers about different images.
     #[error(
-        "cannot compare two systems with {before} and {after} answers: both must answer about the same images in the same order"
+        "cannot compare two systems with {before} and {after} answers: both must answer the same questions about the same images"
     )]
     Unpaired {
         /// Number of answers of the first system.

@@ -16,12 +16,12 @@ mod truth;
 
 pub use answers::{Scored, read_chair_answers, read_pope_answers};
 pub use bootstrap::{Bootstrap, Estimate};
-pub use chair::{ChairItem, ChairMetric, ChairReport, relative_change};
+pub use chair::{ChairDifferences, ChairItem, ChairMetric, ChairReport, relative_change};
 pub use error::{EvalError, QuestionMismatch};
 pub use objects::{Mention, ObjectTable};
 pub use pope::{
-    PopeItem, PopeLabel, PopeNegatives, PopeQuestion, PopeReport, is_clear_yes_no, parse_yes_no,
-    pope_questions,
+    PopeDifferences, PopeItem, PopeLabel, PopeNegatives, PopeQuestion, PopeReport, is_clear_yes_no,
+    parse_yes_no, pope_questions,
 };
-pub use table::{ReportTable, format_number, format_percent};
+pub use table::{ReportTable, format_difference, format_number, format_percent, format_points};
 pub use truth::Truth;

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{Bootstrap, Estimate};
+use crate::error::EvalError;
 use crate::truth::Truth;
 
 /// The label of a question.
@@ -99,38 +100,112 @@ impl PopeReport {
     /// Scores answers. Intervals resample images, because questions about one image are not
     /// independent.
     pub fn new(items: &[PopeItem], bootstrap: Bootstrap) -> Self {
-        // PopeLabel and answer of each question, by image.
-        let mut images: BTreeMap<&str, Vec<(PopeLabel, PopeLabel)>> = BTreeMap::new();
-        for item in items {
-            images.entry(&item.image).or_default().push((item.label, parse_yes_no(&item.text)));
-        }
-        let images: Vec<Vec<(PopeLabel, PopeLabel)>> = images.into_values().collect();
-        // `part` and `whole` count (label, answer) pairs.
-        let share = |part: fn(PopeLabel, PopeLabel) -> usize, whole: fn(PopeLabel, PopeLabel) -> usize| {
-            bootstrap.estimate(images.len(), |chosen| {
-                let count = |what: fn(PopeLabel, PopeLabel) -> usize| -> usize {
-                    let answers = chosen.iter().flat_map(|&image| &images[image]);
-                    answers.map(|&(label, answer)| what(label, answer)).sum()
-                };
-                let of = count(whole);
-                (of > 0).then(|| count(part) as f64 / of as f64)
-            })
+        let images = by_image(items);
+        let estimate = |metric: PopeMetric| {
+            bootstrap
+                .estimate(images.len(), |chosen| metric.of(chosen.iter().flat_map(|&image| &images[image])))
         };
-        use PopeLabel::Yes;
         Self {
             items: items.len(),
             images: images.len(),
             unclear: items.iter().filter(|item| !is_clear_yes_no(&item.text)).count(),
-            accuracy: share(|label, answer| usize::from(label == answer), |_, _| 1),
-            precision: share(hit, |_, answer| usize::from(answer == Yes)),
-            recall: share(hit, |label, _| usize::from(label == Yes)),
-            f1: share(
-                |label, answer| 2 * hit(label, answer),
-                |label, answer| usize::from(label == Yes) + usize::from(answer == Yes),
-            ),
-            yes_ratio: share(|_, answer| usize::from(answer == Yes), |_, _| 1),
+            accuracy: estimate(PopeMetric::Accuracy),
+            precision: estimate(PopeMetric::Precision),
+            recall: estimate(PopeMetric::Recall),
+            f1: estimate(PopeMetric::F1),
+            yes_ratio: estimate(PopeMetric::YesRatio),
             bootstrap,
         }
+    }
+}
+
+/// The differences of all metrics between two systems on the same questions, `after - before`: 0.1 is
+/// ten points more.
+///
+/// Both systems are resampled together, by image, so that the difficulty of an image cancels out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PopeDifferences {
+    /// Difference of [`PopeReport::accuracy`].
+    pub accuracy: Estimate,
+    /// Difference of [`PopeReport::precision`].
+    pub precision: Estimate,
+    /// Difference of [`PopeReport::recall`].
+    pub recall: Estimate,
+    /// Difference of [`PopeReport::f1`].
+    pub f1: Estimate,
+    /// Difference of [`PopeReport::yes_ratio`].
+    pub yes_ratio: Estimate,
+}
+
+impl PopeDifferences {
+    /// Compares the answers of two systems to the same questions, in the same order.
+    ///
+    /// # Errors
+    /// Returns [`EvalError::Unpaired`] if the two lists differ in an image or a label.
+    pub fn new(before: &[PopeItem], after: &[PopeItem], bootstrap: &Bootstrap) -> Result<Self, EvalError> {
+        let question = |item: &PopeItem| (item.image.clone(), item.label);
+        if !before.iter().map(question).eq(after.iter().map(question)) {
+            return Err(EvalError::Unpaired { before: before.len(), after: after.len() });
+        }
+        let [before, after] = [before, after].map(by_image);
+        let difference = |metric: PopeMetric| {
+            bootstrap.estimate(before.len(), |chosen| {
+                let of =
+                    |images: &[Vec<Answered>]| metric.of(chosen.iter().flat_map(|&image| &images[image]));
+                Some(of(&after)? - of(&before)?)
+            })
+        };
+        Ok(Self {
+            accuracy: difference(PopeMetric::Accuracy),
+            precision: difference(PopeMetric::Precision),
+            recall: difference(PopeMetric::Recall),
+            f1: difference(PopeMetric::F1),
+            yes_ratio: difference(PopeMetric::YesRatio),
+        })
+    }
+}
+
+/// The label of a question, and the answer.
+type Answered = (PopeLabel, PopeLabel);
+
+/// Returns the answers about each image.
+fn by_image(items: &[PopeItem]) -> Vec<Vec<Answered>> {
+    let mut images: BTreeMap<&str, Vec<Answered>> = BTreeMap::new();
+    for item in items {
+        images.entry(&item.image).or_default().push((item.label, parse_yes_no(&item.text)));
+    }
+    images.into_values().collect()
+}
+
+/// A metric of a set of answers.
+#[derive(Clone, Copy)]
+enum PopeMetric {
+    Accuracy,
+    Precision,
+    Recall,
+    F1,
+    YesRatio,
+}
+
+impl PopeMetric {
+    /// Returns the value, or `None` for a share of nothing.
+    fn of<'a>(self, answers: impl Iterator<Item = &'a Answered>) -> Option<f64> {
+        let (mut part, mut whole) = (0, 0);
+        for &(label, answer) in answers {
+            let (is_yes, says_yes) =
+                (usize::from(label == PopeLabel::Yes), usize::from(answer == PopeLabel::Yes));
+            let (counted, of) = match self {
+                Self::Accuracy => (usize::from(label == answer), 1),
+                Self::Precision => (hit(label, answer), says_yes),
+                Self::Recall => (hit(label, answer), is_yes),
+                Self::F1 => (2 * hit(label, answer), is_yes + says_yes),
+                Self::YesRatio => (says_yes, 1),
+            };
+            part += counted;
+            whole += of;
+        }
+        (whole > 0).then(|| part as f64 / whole as f64)
     }
 }
 

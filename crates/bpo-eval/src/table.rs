@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::bootstrap::Estimate;
-use crate::chair::ChairReport;
-use crate::pope::PopeReport;
+use crate::chair::{ChairDifferences, ChairReport};
+use crate::pope::{PopeDifferences, PopeReport};
 
 /// A text table with a column per system and a row per metric. Shares are in percent, with their
 /// intervals.
@@ -44,6 +44,36 @@ impl ReportTable {
         row("F1", &|report| format_percent(&report.f1));
         row("yes ratio", &|report| format_percent(&report.yes_ratio));
         row("questions (unclear)", &|report| format!("{} ({})", report.items, report.unclear));
+        table
+    }
+
+    /// The differences of one or more systems from another one. Shares are in points.
+    pub fn chair_differences(systems: &[(&str, &ChairDifferences)]) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        let mut row = |name: &str, cell: &dyn Fn(&ChairDifferences) -> String| {
+            table.row(name, systems.iter().map(|(_, differences)| cell(differences)));
+        };
+        row("CHAIR_i", &|differences| format_points(&differences.chair_i));
+        row("CHAIR_s", &|differences| format_points(&differences.chair_s));
+        row("recall", &|differences| format_points(&differences.recall));
+        row("precision", &|differences| format_points(&differences.precision));
+        row("F1", &|differences| format_points(&differences.f1));
+        row("objects per answer", &|differences| format_difference(&differences.objects));
+        row("words per answer", &|differences| format_difference(&differences.words));
+        table
+    }
+
+    /// The differences of one or more systems from another one, in points.
+    pub fn pope_differences(systems: &[(&str, &PopeDifferences)]) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        let mut row = |name: &str, cell: &dyn Fn(&PopeDifferences) -> String| {
+            table.row(name, systems.iter().map(|(_, differences)| cell(differences)));
+        };
+        row("accuracy", &|differences| format_points(&differences.accuracy));
+        row("precision", &|differences| format_points(&differences.precision));
+        row("recall", &|differences| format_points(&differences.recall));
+        row("F1", &|differences| format_points(&differences.f1));
+        row("yes ratio", &|differences| format_points(&differences.yes_ratio));
         table
     }
 
@@ -88,6 +118,25 @@ pub fn format_percent(estimate: &Estimate) -> String {
 /// Formats a number as `3.1 [2.9, 3.3]`.
 pub fn format_number(estimate: &Estimate) -> String {
     show(estimate, 1.0, "")
+}
+
+/// Formats a difference of shares in points as `-2.1 [-3.4, -0.9]`.
+pub fn format_points(estimate: &Estimate) -> String {
+    show_signed(estimate, 100.0)
+}
+
+/// Formats a difference of numbers as `+0.4 [+0.1, +0.7]`.
+pub fn format_difference(estimate: &Estimate) -> String {
+    show_signed(estimate, 1.0)
+}
+
+fn show_signed(estimate: &Estimate, factor: f64) -> String {
+    let Estimate { value: Some(value), low, high } = estimate else { return "-".to_owned() };
+    let shown = format!("{:+.1}", factor * value);
+    match (low, high) {
+        (Some(low), Some(high)) => format!("{shown} [{:+.1}, {:+.1}]", factor * low, factor * high),
+        _ => shown,
+    }
 }
 
 fn show(estimate: &Estimate, factor: f64, unit: &str) -> String {

@@ -11,11 +11,11 @@ use super::{at_most, positive, whole};
 /// `bpo eval`
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Compute CHAIR and recall of descriptions: a table on standard error, one JSON line on
-    /// standard output
+    /// Compute CHAIR and recall of descriptions: a table on standard error, one JSON line for each
+    /// file on standard output. Several files are compared
     Chair(ChairCommand),
-    /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line on
-    /// standard output
+    /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line for each
+    /// file on standard output. Several files are compared
     Pope(PopeCommand),
     /// Print yes-or-no questions in POPE's form as JSON lines, for `generate` and `eval pope`
     Questions(QuestionsCommand),
@@ -25,9 +25,10 @@ pub enum EvalCommand {
 #[derive(Debug, Args)]
 pub struct ChairCommand {
     /// Answers {"image", "text"}, as JSON lines or a JSON array, such as `bpo generate` prints. The
-    /// keys answer, response, caption and output come before text
-    #[arg(long, value_name = "FILE")]
-    pub answers: PathBuf,
+    /// keys answer, response, caption and output come before text. Repeat it to compare files: the
+    /// others with the first
+    #[arg(long, value_name = "FILE", required = true)]
+    pub answers: Vec<PathBuf>,
     #[command(flatten)]
     pub truth: TruthArgs,
     /// Match objects exactly as CHAIR's published scorer does; --objects is its synonyms.txt
@@ -80,9 +81,10 @@ pub struct PopeCommand {
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
     /// Answers {"question_id", "text"}, or {"answer"} in the order of the questions. Their images
-    /// and prompts, if any, must be those of the questions
-    #[arg(long, value_name = "FILE")]
-    pub answers: PathBuf,
+    /// and prompts, if any, must be those of the questions. Repeat it to compare files: the others
+    /// with the first
+    #[arg(long, value_name = "FILE", required = true)]
+    pub answers: Vec<PathBuf>,
     #[command(flatten)]
     pub bootstrap: BootstrapArgs,
 }

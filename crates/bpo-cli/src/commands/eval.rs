@@ -1,11 +1,15 @@
 //! `bpo eval`
 
+use std::path::{Path, PathBuf};
+
 use bpo::BpoError;
 use bpo::eval::{
-    Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, ReportTable, Scored, Truth, is_clear_yes_no,
-    pope_questions, read_chair_answers, read_pope_answers,
+    Bootstrap, ChairDifferences, ChairItem, ChairReport, EvalError, ObjectTable, PopeDifferences, PopeItem,
+    PopeReport, ReportTable, Scored, Truth, is_clear_yes_no, pope_questions, read_chair_answers,
+    read_pope_answers,
 };
 use bpo::pairs::Untrusted;
+use serde::Serialize;
 
 use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
 use crate::failure::Failure;
@@ -27,41 +31,120 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
     let bootstrap = bootstrap(&args.bootstrap)?;
     let (table, truth) = read_truth(&args.truth, args.as_published).map_err(BpoError::from)?;
-    let scored = read_chair_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
-    check_any(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
-    let report = ChairReport::new(&scored.items, bootstrap);
-    if report.silent == report.items {
-        print_line(
-            "warning: no answer mentions an object, so CHAIR says nothing about them: check the file of answers",
-        );
+    let read = |path: &PathBuf| -> Result<Scored<ChairItem>, EvalError> {
+        let scored = read_chair_answers(path, &table, &truth)?;
+        check_any(&scored, "no answer is about an image of the truth")?;
+        Ok(scored)
+    };
+    let files = args.answers.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
+    let reports: Vec<ChairReport> =
+        files.iter().map(|file| ChairReport::new(&file.items, bootstrap)).collect();
+    let compare =
+        |other: &Scored<ChairItem>| ChairDifferences::new(&files[0].items, &other.items, &bootstrap);
+    let differences =
+        files[1..].iter().map(compare).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
+    let is_silent = |report: &ChairReport| report.silent == report.items;
+    for (path, _) in args.answers.iter().zip(&reports).filter(|(_, report)| is_silent(report)) {
+        print_line(&format!(
+            "warning: no answer{} mentions an object, so CHAIR says nothing about them: check the file of answers",
+            in_file(path, &args.answers)
+        ));
     }
-    print_lines(ReportTable::chair(&[("", &report)]).to_string().trim_end());
-    print_json(&report)?;
-    if print_unmatched(&scored, "error", "about images that are not in the truth") {
-        Err(Failure::Incomplete)
-    } else {
-        Ok(())
+    print_tables(&args.answers, &reports, ReportTable::chair, &differences, ReportTable::chair_differences);
+    print_reports(&args.answers, &reports, &differences)?;
+    let mut is_incomplete = false;
+    for (path, scored) in args.answers.iter().zip(&files) {
+        let what = format!("about images that are not in the truth{}", in_file(path, &args.answers));
+        is_incomplete |= print_unmatched(scored, "error", &what);
     }
+    if is_incomplete { Err(Failure::Incomplete) } else { Ok(()) }
 }
 
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
     let bootstrap = bootstrap(&args.bootstrap)?;
-    let scored = read_pope_answers(&args.questions, &args.answers).map_err(BpoError::from)?;
-    check_any(&scored, "no question has an answer").map_err(BpoError::from)?;
-    let report = PopeReport::new(&scored.items, bootstrap);
-    print_lines(ReportTable::pope(&[("", &report)]).to_string().trim_end());
-    if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
-        let first: String = item.text.chars().take(60).collect();
-        print_line(&format!(
-            "warning: {} of {} unclear under the published rule, such as {first:?}: it counts an answer as no if its first \
-             sentence has the word No, no or not, and as yes otherwise",
-            report.unclear,
-            count(report.items, "answer", "answers")
-        ));
+    let read = |path: &PathBuf| -> Result<Scored<PopeItem>, EvalError> {
+        let scored = read_pope_answers(&args.questions, path)?;
+        check_any(&scored, "no question has an answer")?;
+        Ok(scored)
+    };
+    let files = args.answers.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
+    let reports: Vec<PopeReport> = files.iter().map(|file| PopeReport::new(&file.items, bootstrap)).collect();
+    let compare = |other: &Scored<PopeItem>| PopeDifferences::new(&files[0].items, &other.items, &bootstrap);
+    let differences =
+        files[1..].iter().map(compare).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
+    print_tables(&args.answers, &reports, ReportTable::pope, &differences, ReportTable::pope_differences);
+    for ((path, scored), report) in args.answers.iter().zip(&files).zip(&reports) {
+        if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
+            let first: String = item.text.chars().take(60).collect();
+            print_line(&format!(
+                "warning: {} of {}{} unclear under the published rule, such as {first:?}: it counts an answer as no if its \
+                 first sentence has the word No, no or not, and as yes otherwise",
+                report.unclear,
+                count(report.items, "answer", "answers"),
+                in_file(path, &args.answers)
+            ));
+        }
     }
-    print_json(&report)?;
-    print_unmatched(&scored, "warning", "to other questions left out");
+    print_reports(&args.answers, &reports, &differences)?;
+    for (path, scored) in args.answers.iter().zip(&files) {
+        let what = format!("to other questions left out{}", in_file(path, &args.answers));
+        print_unmatched(scored, "warning", &what);
+    }
     Ok(())
+}
+
+/// Names a file in a message, if there are several.
+fn in_file(path: &Path, all: &[PathBuf]) -> String {
+    if all.len() > 1 { format!(" in {}", path.display()) } else { String::new() }
+}
+
+/// A table with a column for each system.
+type Table<T> = fn(&[(&str, &T)]) -> ReportTable;
+
+/// Prints a table of the reports and, if there are several, one of their differences from the first.
+fn print_tables<R, D>(
+    paths: &[PathBuf],
+    reports: &[R],
+    table: Table<R>,
+    differences: &[D],
+    differences_table: Table<D>,
+) {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let [first, others @ ..] = names.as_slice() else { return };
+    // a single column needs no name
+    let name = |name: &'_ String| if others.is_empty() { String::new() } else { name.clone() };
+    let columns: Vec<String> = names.iter().map(name).collect();
+    let systems: Vec<(&str, &R)> = columns.iter().map(String::as_str).zip(reports).collect();
+    print_lines(table(&systems).to_string().trim_end());
+    if !others.is_empty() {
+        let systems: Vec<(&str, &D)> = others.iter().map(String::as_str).zip(differences).collect();
+        print_line(&format!("differences from {first}, in points, on the same images:"));
+        print_lines(differences_table(&systems).to_string().trim_end());
+    }
+}
+
+/// A report of one of several files, and its differences from the first.
+#[derive(Serialize)]
+struct Compared<'a, R, D> {
+    answers: &'a Path,
+    report: &'a R,
+    differences: Option<&'a D>,
+}
+
+/// Prints the report of one file, or a line for each of several.
+fn print_reports<R: Serialize, D: Serialize>(
+    paths: &[PathBuf],
+    reports: &[R],
+    differences: &[D],
+) -> Result<(), BpoError> {
+    if let [report] = reports {
+        return print_json(report);
+    }
+    let differences = std::iter::once(None).chain(differences.iter().map(Some));
+    let lines = paths.iter().zip(reports).zip(differences);
+    lines
+        .map(|((answers, report), differences)| Compared { answers, report, differences })
+        .try_for_each(|line| print_json(&line))
 }
 
 fn ask(args: &QuestionsCommand) -> Result<(), Failure> {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use crate::common::{bpo, generate};
 
 #[test]
@@ -40,6 +42,59 @@ fn chair_of_answers_about_known_images() {
         .fails_naming(&["nothing to score"]);
     bpo(arguments!["eval", "chair", "--answers", dir.path().join("gone"), "--truth", &truth])
         .fails_naming(&["gone"]);
+}
+
+#[test]
+fn several_files_are_compared_with_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, lines: &[Value]| {
+        let path = dir.path().join(name);
+        fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        path
+    };
+    let about = |image: &str, text: &str| json!({"image": image, "text": text});
+    let truth = |image: &str| json!({"image": image, "objects": ["cup", "fork"]});
+    let truth = file("truth.jsonl", &["a", "b", "c"].map(truth));
+    let objects = dir.path().join("objects.txt");
+    fs::write(&objects, "cup\nfork\ndog\n").unwrap();
+    let before =
+        file("before", &[about("a", "A dog."), about("b", "A cup and a dog."), about("c", "A cup.")]);
+    // in another order
+    let after = file("after", &[about("c", "A cup."), about("a", "A cup."), about("b", "A cup and a dog.")]);
+    let chair = |answers: &[&PathBuf]| {
+        let flags = answers.iter().flat_map(|path| arguments!["--answers", path]);
+        let truth = arguments!["--truth", &truth, "--objects", &objects];
+        bpo(arguments!["eval", "chair"].into_iter().chain(flags).chain(truth).collect::<Vec<_>>())
+    };
+    let outcome = chair(&[&before, &after, &before]).succeeds().says("differences from");
+    let lines = outcome.lines();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["answers"], before.to_str().unwrap());
+    assert_eq!(lines[0]["report"], chair(&[&before]).lines()[0]);
+    assert!(lines[0]["differences"].is_null());
+    // false mentions: 2 of 4, then 1 of 4
+    assert_eq!(lines[1]["differences"]["chair_i"]["value"], -0.25);
+    assert!((lines[1]["differences"]["recall"]["value"].as_f64().unwrap() - 1.0 / 6.0).abs() < 1e-12);
+    assert_eq!(lines[2]["differences"]["chair_i"], json!({"value": 0.0, "low": 0.0, "high": 0.0}));
+    let other = file("other", &[about("a", "A cup.")]);
+    chair(&[&before, &other]).fails_naming(&["3 and 1 answers"]);
+    let unknown = file("unknown", &[about("a", "A cup."), about("x", "A cup.")]);
+    chair(&[&other, &unknown])
+        .fails_naming(&["1 answer about images that are not in the truth in", "unknown"]);
+
+    let asked =
+        |id: u64, label: &str| json!({"question_id": id, "image": "a", "text": "Is it?", "label": label});
+    let questions = file("questions", &[asked(1, "yes"), asked(2, "no")]);
+    let says = |name: &str, texts: [&str; 2]| {
+        let answer = |(id, text): (usize, &str)| json!({"question_id": id + 1, "text": text});
+        file(name, &texts.into_iter().enumerate().map(answer).collect::<Vec<_>>())
+    };
+    let (yes, right) = (says("yes", ["Yes", "Yes"]), says("right", ["Yes", "No"]));
+    let answers = arguments!["--answers", &yes, "--answers", &right];
+    let pope = arguments!["eval", "pope", "--questions", &questions].into_iter().chain(answers);
+    let lines = bpo(pope.collect::<Vec<_>>()).succeeds().says("in points").lines();
+    assert_eq!(lines[1]["differences"]["accuracy"]["value"], 0.5);
+    assert_eq!(lines[1]["differences"]["yes_ratio"]["value"], -0.5);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use bpo_eval::{Bootstrap, ChairItem, ChairMetric, ChairReport, EvalError, ObjectTable, relative_change};
+use bpo_eval::{
+    Bootstrap, ChairDifferences, ChairItem, ChairMetric, ChairReport, Estimate, EvalError, ObjectTable,
+    relative_change,
+};
 use proptest::prelude::*;
 
 fn table() -> ObjectTable {
@@ -157,6 +160,43 @@ fn relative_changes_need_the_same_images() {
         relative_change(ChairMetric::ChairI, &before, &after[1..], &Bootstrap::default()),
         Err(EvalError::Unpaired { before: 20, after: 19 })
     ));
+}
+
+#[test]
+fn differences_are_paired_by_image() {
+    let table = table();
+    let item = |image: &str, text: &str| ChairItem::new(&table, image, text, &set(&["dog"]));
+    let before: Vec<_> = (0..20).map(|image| item(&image.to_string(), "dog bus")).collect();
+    let text = |image: usize| if image.is_multiple_of(2) { "dog" } else { "dog bus" };
+    let after: Vec<_> = (0..20).map(|image| item(&image.to_string(), text(image))).collect();
+    let bootstrap = Bootstrap::default();
+    let differences = ChairDifferences::new(&before, &after, &bootstrap).unwrap();
+    let [one, other] = [&before, &after].map(|items| ChairReport::new(items, bootstrap));
+    let value = |estimate: Estimate| estimate.value.unwrap();
+    for (difference, before, after) in [
+        (differences.chair_i, one.chair_i, other.chair_i),
+        (differences.chair_s, one.chair_s, other.chair_s),
+        (differences.recall, one.recall, other.recall),
+        (differences.precision, one.precision, other.precision),
+        (differences.f1, one.f1, other.f1),
+        (differences.objects, one.objects, other.objects),
+        (differences.words, one.words, other.words),
+    ] {
+        assert!((value(difference) - (value(after) - value(before))).abs() < 1e-12);
+    }
+    assert_eq!(differences.chair_s.value, Some(-0.5));
+    let (low, high) = (differences.chair_s.low.unwrap(), differences.chair_s.high.unwrap());
+    assert!(-0.8 < low && low < -0.5 && -0.5 < high && high < -0.2, "{low} {high}");
+    // the same answers in another order, with two about one image
+    let twice: Vec<_> = before.iter().chain([&item("3", "dog")]).cloned().collect();
+    let mut turned = twice.clone();
+    turned.reverse();
+    turned.swap(0, 17);
+    assert_eq!(ChairDifferences::new(&twice, &turned, &bootstrap).unwrap().chair_i.value, Some(0.0));
+    let error = ChairDifferences::new(&before, &twice, &bootstrap).unwrap_err();
+    assert!(matches!(error, EvalError::Unpaired { before: 20, after: 21 }), "{error}");
+    let other = (1..21).map(|image| item(&image.to_string(), "dog")).collect::<Vec<_>>();
+    assert!(ChairDifferences::new(&before, &other, &bootstrap).is_err());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bpo_eval::{
-    Bootstrap, PopeItem, PopeLabel, PopeNegatives, PopeQuestion, PopeReport, Truth, is_clear_yes_no,
-    parse_yes_no, pope_questions,
+    Bootstrap, PopeDifferences, PopeItem, PopeLabel, PopeNegatives, PopeQuestion, PopeReport, Truth,
+    is_clear_yes_no, parse_yes_no, pope_questions,
 };
 use proptest::prelude::*;
 
@@ -147,4 +147,44 @@ proptest! {
             prop_assert!(estimate.value.is_none_or(|value| (0.0..=1.0).contains(&value)));
         }
     }
+}
+
+/// The difference of a resample is that of both systems on the same images.
+#[test]
+fn differences_are_paired_by_image() {
+    use PopeLabel::{No, Yes};
+    let items = |answers: [&str; 6]| -> Vec<PopeItem> {
+        let labels = [Yes, No, Yes, No, Yes, No];
+        let images = ["a", "a", "b", "b", "c", "c"];
+        let items = labels.into_iter().zip(images).zip(answers);
+        items
+            .map(|((label, image), text)| PopeItem { image: image.into(), label, text: text.into() })
+            .collect()
+    };
+    let before = items(["Yes", "Yes", "No", "No", "Yes", "Yes"]);
+    let after = items(["Yes", "No", "Yes", "No", "Yes", "Yes"]);
+    let bootstrap = Bootstrap::default();
+    let differences = PopeDifferences::new(&before, &after, &bootstrap).unwrap();
+    let value = |estimate: bpo_eval::Estimate| estimate.value.unwrap();
+    let of = |items: &[PopeItem]| PopeReport::new(items, bootstrap);
+    let (one, other) = (of(&before), of(&after));
+    for (difference, before, after) in [
+        (differences.accuracy, one.accuracy, other.accuracy),
+        (differences.precision, one.precision, other.precision),
+        (differences.recall, one.recall, other.recall),
+        (differences.f1, one.f1, other.f1),
+        (differences.yes_ratio, one.yes_ratio, other.yes_ratio),
+    ] {
+        assert!((value(difference) - (value(after) - value(before))).abs() < 1e-12);
+    }
+    assert_eq!(differences.accuracy.value, Some(5.0 / 6.0 - 0.5));
+    // each image has none or one more right answer, so a resample never loses
+    assert!(differences.accuracy.low.unwrap() >= 0.0 && differences.accuracy.high.unwrap() <= 0.5);
+    let same = PopeDifferences::new(&before, &before, &bootstrap).unwrap();
+    assert_eq!((same.f1.low, same.f1.high), (Some(0.0), Some(0.0)));
+    let error = PopeDifferences::new(&before, &after[2..], &bootstrap).unwrap_err();
+    assert!(error.to_string().contains("6 and 4 answers"), "{error}");
+    let mut other_label = after;
+    other_label[0].label = No;
+    assert!(PopeDifferences::new(&before, &other_label, &bootstrap).is_err());
 }
