@@ -254,6 +254,7 @@ impl Overrides for Train {
         set_some(&mut train.sample_every, &self.sample_every);
         set(&mut train.save_every, &self.save_every);
         train.reference_differs |= self.reference_differs;
+        train.tensorboard |= self.tensorboard;
         set(&mut config.lora.r, &self.lora_r);
         set(&mut config.lora.lora_alpha, &self.lora_alpha);
         if self.full_finetune {

@@ -167,6 +167,10 @@ pub struct DpoConfig {
     /// Whether to compute the metrics that need the whole distribution at each token: entropy, mean
     /// logits and accuracy. Default: true (as in TRL).
     pub statistics: bool,
+    /// Whether to write the metrics as event files of TensorBoard, too: to `tensorboard/` in the run
+    /// directory. Default: false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
     /// Whether to check every pair before the first step and to skip pairs that the collator cannot
     /// prepare, then or during the run. If false, such a pair is an error. Default: true (ours).
     pub validate_pairs: bool,
@@ -211,6 +215,7 @@ impl Default for DpoConfig {
             initial_tolerance: None,
             max_skipped: 5,
             statistics: true,
+            tensorboard: false,
             validate_pairs: true,
         }
     }
@@ -268,6 +273,7 @@ with! {
     with_initial_tolerance initial_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
     with_statistics statistics: bool,
+    with_tensorboard tensorboard: bool,
     with_validate_pairs validate_pairs: bool,
 }
 
@@ -345,7 +351,7 @@ impl DpoConfig {
 
     /// Keys of the settings that do not affect the steps. Training can resume with other values of
     /// them.
-    pub const AFFECTS_NO_STEP: [&'static str; 12] = [
+    pub const AFFECTS_NO_STEP: [&'static str; 13] = [
         "save_every",
         "save_minutes",
         "keep_checkpoints",
@@ -357,6 +363,7 @@ impl DpoConfig {
         "initial_tolerance",
         "max_skipped",
         "statistics",
+        "tensorboard",
         "validate_pairs",
     ];
 }

@@ -59,6 +59,7 @@ mod schedule;
 mod state;
 mod stats;
 mod step;
+mod tensorboard;
 mod tensors;
 mod trainable;
 mod trainer;

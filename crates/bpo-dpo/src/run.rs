@@ -80,7 +80,7 @@ impl<'a, P: Policy> Run<'a, P> {
     ) -> Result<(State<P>, StepMetrics, Control), DpoError> {
         let (state, Step { metrics, pairs }) = self.stepper.step(state, next)?;
         if let Some(files) = &mut self.files {
-            files.metrics.append(&metrics)?;
+            files.log_step(&metrics)?;
         }
         let control = observer.on_step(&metrics);
         if metrics.skipped {
@@ -101,8 +101,8 @@ impl<'a, P: Policy> Run<'a, P> {
         }
         let metrics = self.stepper.evaluate(state, self.data.eval_pairs.len(), next)?;
         let is_best = state.progress.record_evaluation(&metrics);
-        if let Some(log) = self.files.as_mut().and_then(|files| files.evaluations.as_mut()) {
-            log.append(&metrics)?;
+        if let Some(files) = &mut self.files {
+            files.log_evaluation(&metrics)?;
         }
         observer.on_evaluation(&metrics);
         Ok(is_best)

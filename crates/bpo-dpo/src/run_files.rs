@@ -10,13 +10,16 @@ use crate::metrics::{EvalMetrics, MetricsLog, StepMetrics};
 use crate::policy::Policy;
 use crate::state::{TrainerState, check_same_run};
 use crate::step::State;
+use crate::tensorboard::EventFile;
 use crate::trainable::{load_as_trainable, load_trainable, save_as_trainable, save_trainable};
 
-/// `checkpoints/`, `metrics.jsonl` and `eval.jsonl` of a run directory.
+/// `checkpoints/`, `metrics.jsonl`, `eval.jsonl` and `tensorboard/` of a run directory.
 pub(crate) struct RunFiles {
-    pub(crate) metrics: MetricsLog<StepMetrics>,
+    metrics: MetricsLog<StepMetrics>,
     /// `None` if there are no pairs to evaluate on.
-    pub(crate) evaluations: Option<MetricsLog<EvalMetrics>>,
+    evaluations: Option<MetricsLog<EvalMetrics>>,
+    /// `None` unless [`tensorboard`](crate::DpoConfig::tensorboard) is set.
+    events: Option<EventFile>,
     checkpoints: CheckpointDir,
 }
 
@@ -69,7 +72,25 @@ impl RunFiles {
             }
             Some(MetricsLog::open(&path, step)?)
         };
-        Ok((Self { metrics, evaluations, checkpoints }, state, resumed_from))
+        let is_left = state.progress.step < total_steps && !state.progress.is_exhausted();
+        let events = if state.progress.config.tensorboard && is_left {
+            Some(EventFile::create(dir, state.progress.step)?)
+        } else {
+            None
+        };
+        Ok((Self { metrics, evaluations, events, checkpoints }, state, resumed_from))
+    }
+
+    /// Logs the metrics of a step.
+    pub(crate) fn log_step(&mut self, metrics: &StepMetrics) -> Result<(), DpoError> {
+        self.metrics.append(metrics)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.log_step(metrics))
+    }
+
+    /// Logs the metrics of an evaluation.
+    pub(crate) fn log_evaluation(&mut self, metrics: &EvalMetrics) -> Result<(), DpoError> {
+        self.evaluations.as_mut().map_or(Ok(()), |log| log.append(metrics))?;
+        self.events.as_mut().map_or(Ok(()), |events| events.log_evaluation(metrics))
     }
 
     /// Returns the trainable parameters of a step that has a checkpoint.

@@ -11,6 +11,7 @@
 //! eval.jsonl        metrics of each evaluation, if there are evaluations
 //! samples.jsonl     answers of the policy during training, if `train.sample_every` is set
 //! checkpoints/      training checkpoints
+//! tensorboard/      the metrics as event files, if `train.tensorboard` is set
 //! report/           curves.png: plots of the metrics
 //! adapter/          the result: a PEFT adapter
 //! model/            the result of full fine-tuning: a whole checkpoint
@@ -138,12 +139,13 @@ impl RunDir {
     /// Returns all paths that training may write, replace or remove in a directory, for any
     /// settings.
     pub(crate) fn outputs_of_training(root: &Path) -> Vec<PathBuf> {
-        const NAMES: [&str; 10] = [
+        const NAMES: [&str; 11] = [
             "lock",
             "metrics.jsonl",
             "eval.jsonl",
             "samples.jsonl",
             "checkpoints",
+            "tensorboard",
             "report",
             "adapter",
             "model",

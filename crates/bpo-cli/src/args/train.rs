@@ -25,6 +25,9 @@ pub struct Train {
     /// Number of forward passes in one optimizer step [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub gradient_accumulation_steps: Option<usize>,
+    /// Write the metrics for TensorBoard, too: to tensorboard/ in the run directory
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Loss: sigmoid, hinge, ipo, mpo, mdpo, ...; the guide has a page of all losses [default:
     /// sigmoid]
     #[arg(long, value_name = "NAME")]

@@ -16,6 +16,7 @@ mod prefetch;
 mod reference;
 mod resume;
 mod schedule;
+mod tensorboard;
 mod toy;
 mod trainer;
 mod trl;
