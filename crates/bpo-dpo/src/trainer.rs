@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bpo_pairs::PreferencePair;
 use burn::tensor::Device;
 
+use crate::batches::BatchSize;
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::{DpoError, Source};
@@ -223,6 +224,17 @@ where
             progress: TrainerState::start(config.clone(), custom_loss, &data),
             must_equal_reference: !config.reference_differs,
         };
+        let (devices_in_use, count) = (
+            BatchSize::new(&config, loss, devices.len() + 1).batches(config.pairs_per_step()),
+            devices.len() + 1,
+        );
+        if devices_in_use < count {
+            tracing::warn!(
+                "a step of {} pairs keeps only {devices_in_use} of {count} devices busy; raise `batch_size` or \
+                 `gradient_accumulation_steps`",
+                config.pairs_per_step()
+            );
+        }
         // before the state is restored, because the reference is the policy before training
         let copy = |device: Device| Replica::new(&fresh.policy, &fresh.reference, &device.inner());
         let mut replicas: Vec<_> = devices.into_iter().map(copy).collect();

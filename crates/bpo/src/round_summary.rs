@@ -1,16 +1,18 @@
 //! The table of the rounds in a directory.
 
-use std::path::{Path, PathBuf};
+use std::fs::{self, DirEntry};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use bpo_dpo::{EvalMetrics, LogRecord, MetricsLog, StepMetrics};
 use bpo_pairs::format::jsonl::read_pairs_with;
-use bpo_pairs::{PreferencePair, count_words};
+use bpo_pairs::{CompletionKind, PreferencePair, count_words};
 use serde::Serialize;
 
 use crate::error::BpoError;
 use crate::ledger::Manifest;
 use crate::media::RowNames;
-use crate::rounds::round_dir;
+use crate::rounds::{PREFIX as ROUND_PREFIX, round_dir};
 use crate::stage::Stage;
 
 /// The counts and the last metrics of a round.
@@ -19,18 +21,20 @@ use crate::stage::Stage;
 pub struct RoundSummary {
     /// Number of the round, counted from 0.
     pub round: usize,
-    /// Whether the result of the round is written.
+    /// Whether the training of the round is complete.
     pub finished: bool,
-    /// Number of answers about weakened images.
-    pub weakened: usize,
-    /// Number of answers with injected errors.
-    pub injected: usize,
-    /// Number of pairs.
-    pub pairs: usize,
+    /// Number of answers about weakened images, once they are all there.
+    pub weakened: Option<usize>,
+    /// Number of answers with injected errors, once they are all there.
+    pub injected: Option<usize>,
+    /// Number of pairs, once they are made.
+    pub pairs: Option<usize>,
     /// Mean number of words of the chosen answers of these pairs.
     pub chosen_words: Option<f64>,
     /// Mean number of words of the rejected answers of these pairs.
     pub rejected_words: Option<f64>,
+    /// Mean number of words of those rejected answers that are about weakened images.
+    pub weakened_words: Option<f64>,
     /// Number of training steps.
     pub steps: usize,
     /// Loss in the last tenth of the steps.
@@ -46,32 +50,45 @@ pub struct RoundSummary {
     pub evaluation: Option<EvalMetrics>,
 }
 
-/// Reads the summaries of all rounds in a directory.
+/// Reads the summaries of all rounds in a directory, in order.
 ///
 /// # Errors
-/// Returns [`BpoError::NotRounds`] if there is no round, or an error if a file cannot be read.
+/// Returns [`BpoError::NoRounds`] if there is no round, or an error if a file cannot be read.
 pub fn read_rounds(out: &Path) -> Result<Vec<RoundSummary>, BpoError> {
-    let dirs: Vec<PathBuf> =
-        (0..).map(|round| round_dir(out, round)).take_while(|dir| dir.is_dir()).collect();
-    if dirs.is_empty() {
-        return Err(BpoError::NotRounds { path: out.to_owned() });
+    let entries = match fs::read_dir(out) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Vec::new(),
+        entries => entries
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(BpoError::io("read the directory", out))?,
+    };
+    let number = |entry: &DirEntry| -> Option<usize> {
+        let round = entry.file_name().to_str()?.strip_prefix(ROUND_PREFIX)?.parse().ok()?;
+        entry.path().is_dir().then_some(round)
+    };
+    let mut rounds: Vec<usize> = entries.iter().filter_map(number).collect();
+    if rounds.is_empty() {
+        return Err(BpoError::NoRounds { path: out.to_owned() });
     }
-    dirs.iter().enumerate().map(|(round, dir)| RoundSummary::read(round, dir)).collect()
+    rounds.sort_unstable();
+    rounds.into_iter().map(|round| RoundSummary::read(round, &round_dir(out, round))).collect()
 }
 
 impl RoundSummary {
     fn read(round: usize, dir: &Path) -> Result<Self, BpoError> {
         let manifest = Manifest::read(&dir.join("manifest.json"))?.unwrap_or_default();
         let entry = |stage| manifest.stages.get(&stage).and_then(|entry| entry.finished.as_ref());
-        let done = |stage| entry(stage).map_or(0, |summary| summary.done);
+        let done = |stage| entry(stage).map(|summary| summary.done);
         let path = dir.join("pairs.jsonl");
         let pairs = match entry(Stage::Pair) {
-            Some(_) => read_pairs_with(&path, &RowNames::beside(&path).read_options())?.pairs,
-            None => Vec::new(),
+            Some(_) if path.exists() => {
+                read_pairs_with(&path, &RowNames::beside(&path).read_options())?.pairs
+            }
+            _ => Vec::new(),
         };
         let words = |answer: fn(&PreferencePair) -> &str| {
             mean(pairs.iter().map(|pair| count_words(answer(pair)) as f64))
         };
+        let of_weakened = pairs.iter().filter(|pair| pair.kind == CompletionKind::ImageWeakened);
         let steps: Vec<StepMetrics> = read_metrics(&dir.join("metrics.jsonl"))?;
         let last = &steps[steps.len() - steps.len().div_ceil(10)..];
         let metric =
@@ -81,9 +98,10 @@ impl RoundSummary {
             finished: entry(Stage::Train).is_some(),
             weakened: done(Stage::Weaken),
             injected: done(Stage::Inject),
-            pairs: pairs.len(),
+            pairs: done(Stage::Pair),
             chosen_words: words(|pair| &pair.chosen),
             rejected_words: words(|pair| &pair.rejected),
+            weakened_words: mean(of_weakened.map(|pair| count_words(&pair.rejected) as f64)),
             steps: steps.len(),
             loss: metric(|step| step.loss),
             margins: metric(|step| step.rewards_margins),

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::run::{PipelineBackend, RunReport, RunStatus, run_after};
 
 /// Prefix of the directory of a round.
-const PREFIX: &str = "round-";
+pub(crate) const PREFIX: &str = "round-";
 
 /// Returns the run directory of a round, counted from 0.
 pub fn round_dir(out: &Path, round: usize) -> PathBuf {
@@ -43,9 +43,10 @@ pub fn round_config(config: &RunConfig, out: &Path, round: usize) -> RunConfig {
 /// answers about weakened images with the result of the round before, makes pairs, and trains that
 /// model on them with itself as the reference. Round 0 is [`run()`](crate::run()).
 ///
-/// Rewritten answers with injected errors do not depend on the model, so later rounds take them from
-/// round 0, unless [the model itself](crate::config::InjectSection::with_model) rewrites them.
-/// `backend` creates the backend of each round with its [settings](round_config). Returns the
+/// Rewritten answers with injected errors do not depend on the model, so each round takes them from the
+/// one before, unless [the model itself](crate::config::InjectSection::with_model) rewrites them.
+/// `backend` creates the backend of each round, from its number and its [settings](round_config), when
+/// the round starts. Returns the
 /// reports of all rounds up to the one that was stopped, if one was.
 ///
 /// # Errors
@@ -55,7 +56,7 @@ pub fn round_config(config: &RunConfig, out: &Path, round: usize) -> RunConfig {
 pub fn run_rounds<B: PipelineBackend>(
     config: &RunConfig,
     out: &Path,
-    mut backend: impl FnMut(&RunConfig) -> Result<B, BpoError>,
+    mut backend: impl FnMut(usize, &RunConfig) -> Result<B, BpoError>,
     progress: &mut dyn Progress,
 ) -> Result<Vec<RunReport>, BpoError> {
     config.validate()?;
@@ -65,10 +66,10 @@ pub fn run_rounds<B: PipelineBackend>(
     for round in 0..config.rounds.unwrap_or(1) {
         let _span = tracing::info_span!("round", round).entered();
         let config = round_config(config, out, round);
-        let first = round_dir(out, 0);
-        let before = (round > 0 && !config.inject.with_model).then_some(first.as_path());
-        let mut backend = backend(&config)?;
-        let report = run_after(before, &config, &round_dir(out, round), &mut backend, progress)?;
+        let before = round.checked_sub(1).filter(|_| !config.inject.with_model);
+        let before = before.map(|before| round_dir(out, before));
+        let mut backend = backend(round, &config)?;
+        let report = run_after(before.as_deref(), &config, &round_dir(out, round), &mut backend, progress)?;
         let is_stopped = report.status == RunStatus::Stopped;
         reports.push(report);
         if is_stopped {

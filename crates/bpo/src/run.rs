@@ -126,7 +126,11 @@ pub(crate) fn run_after(
         return Err(BpoError::Conflict { key: "rounds".into(), with, reason });
     }
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
-    let left = StageLedger::unfinished(out, &config)?;
+    let mut left = StageLedger::unfinished(out, &config)?;
+    if before.is_some() {
+        // its answers are there, so a server that is down must not end the run before any work
+        left.retain(|stage| *stage != Stage::Inject);
+    }
     let Checked { images, data, inputs } = Checked::new(&config, &left, backend)?;
     let dir = RunDir::open(out)?;
     let mut ledger = StageLedger::open_run(&config, &inputs, &dir)?;

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::fingerprint_checkpoint;
+use crate::rounds::round_dir;
 
 /// A run directory, locked against other processes while the value lives.
 ///
@@ -44,7 +45,8 @@ impl RunDir {
     ///
     /// # Errors
     /// Returns [`BpoError::Io`] if the directory cannot be created or written, [`BpoError::Locked`]
-    /// if another process uses it, or [`BpoError::NotARun`] if it is not empty and holds no run.
+    /// if another process uses it, or [`BpoError::NotARun`] if it is not empty and holds no run, or
+    /// [`BpoError::HoldsRounds`].
     pub fn open(root: &Path) -> Result<Self, BpoError> {
         fs::create_dir_all(root).map_err(BpoError::io("create the directory", root))?;
         check_ours(root)?;
@@ -225,7 +227,8 @@ fn check_ours(root: &Path) -> Result<(), BpoError> {
     if entries.next().is_none() || OURS.iter().any(|name| root.join(name).exists()) {
         return Ok(());
     }
-    Err(BpoError::NotARun { path: root.to_owned() })
+    let path = root.to_owned();
+    Err(if round_dir(root, 0).is_dir() { BpoError::HoldsRounds { path } } else { BpoError::NotARun { path } })
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub train: Train,
     /// Number of rounds. Each starts from the result of the one before, in OUT/round-0, OUT/round-1, ...
-    #[arg(long, value_name = "N", value_parser = super::whole::<usize>)]
+    #[arg(long, value_name = "N", value_parser = super::positive)]
     pub rounds: Option<usize>,
     /// Directory of the run. An unfinished run in it is resumed
     #[arg(long, value_name = "DIR")]

@@ -19,19 +19,24 @@ pub fn rounds(args: &RoundsCommand) -> Result<(), Failure> {
 /// A column: its title, and the cell of a round.
 type Column = (&'static str, fn(&RoundSummary) -> String);
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     ("round", |round| round.round.to_string()),
     ("state", |round| if round.finished { "finished" } else { "started" }.to_owned()),
-    ("weakened", |round| round.weakened.to_string()),
-    ("injected", |round| round.injected.to_string()),
-    ("pairs", |round| round.pairs.to_string()),
+    ("weakened", |round| count(round.weakened)),
+    ("injected", |round| count(round.injected)),
+    ("pairs", |round| count(round.pairs)),
     ("chosen words", |round| number(round.chosen_words, 1)),
-    ("rejected words", |round| number(round.rejected_words, 1)),
+    ("weakened words", |round| number(round.weakened_words, 1)),
     ("loss", |round| number(round.loss, 4)),
     ("margins", |round| number(round.margins, 3)),
     ("accuracies", |round| number(round.accuracies, 3)),
+    ("logps chosen", |round| number(round.logps_chosen, 1)),
     ("eval loss", |round| number(round.evaluation.as_ref().map(|evaluation| evaluation.loss), 4)),
 ];
+
+fn count(value: Option<usize>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
 
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))

@@ -43,10 +43,16 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         source,
     })?;
     let devices = open_devices(&config)?;
-    let backend = |config: &RunConfig| open_backend(config, devices.clone());
+    let backend = |round: usize, config: &RunConfig| {
+        print_line(&format!(
+            "round {round} ({} of {rounds}): {}",
+            round + 1,
+            round_dir(&out, round).display()
+        ));
+        open_backend(config, devices.clone())
+    };
     let reports = run_rounds(&config, &out, backend, &mut Interruptible::new(progress::new()))?;
     for (round, report) in reports.iter().enumerate() {
-        print_line(&format!("round {} of {rounds}:", round + 1));
         print_report(&round_config(&config, &out, round), &round_dir(&out, round), report)?;
     }
     Ok(())

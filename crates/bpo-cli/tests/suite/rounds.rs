@@ -35,7 +35,7 @@ fn each_round_starts_from_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let out = at("rounds");
-    let outcome = bpo(rounds("2", &out)).succeeds().says("round 1 of 2").says("round 2 of 2");
+    let outcome = bpo(rounds("2", &out)).succeeds().says("round 0 (1 of 2)").says("round 1 (2 of 2)");
     assert_eq!(outcome.stdout, "");
     let by_hand = at("by hand");
     bpo(run_arguments(&by_hand)).succeeds();
@@ -57,9 +57,15 @@ fn each_round_starts_from_the_one_before() {
     bpo(rounds("2", &out)).succeeds().says("nothing left to do");
     assert!(snapshot(&out) == before);
     // more rounds continue
-    bpo(rounds("3", &out)).succeeds().says("round 3 of 3");
+    bpo(rounds("3", &out)).succeeds().says("round 2 (3 of 3)");
     assert!(results(&second) == results(&next));
 
+    // a round that has begun
+    fs::create_dir(out.join("round-5")).unwrap();
+    let begun = &bpo(arguments!["rounds", &out]).succeeds().lines()[3];
+    assert_eq!((&begun["round"], &begun["finished"]), (&5.into(), &false.into()));
+    assert!(begun["weakened"].is_null() && begun["loss"].is_null());
+    fs::remove_dir(out.join("round-5")).unwrap();
     let table = bpo(arguments!["rounds", &out]).succeeds().says("accuracies");
     let lines = table.lines();
     assert_eq!(lines.len(), 3);
@@ -124,6 +130,10 @@ fn later_rounds_take_the_injected_answers_of_the_first() {
     let asked = run("1");
     assert!(asked > 0);
     assert_eq!(run("2"), asked);
+    // nor does it have to be there
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let flags = arguments!["--server", format!("http://{gone}"), "--server-model", "m"];
+    bpo(rounds("3", &out).into_iter().chain(flags).collect::<Vec<_>>()).succeeds().says("round 2 (3 of 3)");
     let answers = |round: &str| -> BTreeSet<String> {
         read_lines(out.join(round).join("injected.jsonl")).iter().map(Value::to_string).collect()
     };
@@ -147,7 +157,11 @@ fn settings_that_fix_the_model_are_refused() {
     let run = at("run");
     fs::create_dir(&run).unwrap();
     fs::write(run.join("pairs.jsonl"), "").unwrap();
-    bpo(rounds("2", &run)).fails_naming(&["holds no rounds"]);
-    bpo(arguments!["rounds", photos()]).fails_naming(&["holds no rounds"]);
+    bpo(rounds("2", &run)).fails_naming(&["has no round-0", "--adapter"]);
+    for missing in [photos(), photos().join("cat.jpg"), at("missing")] {
+        bpo(arguments!["rounds", missing]).fails_naming(&["has no rounds", "`bpo run --rounds`"]);
+    }
+    fs::create_dir_all(at("some/round-0")).unwrap();
+    bpo(run_arguments(&at("some"))).fails_naming(&["holds rounds", "--rounds"]);
     assert_eq!(fs::read_dir(&run).unwrap().count(), 1);
 }

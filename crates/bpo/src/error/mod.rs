@@ -254,9 +254,25 @@ pub enum BpoError {
         /// The directory.
         path: PathBuf,
     },
-    /// A directory for rounds is not empty and holds no rounds.
-    #[error("{} is not empty and holds no rounds: give another --out, or empty it", UntrustedPath(path))]
+    /// A directory for a run holds rounds.
+    #[error("{} holds rounds: give --rounds as before, or another --out", UntrustedPath(path))]
+    HoldsRounds {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory for rounds is not empty and has no first round.
+    #[error(
+        "{} is not empty and has no round-0: give another --out. To continue a run without rounds, start the rounds from \
+         its adapter with --adapter",
+        UntrustedPath(path)
+    )]
     NotRounds {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory has no rounds to read.
+    #[error("{} has no rounds: name the --out of `bpo run --rounds`", UntrustedPath(path))]
+    NoRounds {
         /// The directory.
         path: PathBuf,
     },
@@ -402,7 +418,7 @@ pub enum BpoError {
     },
     /// The text is not the name of a device.
     #[error(
-        "unknown device {:?}: expected flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu",
+        "unknown device {:?}: expected flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu, or several separated by commas",
         Untrusted(found)
     )]
     UnknownDevice {

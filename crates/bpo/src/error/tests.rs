@@ -63,6 +63,8 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
         BpoError::NoManifest { path: path(), manifest: path() },
         BpoError::NotARun { path: path() },
         BpoError::NotRounds { path: path() },
+        BpoError::NoRounds { path: path() },
+        BpoError::HoldsRounds { path: path() },
         BpoError::NotOurs { path: path() },
         BpoError::NothingAnswered { stage: Stage::Pair, reason: text(), skipped: skipped.clone() },
         BpoError::Question { id: text(), source: "source".into() },
