@@ -67,7 +67,7 @@ struct Device<T, R> {
     done: Receiver<R>,
 }
 
-/// Gives items to the devices in turn, and takes results in the same order. Ends early if a thread
+/// Gives each device one item after another, and takes results in the same order. Ends early if a thread
 /// has ended.
 fn in_order<T, R, E>(
     devices: &[Device<T, R>],

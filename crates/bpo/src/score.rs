@@ -30,8 +30,8 @@ pub struct Score {
 /// Scores pairs with the adapters of the policy on, `batch_size` pairs at a time, and passes each
 /// score to `each`, in the order of the pairs.
 ///
-/// `policies` has the policy on one or [several devices](map_on_devices), which score batches in
-/// turn. Token log-probabilities are summed in f64. Pairs that the collator refuses, and pairs whose
+/// `policies` has the policy on one or [several devices](map_on_devices), which share the batches.
+/// Token log-probabilities are summed in f64. Pairs that the collator refuses, and pairs whose
 /// log-probabilities are not finite, are skipped.
 ///
 /// # Errors

@@ -92,8 +92,8 @@ impl LogpCache {
     /// fingerprints of the others. Calls `each` after every batch with the number of pairs done.
     /// Returns the pairs that could not be prepared.
     ///
-    /// `models` has the reference on one or [several devices](map_on_devices), which compute batches
-    /// in turn. The cache does not depend on their number.
+    /// `models` has the reference on one or [several devices](map_on_devices), which share the
+    /// batches. The cache does not depend on their number.
     ///
     /// # Errors
     /// Returns [`DpoError::StaleReference`] if a pair has changed since it was cached,
