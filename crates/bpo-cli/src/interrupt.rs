@@ -76,7 +76,27 @@ impl Progress for Interruptible {
     }
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {
-        self.state.store(IDLE, Ordering::SeqCst);
+        // a stop that was requested in the last step is kept for the next round
+        let _ = self.state.compare_exchange(TRAINING, IDLE, Ordering::SeqCst, Ordering::SeqCst);
         self.inner.finished(stage, summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_in_the_last_step_outlives_the_training() {
+        let state = Arc::new(AtomicU8::new(IDLE));
+        let mut progress = Interruptible { inner: Box::new(()), state: Arc::clone(&state) };
+        progress.started(Stage::Train, 0, 1);
+        assert_eq!(state.load(Ordering::SeqCst), TRAINING);
+        state.store(STOP_REQUESTED, Ordering::SeqCst);
+        progress.finished(Stage::Train, &StageSummary::default());
+        assert_eq!(state.load(Ordering::SeqCst), STOP_REQUESTED);
+        state.store(TRAINING, Ordering::SeqCst);
+        progress.finished(Stage::Train, &StageSummary::default());
+        assert_eq!(state.load(Ordering::SeqCst), IDLE);
     }
 }

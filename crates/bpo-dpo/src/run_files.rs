@@ -62,7 +62,8 @@ impl RunFiles {
             let step = state.progress.step;
             tracing::warn!(path = %metrics.display(), step, "the metrics of earlier steps are missing");
         }
-        let metrics = MetricsLog::open(&metrics, state.progress.step)?;
+        let metrics_path = metrics;
+        let metrics = MetricsLog::open(&metrics_path, state.progress.step)?;
         let evaluations = if data.eval_pairs.is_empty() {
             None
         } else {
@@ -74,7 +75,10 @@ impl RunFiles {
         };
         let is_left = state.progress.step < total_steps && !state.progress.is_exhausted();
         let events = if state.progress.config.tensorboard && is_left {
-            Some(EventFile::create(dir, state.progress.step)?)
+            let evaluations_path = dir.join("eval.jsonl");
+            let earlier =
+                if evaluations.is_some() { MetricsLog::read(&evaluations_path)? } else { Vec::new() };
+            Some(EventFile::create(dir, state.progress.step, &MetricsLog::read(&metrics_path)?, &earlier)?)
         } else {
             None
         };

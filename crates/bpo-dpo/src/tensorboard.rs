@@ -5,6 +5,8 @@
 //! transformers (`integrations/integration_utils.py`, `rewrite_logs`): `train/rewards/margins`,
 //! `eval/loss`.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +17,9 @@ use serde_json::Value;
 use crate::error::DpoError;
 use crate::metrics::{EvalMetrics, LogRecord, StepMetrics};
 
+/// Start of the names of event files.
+const PREFIX: &str = "events.out.tfevents.";
+
 /// The event file of one process.
 ///
 /// A resumed run has another file. Its first event says at which step it begins, so that
@@ -22,19 +27,30 @@ use crate::metrics::{EvalMetrics, LogRecord, StepMetrics};
 pub(crate) struct EventFile(AppendLog);
 
 impl EventFile {
-    /// Creates a file in `tensorboard/` of a run directory, for the steps after `step`.
-    pub(crate) fn create(run_dir: &Path, step: usize) -> Result<Self, DpoError> {
-        let now = now();
+    /// Creates a file in `tensorboard/` of a run directory, for the steps after `step`. The first file
+    /// also gets the metrics of earlier steps, `steps` and `evaluations`.
+    pub(crate) fn create(
+        run_dir: &Path,
+        step: usize,
+        steps: &[StepMetrics],
+        evaluations: &[EvalMetrics],
+    ) -> Result<Self, DpoError> {
+        let dir = run_dir.join("tensorboard");
+        let newest = newest(&dir)?;
         // TensorBoard reads the files of a directory in the order of their names
-        let name = format!("events.out.tfevents.{:010}.{}.bpo", now as u64, process::id());
-        let path = run_dir.join("tensorboard").join(name);
+        let second = newest.map_or(0, |second| second + 1).max(now() as u64);
+        let path = dir.join(format!("{PREFIX}{second:010}.{}.bpo", process::id()));
         create_parents(&path)?;
         let mut file = Self(AppendLog::open(&path)?);
         let version = field(FILE_VERSION, b"brain.Event:2");
         let start = field(SESSION_LOG, &varint_field(SESSION_STATUS, SESSION_START));
-        file.append(now, 0, &version)?;
+        file.append(now(), 0, &version)?;
         // steps are counted from 1
-        file.append(now, step + 1, &start)?;
+        file.append(now(), if newest.is_some() { step + 1 } else { 1 }, &start)?;
+        if newest.is_none() {
+            steps.iter().try_for_each(|metrics| file.log_step(metrics))?;
+            evaluations.iter().try_for_each(|metrics| file.log_evaluation(metrics))?;
+        }
         Ok(file)
     }
 
@@ -80,6 +96,21 @@ fn event(time: f64, step: usize, what: &[u8]) -> Vec<u8> {
     event.extend(varint_field(STEP, step as u64));
     event.extend(what);
     event
+}
+
+/// Returns the second in the name of the newest event file, if there is one.
+fn newest(dir: &Path) -> Result<Option<u64>, DpoError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(DpoError::io("list", dir))?,
+    };
+    let mut newest = None;
+    for entry in entries {
+        let name = entry.map_err(DpoError::io("list", dir))?.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        newest = newest.max(rest.and_then(|rest| rest.split('.').next()?.parse().ok()));
+    }
+    Ok(newest)
 }
 
 /// Seconds since 1970. TensorBoard shows them, and nothing else depends on them.

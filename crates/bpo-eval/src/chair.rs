@@ -1,6 +1,6 @@
 //! CHAIR: the share of objects in an answer that the image does not show.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,19 @@ struct Counts {
     named_true: usize,
     shown: usize,
     words: usize,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.answers += other.answers;
+        self.answers_with_false += other.answers_with_false;
+        self.mentions += other.mentions;
+        self.false_mentions += other.false_mentions;
+        self.named += other.named;
+        self.named_true += other.named_true;
+        self.shown += other.shown;
+        self.words += other.words;
+    }
 }
 
 impl ChairItem {
@@ -90,18 +103,9 @@ pub enum ChairMetric {
 }
 
 impl ChairMetric {
-    fn of(self, items: &[ChairItem], chosen: &[usize]) -> Option<f64> {
+    fn of(self, counted: &[Counts], chosen: &[usize]) -> Option<f64> {
         let mut sum = Counts::default();
-        for counts in chosen.iter().map(|&item| items[item].counts) {
-            sum.answers += counts.answers;
-            sum.answers_with_false += counts.answers_with_false;
-            sum.mentions += counts.mentions;
-            sum.false_mentions += counts.false_mentions;
-            sum.named += counts.named;
-            sum.named_true += counts.named_true;
-            sum.shown += counts.shown;
-            sum.words += counts.words;
-        }
+        chosen.iter().for_each(|&place| sum.add(counted[place]));
         let share = |part: usize, of: usize| (of > 0).then(|| part as f64 / of as f64);
         match self {
             Self::ChairI => share(sum.false_mentions, sum.mentions),
@@ -148,8 +152,9 @@ pub struct ChairReport {
 impl ChairReport {
     /// Scores answers. Intervals resample answers.
     pub fn new(items: &[ChairItem], bootstrap: Bootstrap) -> Self {
+        let counts = counts(items);
         let estimate =
-            |metric: ChairMetric| bootstrap.estimate(items.len(), |chosen| metric.of(items, chosen));
+            |metric: ChairMetric| bootstrap.estimate(items.len(), |chosen| metric.of(&counts, chosen));
         Self {
             items: items.len(),
             silent: items.iter().filter(|item| item.mentions.is_empty()).count(),
@@ -179,25 +184,29 @@ pub fn relative_change(
     after: &[ChairItem],
     bootstrap: &Bootstrap,
 ) -> Result<Estimate, EvalError> {
-    check_paired(before, after)?;
+    let image = |items: &[ChairItem], place: usize| items.get(place).map(|item| item.image.clone());
+    let places = 0..before.len().max(after.len());
+    let mut differing = places.filter(|&place| image(before, place) != image(after, place));
+    if let Some(place) = differing.next() {
+        let first = image(before, place).or_else(|| image(after, place)).unwrap_or_default();
+        return Err(EvalError::Unpaired { before: before.len(), after: after.len(), first });
+    }
+    let [before, after] = [before, after].map(counts);
     Ok(bootstrap.estimate(before.len(), |chosen| {
-        let (before, after) = (metric.of(before, chosen)?, metric.of(after, chosen)?);
+        let (before, after) = (metric.of(&before, chosen)?, metric.of(&after, chosen)?);
         (before > 0.0).then(|| after / before - 1.0)
     }))
 }
 
-fn check_paired(before: &[ChairItem], after: &[ChairItem]) -> Result<(), EvalError> {
-    let same = before.iter().zip(after).all(|(before, after)| before.image == after.image);
-    if before.len() != after.len() || !same {
-        return Err(EvalError::Unpaired { before: before.len(), after: after.len() });
-    }
-    Ok(())
+fn counts(items: &[ChairItem]) -> Vec<Counts> {
+    items.iter().map(|item| item.counts).collect()
 }
 
 /// The differences of all metrics between two systems on the same images, `after - before`: 0.1 is
 /// ten points more.
 ///
-/// Both systems are resampled together, so that the difficulty of an image cancels out.
+/// Images are resampled, each with all answers of both systems, so that the difficulty of an image
+/// cancels out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChairDifferences {
@@ -218,18 +227,23 @@ pub struct ChairDifferences {
 }
 
 impl ChairDifferences {
-    /// Compares two systems. Their answers may be in any order; the first answer about an image is
-    /// compared with the first, the second with the second.
+    /// Compares two systems, whose answers may be in any order.
     ///
     /// # Errors
-    /// Returns [`EvalError::Unpaired`] if the two lists are not about the same images.
+    /// Returns [`EvalError::Unpaired`] if they do not have the same number of answers about each
+    /// image.
     pub fn new(before: &[ChairItem], after: &[ChairItem], bootstrap: &Bootstrap) -> Result<Self, EvalError> {
-        let [before, after] = [before, after].map(by_image);
-        check_paired(&before, &after)?;
+        let [one, other] = [before, after].map(by_image);
+        let answers = |of: &BTreeMap<&str, Counts>, image: &str| of.get(image).map(|counts| counts.answers);
+        let mut images = one.keys().chain(other.keys());
+        if let Some(&first) = images.find(|image| answers(&one, image) != answers(&other, image)) {
+            let (before, after) = (before.len(), after.len());
+            return Err(EvalError::Unpaired { before, after, first: first.to_owned() });
+        }
+        let [one, other] = [one, other].map(|images| images.into_values().collect::<Vec<_>>());
         let difference = |metric: ChairMetric| {
-            bootstrap.estimate(before.len(), |chosen| {
-                Some(metric.of(&after, chosen)? - metric.of(&before, chosen)?)
-            })
+            bootstrap
+                .estimate(one.len(), |chosen| Some(metric.of(&other, chosen)? - metric.of(&one, chosen)?))
         };
         Ok(Self {
             chair_i: difference(ChairMetric::ChairI),
@@ -243,9 +257,11 @@ impl ChairDifferences {
     }
 }
 
-/// Sorts answers by their image. Answers about one image keep their order.
-fn by_image(items: &[ChairItem]) -> Vec<ChairItem> {
-    let mut items = items.to_vec();
-    items.sort_by(|one, other| one.image.cmp(&other.image));
-    items
+/// Returns the counts of all answers about each image.
+fn by_image(items: &[ChairItem]) -> BTreeMap<&str, Counts> {
+    let mut images: BTreeMap<&str, Counts> = BTreeMap::new();
+    for item in items {
+        images.entry(&item.image).or_default().add(item.counts);
+    }
+    images
 }

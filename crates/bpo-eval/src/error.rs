@@ -248,13 +248,27 @@ pub enum EvalError {
     },
     /// Two systems to compare have answers about different images.
     #[error(
-        "cannot compare two systems with {before} and {after} answers: both must answer the same questions about the same images"
+        "cannot compare two systems with {before} and {after} answers: both must answer the same questions about the same \
+         images, and {} differs",
+        Untrusted(first)
     )]
     Unpaired {
         /// Number of answers of the first system.
         before: usize,
         /// Number of answers of the second system.
         after: usize,
+        /// The first image that they do not share.
+        first: String,
+    },
+    /// Two files of answers cannot be compared.
+    #[error("cannot compare {} with {}", UntrustedPath(other), UntrustedPath(first))]
+    Files {
+        /// The file that others are compared with.
+        first: PathBuf,
+        /// The other file.
+        other: PathBuf,
+        /// The difference.
+        source: Box<EvalError>,
     },
     /// A setting exceeds its limit.
     #[error(transparent)]

@@ -6,6 +6,7 @@
 //!   policy
 //! - [`run()`]: all stages in a [run directory](RunDir), resumable after the process was killed at
 //!   any point
+//! - [`run_rounds()`]: several runs, each from the result of the one before
 //! - [`RunConfig`]: one TOML file with all settings
 //! - [`generate()`]: answers to questions about images
 //! - [`score()`]: log-probabilities of the answers of pairs

@@ -63,7 +63,8 @@ pub fn read_rounds(out: &Path) -> Result<Vec<RoundSummary>, BpoError> {
     };
     let number = |entry: &DirEntry| -> Option<usize> {
         let round = entry.file_name().to_str()?.strip_prefix(ROUND_PREFIX)?.parse().ok()?;
-        entry.path().is_dir().then_some(round)
+        let is_name = round_dir(out, round).file_name() == Some(&entry.file_name());
+        (is_name && entry.path().is_dir()).then_some(round)
     };
     let mut rounds: Vec<usize> = entries.iter().filter_map(number).collect();
     if rounds.is_empty() {

@@ -61,6 +61,7 @@ pub fn run_rounds<B: PipelineBackend>(
 ) -> Result<Vec<RunReport>, BpoError> {
     config.validate()?;
     check_settings(config)?;
+    check_data(config)?;
     check_dir(out)?;
     let mut reports = Vec::new();
     for round in 0..config.rounds.unwrap_or(1) {
@@ -99,13 +100,25 @@ fn check_settings(config: &RunConfig) -> Result<(), BpoError> {
     Ok(())
 }
 
+/// Checks that each round can read the data.
+fn check_data(config: &RunConfig) -> Result<(), BpoError> {
+    let path = config.data_path()?;
+    let file = fs::metadata(path).map_err(BpoError::io("open", path))?;
+    if file.is_file() || file.is_dir() {
+        return Ok(());
+    }
+    let (with, reason) = ("data from a pipe".to_owned(), "each round reads the data: write it to a file");
+    Err(BpoError::Conflict { key: "rounds".into(), with, reason })
+}
+
 /// Checks that a directory is missing, empty, or has rounds and no other run.
 fn check_dir(out: &Path) -> Result<(), BpoError> {
     let mut entries = match fs::read_dir(out) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(BpoError::io("read the directory", out))?,
     };
-    if entries.next().is_none() || round_dir(out, 0).is_dir() {
+    let is_run = out.join("manifest.json").exists();
+    if entries.next().is_none() || round_dir(out, 0).is_dir() && !is_run {
         return Ok(());
     }
     Err(BpoError::NotRounds { path: out.to_owned() })

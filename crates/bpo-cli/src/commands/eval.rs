@@ -40,9 +40,8 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
     let reports: Vec<ChairReport> =
         files.iter().map(|file| ChairReport::new(&file.items, bootstrap)).collect();
     let compare =
-        |other: &Scored<ChairItem>| ChairDifferences::new(&files[0].items, &other.items, &bootstrap);
-    let differences =
-        files[1..].iter().map(compare).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
+        |one: &Scored<_>, other: &Scored<_>| ChairDifferences::new(&one.items, &other.items, &bootstrap);
+    let differences = compare_files(&args.answers, &files, compare).map_err(BpoError::from)?;
     let is_silent = |report: &ChairReport| report.silent == report.items;
     for (path, _) in args.answers.iter().zip(&reports).filter(|(_, report)| is_silent(report)) {
         print_line(&format!(
@@ -69,9 +68,9 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
     };
     let files = args.answers.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
     let reports: Vec<PopeReport> = files.iter().map(|file| PopeReport::new(&file.items, bootstrap)).collect();
-    let compare = |other: &Scored<PopeItem>| PopeDifferences::new(&files[0].items, &other.items, &bootstrap);
-    let differences =
-        files[1..].iter().map(compare).collect::<Result<Vec<_>, _>>().map_err(BpoError::from)?;
+    let compare =
+        |one: &Scored<_>, other: &Scored<_>| PopeDifferences::new(&one.items, &other.items, &bootstrap);
+    let differences = compare_files(&args.answers, &files, compare).map_err(BpoError::from)?;
     print_tables(&args.answers, &reports, ReportTable::pope, &differences, ReportTable::pope_differences);
     for ((path, scored), report) in args.answers.iter().zip(&files).zip(&reports) {
         if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
@@ -91,6 +90,25 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
         print_unmatched(scored, "warning", &what);
     }
     Ok(())
+}
+
+/// Compares each file with the first. An error names both.
+fn compare_files<T, D>(
+    paths: &[PathBuf],
+    files: &[Scored<T>],
+    compare: impl Fn(&Scored<T>, &Scored<T>) -> Result<D, EvalError>,
+) -> Result<Vec<D>, EvalError> {
+    let ([first_path, other_paths @ ..], [first, others @ ..]) = (paths, files) else {
+        return Ok(Vec::new());
+    };
+    let compare = |(path, other): (&PathBuf, &Scored<T>)| {
+        compare(first, other).map_err(|source| EvalError::Files {
+            first: first_path.clone(),
+            other: path.clone(),
+            source: Box::new(source),
+        })
+    };
+    other_paths.iter().zip(others).map(compare).collect()
 }
 
 /// Names a file in a message, if there are several.
@@ -118,7 +136,7 @@ fn print_tables<R, D>(
     print_lines(table(&systems).to_string().trim_end());
     if !others.is_empty() {
         let systems: Vec<(&str, &D)> = others.iter().map(String::as_str).zip(differences).collect();
-        print_line(&format!("differences from {first}, in points, on the same images:"));
+        print_line(&format!("differences from {first}, on the same images; those of shares are in points:"));
         print_lines(differences_table(&systems).to_string().trim_end());
     }
 }

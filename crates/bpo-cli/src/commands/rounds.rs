@@ -31,7 +31,7 @@ const COLUMNS: [Column; 12] = [
     ("margins", |round| number(round.margins, 3)),
     ("accuracies", |round| number(round.accuracies, 3)),
     ("logps chosen", |round| number(round.logps_chosen, 1)),
-    ("eval loss", |round| number(round.evaluation.as_ref().map(|evaluation| evaluation.loss), 4)),
+    ("eval logps chosen", |round| number(round.evaluation.as_ref().map(|last| last.logps_chosen), 1)),
 ];
 
 fn count(value: Option<usize>) -> String {

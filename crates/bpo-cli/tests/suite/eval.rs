@@ -77,7 +77,7 @@ fn several_files_are_compared_with_the_first() {
     assert!((lines[1]["differences"]["recall"]["value"].as_f64().unwrap() - 1.0 / 6.0).abs() < 1e-12);
     assert_eq!(lines[2]["differences"]["chair_i"], json!({"value": 0.0, "low": 0.0, "high": 0.0}));
     let other = file("other", &[about("a", "A cup.")]);
-    chair(&[&before, &other]).fails_naming(&["3 and 1 answers"]);
+    chair(&[&before, &other]).fails_naming(&["before", "other", "3 and 1 answers", "b differs"]);
     let unknown = file("unknown", &[about("a", "A cup."), about("x", "A cup.")]);
     chair(&[&other, &unknown])
         .fails_naming(&["1 answer about images that are not in the truth in", "unknown"]);
@@ -92,7 +92,7 @@ fn several_files_are_compared_with_the_first() {
     let (yes, right) = (says("yes", ["Yes", "Yes"]), says("right", ["Yes", "No"]));
     let answers = arguments!["--answers", &yes, "--answers", &right];
     let pope = arguments!["eval", "pope", "--questions", &questions].into_iter().chain(answers);
-    let lines = bpo(pope.collect::<Vec<_>>()).succeeds().says("in points").lines();
+    let lines = bpo(pope.collect::<Vec<_>>()).succeeds().says("are in points").lines();
     assert_eq!(lines[1]["differences"]["accuracy"]["value"], 0.5);
     assert_eq!(lines[1]["differences"]["yes_ratio"]["value"], -0.5);
 }

@@ -78,8 +78,6 @@ fn near(found: &[StepMetrics], expected: &[StepMetrics]) {
     }
 }
 
-/// All kinds of references give the same training, also with length desensitization and weakened
-/// images, which need more than sums of log-probabilities.
 /// With an adapter that does something, as after an earlier training.
 #[test]
 fn policy_before_training_is_the_reference_that_a_copy_is() {
@@ -94,6 +92,8 @@ fn policy_before_training_is_the_reference_that_a_copy_is() {
     }
 }
 
+/// All kinds of references give the same training, also with length desensitization and weakened
+/// images, which need more than sums of log-probabilities.
 #[test]
 fn all_references_give_the_same_training() {
     for config in [

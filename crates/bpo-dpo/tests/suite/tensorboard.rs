@@ -136,9 +136,7 @@ fn resumed_run_has_another_file_from_its_first_step() {
     let whole = tempfile::tempdir().expect("a directory");
     train(&config(), whole.path(), usize::MAX);
     train(&config(), dir.path(), 2);
-    // files of one second are told apart by their process, which is the same here
-    fs::rename(only(dir.path()), dir.path().join("tensorboard/events.out.tfevents.0000000000.1.bpo"))
-        .expect("renamed");
+    // also if the clock stands still, or goes back
     train(&config(), dir.path(), usize::MAX);
     let files = files(dir.path());
     assert_eq!(files.iter().map(|events| events.starts.clone()).collect::<Vec<_>>(), [[1], [3]]);
@@ -154,7 +152,14 @@ fn resumed_run_has_another_file_from_its_first_step() {
     assert!(!without.path().join("tensorboard").exists());
 }
 
-fn only(dir: &Path) -> std::path::PathBuf {
-    let mut entries = fs::read_dir(dir.join("tensorboard")).expect("a directory");
-    entries.next().expect("a file").expect("an entry").path()
+#[test]
+fn first_file_has_the_steps_of_earlier_processes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    train(&config().with_tensorboard(false), dir.path(), 2);
+    train(&config(), dir.path(), usize::MAX);
+    let files = files(dir.path());
+    assert_eq!((files.len(), &files[0].starts), (1, &vec![1]));
+    let mut found = files[0].scalars.clone();
+    found.retain(|(_, tag), _| tag != "train/skipped");
+    assert_eq!(found, logged(dir.path()));
 }
