@@ -220,6 +220,12 @@ fn commands_on_one_device_refuse_several() {
         .chain(arguments!["--device", "flex,"]))
     .refuses_naming(&["unknown device \"\""]);
     let plan = train_arguments(&run.join("pairs.jsonl"), &at("out"));
+    // a list of the settings file
+    let config = at("bpo.toml");
+    fs::write(&config, "device = [\"flex\", \"flex\", \"flex\"]\n").unwrap();
+    let flags = arguments!["--config", &config, "--dry-run"];
+    let outcome = bpo(plan.iter().cloned().chain(flags)).succeeds();
+    assert_eq!(outcome.lines()[0]["devices"], 3);
     let outcome = two(plan.into_iter().chain(arguments!["--dry-run"]).collect()).succeeds();
     assert_eq!(outcome.lines()[0]["devices"], 2);
     outcome.says("the others need no optimizer");

@@ -89,7 +89,8 @@ fn remove_key_in(value: &mut DeValue<'_>, place: usize) -> bool {
 }
 
 /// Keys whose values may be arrays.
-const ARRAYS: [&str; 6] = ["distortion", "lr_groups", "terms", "modules_to_save", "refusals", "commentary"];
+const ARRAYS: [&str; 7] =
+    ["device", "distortion", "lr_groups", "terms", "modules_to_save", "refusals", "commentary"];
 
 /// Rejects arrays in place of tables and single values, because serde would assign the items of an
 /// array to the keys of a table by position.

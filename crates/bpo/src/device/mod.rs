@@ -6,7 +6,8 @@ mod open;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::BpoError;
 
@@ -91,13 +92,13 @@ impl From<DeviceSpec> for String {
     }
 }
 
-/// One or several devices, separated by commas: `cuda:0,cuda:1`. The same device may occur several
-/// times.
+/// One or several devices: `cuda:0,cuda:1`, or a list of names in a settings file. The same device may
+/// occur several times.
 ///
 /// The model is loaded to the first device and copied to the others. Generation and scoring spread
 /// samples over all of them. Training spreads the pairs of each step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Devices {
     /// The device that the model is loaded to.
     pub first: DeviceSpec,
@@ -142,11 +143,32 @@ impl fmt::Display for Devices {
     }
 }
 
-impl TryFrom<String> for Devices {
-    type Error = BpoError;
+impl<'de> Deserialize<'de> for Devices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DevicesVisitor)
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, BpoError> {
-        text.parse()
+struct DevicesVisitor;
+
+impl<'de> Visitor<'de> for DevicesVisitor {
+    type Value = Devices;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a device, or a list of names")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Devices, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Devices, A::Error> {
+        let first = names.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+        let mut further = Vec::new();
+        while let Some(device) = names.next_element()? {
+            further.push(device);
+        }
+        Ok(Devices { first, further })
     }
 }
 
@@ -216,6 +238,21 @@ mod tests {
             let devices: Devices = text.parse().unwrap();
             assert_eq!(devices.to_string(), expected);
             assert_eq!(devices.single().is_ok(), text == "flex");
+        }
+        let read =
+            |toml: &str| toml::from_str::<toml::Table>(toml).unwrap()["device"].clone().try_into::<Devices>();
+        for text in ["device = \"flex,cuda:1\"", "device = [\"flex\", \"cuda:1\"]"] {
+            let devices = read(text).unwrap();
+            assert_eq!(devices.to_string(), "flex,cuda:1");
+            assert_eq!(serde_json::to_value(devices).unwrap(), "flex,cuda:1");
+        }
+        for (text, part) in [
+            ("device = []", "a list of names"),
+            ("device = 1", "a list of names"),
+            ("device = [\"cpu\"]", "\"cpu\""),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
         }
         for text in ["", "flex,", ",flex", "flex;flex", "cuda:0,1"] {
             assert!(matches!(text.parse::<Devices>(), Err(BpoError::UnknownDevice { .. })), "{text}");
