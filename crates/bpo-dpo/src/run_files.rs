@@ -34,7 +34,7 @@ impl RunFiles {
     ) -> Result<(Self, State<P>, Option<usize>), DpoError> {
         fs::create_dir_all(dir).map_err(DpoError::io("create", dir))?;
         let checkpoints = CheckpointDir::new(dir);
-        let metrics = dir.join("metrics.jsonl");
+        let metrics_path = dir.join("metrics.jsonl");
         let is_empty = |path: &Path| !fs::metadata(path).is_ok_and(|file| file.len() > 0);
         let check = |path: &Path, checkpoint: &Checkpoint| {
             check_same_run(path, &checkpoint.state, &state.progress)?;
@@ -42,7 +42,7 @@ impl RunFiles {
         };
         let (state, resumed_from) = match checkpoints.load_newest(check)? {
             None => {
-                if !is_empty(&metrics) {
+                if !is_empty(&metrics_path) {
                     tracing::warn!(
                         dir = %dir.display(),
                         "an earlier run ended before its first checkpoint: training starts from step 0"
@@ -58,11 +58,10 @@ impl RunFiles {
                 (state, Some(step))
             }
         };
-        if state.progress.step > 0 && is_empty(&metrics) {
+        if state.progress.step > 0 && is_empty(&metrics_path) {
             let step = state.progress.step;
-            tracing::warn!(path = %metrics.display(), step, "the metrics of earlier steps are missing");
+            tracing::warn!(path = %metrics_path.display(), step, "the metrics of earlier steps are missing");
         }
-        let metrics_path = metrics;
         let metrics = MetricsLog::open(&metrics_path, state.progress.step)?;
         let evaluations = if data.eval_pairs.is_empty() {
             None

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bpo_pairs::PreferencePair;
 use burn::tensor::Device;
@@ -21,7 +21,7 @@ use crate::run_files::RunFiles;
 use crate::state::TrainerState;
 use crate::step::State;
 use crate::trainable::trainable_paths;
-use crate::training::{TrainOutput, Training};
+use crate::training::{Parts, Session, TrainOutput, Training};
 
 /// Trains a policy on preference pairs, and resumes an interrupted run.
 ///
@@ -224,15 +224,12 @@ where
             progress: TrainerState::start(config.clone(), custom_loss, &data),
             must_equal_reference: !config.reference_differs,
         };
-        let (devices_in_use, count) = (
-            BatchSize::new(&config, loss, devices.len() + 1).batches(config.pairs_per_step()),
-            devices.len() + 1,
-        );
-        if devices_in_use < count {
+        let (all, pairs) = (devices.len() + 1, config.pairs_per_step());
+        let busy = BatchSize::new(&config, loss, all).batches(pairs);
+        if busy < all {
             tracing::warn!(
-                "a step of {} pairs keeps only {devices_in_use} of {count} devices busy; raise `batch_size` or \
-                 `gradient_accumulation_steps`",
-                config.pairs_per_step()
+                "a step of {pairs} pairs keeps only {busy} of {all} devices busy; raise `batch_size` or \
+                 `gradient_accumulation_steps`"
             );
         }
         // before the state is restored, because the reference is the policy before training
@@ -249,17 +246,10 @@ where
             let State { policy, reference, .. } = &state;
             replicas.iter_mut().try_for_each(|replica| replica.restore(policy, reference))?;
         }
+        let drawing = state.policy.draws().then(Mutex::default);
         Ok(Training {
-            config,
-            objective,
-            collate,
-            data,
-            state,
-            replicas,
-            files,
-            sampler,
-            total_steps,
-            resumed_from,
+            session: Session { config, objective, drawing, data, total_steps, resumed_from },
+            parts: Parts { collate, state, replicas, files, sampler },
         })
     }
 }

@@ -32,25 +32,16 @@ const PREFETCHED: usize = 1;
 /// A training whose pairs have been checked and whose checkpoint has been loaded; see
 /// [`Trainer::prepare`](crate::Trainer::prepare).
 pub struct Training<P, C> {
-    pub(crate) config: DpoConfig,
-    pub(crate) objective: DynObjective,
-    pub(crate) collate: C,
-    pub(crate) data: Data,
-    pub(crate) state: State<P>,
-    /// Copies of the policy on further devices.
-    pub(crate) replicas: Vec<Replica<P>>,
-    pub(crate) files: Option<RunFiles>,
-    pub(crate) sampler: Option<Sampler<P>>,
-    pub(crate) total_steps: usize,
-    pub(crate) resumed_from: Option<usize>,
+    pub(crate) session: Session,
+    pub(crate) parts: Parts<P, C>,
 }
 
 impl<P, C> fmt::Debug for Training<P, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Training")
-            .field("config", &self.config)
-            .field("total_steps", &self.total_steps)
-            .field("resumed_from", &self.resumed_from)
+            .field("config", &self.session.config)
+            .field("total_steps", &self.session.total_steps)
+            .field("resumed_from", &self.session.resumed_from)
             .finish_non_exhaustive()
     }
 }
@@ -99,34 +90,34 @@ where
     /// Returns the sizes of the training, and the pairs that failed the check.
     pub fn plan(&self) -> RunPlan<'_> {
         RunPlan {
-            done_steps: self.state.progress.step,
-            total_steps: self.total_steps,
-            pairs: self.data.pairs.len(),
-            eval_pairs: self.data.eval_pairs.len(),
-            skipped: &self.data.skipped,
+            done_steps: self.parts.state.progress.step,
+            total_steps: self.session.total_steps,
+            pairs: self.session.data.pairs.len(),
+            eval_pairs: self.session.data.eval_pairs.len(),
+            skipped: &self.session.data.skipped,
         }
     }
 
     /// Returns the policy, in training state.
     pub fn policy(&self) -> &P {
-        &self.state.policy
+        &self.parts.state.policy
     }
 
     /// Returns the reference model, unless it is the policy with its adapters off.
     pub fn reference(&self) -> Option<&P> {
-        self.state.reference.model()
+        self.parts.state.reference.model()
     }
 
     /// Returns the collator.
     pub fn collate(&self) -> &C {
-        &self.collate
+        &self.parts.collate
     }
 
     /// Returns the batches of the first epoch, as text.
     pub fn first_epoch(&self) -> impl Iterator<Item = GroupBatch> {
-        let loss = self.objective.properties();
-        let size = BatchSize::new(&self.config, loss, self.replicas.len() + 1);
-        let batches = BatchPlan::first_epoch(&self.config, size, &self.data);
+        let loss = self.session.objective.properties();
+        let size = self.session.size(self.parts.replicas.len() + 1);
+        let batches = BatchPlan::first_epoch(&self.session.config, size, &self.session.data);
         batches.into_iter().map(move |pairs| GroupBatch::for_loss(loss, pairs))
     }
 
@@ -159,7 +150,7 @@ where
         C: Send,
         C::Batch: Send,
     {
-        let (session, Parts { collate, state, replicas, files, sampler }) = self.session();
+        let Self { session, parts: Parts { collate, state, replicas, files, sampler } } = self;
         let prefetched = PREFETCHED + replicas.len();
         let batches = session.batches(&state.progress, replicas.len() + 1, collate);
         thread::scope(|scope| {
@@ -196,31 +187,13 @@ where
     /// Returns the errors of [`run`](Self::run), or [`DpoError::DevicesOnOneThread`] if there are
     /// [several devices](crate::Trainer::with_devices).
     pub fn run_local(self, observer: &mut impl Observer) -> Result<(P, TrainOutput), DpoError> {
-        if !self.replicas.is_empty() {
-            return Err(DpoError::DevicesOnOneThread { devices: self.replicas.len() + 1 });
+        if !self.parts.replicas.is_empty() {
+            return Err(DpoError::DevicesOnOneThread { devices: self.parts.replicas.len() + 1 });
         }
-        let (session, Parts { collate, state, files, sampler, .. }) = self.session();
+        let Self { session, parts: Parts { collate, state, files, sampler, .. } } = self;
         let mut batches = session.batches(&state.progress, 1, collate);
         let next = &mut || batches.next().unwrap_or(Err(DpoError::NoBatch));
         session.run(state, Vec::new(), files, sampler, next, observer)
-    }
-
-    fn session(self) -> (Session, Parts<P, C>) {
-        let Self {
-            config,
-            objective,
-            collate,
-            data,
-            state,
-            replicas,
-            files,
-            sampler,
-            total_steps,
-            resumed_from,
-        } = self;
-        let drawing = state.policy.draws().then(Mutex::default);
-        let session = Session { config, objective, drawing, data, total_steps, resumed_from };
-        (session, Parts { collate, state, replicas, files, sampler })
     }
 
     /// Does the first `steps` steps and returns the duration of each. Writes no file and discards
@@ -233,9 +206,9 @@ where
         C: Send,
         C::Batch: Send,
     {
-        self.files = None;
-        self.sampler = None;
-        self.config.eval_every = usize::MAX;
+        self.parts.files = None;
+        self.parts.sampler = None;
+        self.session.config.eval_every = usize::MAX;
         let mut times = Vec::new();
         if steps > 0 {
             let mut start = Instant::now();
@@ -250,23 +223,24 @@ where
 }
 
 /// The parts of a training that a run takes.
-struct Parts<P, C> {
-    collate: C,
-    state: State<P>,
-    replicas: Vec<Replica<P>>,
-    files: Option<RunFiles>,
-    sampler: Option<Sampler<P>>,
+pub(crate) struct Parts<P, C> {
+    pub(crate) collate: C,
+    pub(crate) state: State<P>,
+    /// Copies of the policy on further devices.
+    pub(crate) replicas: Vec<Replica<P>>,
+    pub(crate) files: Option<RunFiles>,
+    pub(crate) sampler: Option<Sampler<P>>,
 }
 
 /// The constant parts of a run.
-struct Session {
-    config: DpoConfig,
-    objective: DynObjective,
-    /// Locked while a policy draws.
-    drawing: Option<Mutex<()>>,
-    data: Data,
-    total_steps: usize,
-    resumed_from: Option<usize>,
+pub(crate) struct Session {
+    pub(crate) config: DpoConfig,
+    pub(crate) objective: DynObjective,
+    /// Locked while a policy [draws](Policy::draws). `None` if it does not.
+    pub(crate) drawing: Option<Mutex<()>>,
+    pub(crate) data: Data,
+    pub(crate) total_steps: usize,
+    pub(crate) resumed_from: Option<usize>,
 }
 
 impl Session {

@@ -164,7 +164,7 @@ pub use reference::{fill_cache, on_devices};
 pub use responder::ResponderError;
 #[cfg(feature = "model")]
 pub use round_summary::{RoundSummary, read_rounds};
-pub use rounds::{round_config, round_dir, run_rounds};
+pub use rounds::{RoundsError, round_config, round_dir, run_rounds};
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};
 pub use run_dir::RunDir;
 pub use sample_file::SampleFile;

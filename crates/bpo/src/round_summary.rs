@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::BpoError;
 use crate::ledger::Manifest;
 use crate::media::RowNames;
-use crate::rounds::{PREFIX as ROUND_PREFIX, round_dir};
+use crate::rounds::{PREFIX as ROUND_PREFIX, RoundsError, round_dir};
 use crate::stage::Stage;
 
 /// The counts and the last metrics of a round.
@@ -53,7 +53,7 @@ pub struct RoundSummary {
 /// Reads the summaries of all rounds in a directory, in order.
 ///
 /// # Errors
-/// Returns [`BpoError::NoRounds`] if there is no round, or an error if a file cannot be read.
+/// Returns [`RoundsError::Missing`] if there is no round, or an error if a file cannot be read.
 pub fn read_rounds(out: &Path) -> Result<Vec<RoundSummary>, BpoError> {
     let entries = match fs::read_dir(out) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Vec::new(),
@@ -68,7 +68,7 @@ pub fn read_rounds(out: &Path) -> Result<Vec<RoundSummary>, BpoError> {
     };
     let mut rounds: Vec<usize> = entries.iter().filter_map(number).collect();
     if rounds.is_empty() {
-        return Err(BpoError::NoRounds { path: out.to_owned() });
+        return Err(RoundsError::Missing { path: out.to_owned() }.into());
     }
     rounds.sort_unstable();
     rounds.into_iter().map(|round| RoundSummary::read(round, &round_dir(out, round))).collect()

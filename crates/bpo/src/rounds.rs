@@ -8,10 +8,40 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::UntrustedPath;
+
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::run::{PipelineBackend, RunReport, RunStatus, run_after};
+
+/// A directory holds rounds, or none, contrary to what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoundsError {
+    /// A directory for a single run holds rounds.
+    #[error("{} holds rounds: give --rounds as before, or another --out", UntrustedPath(path))]
+    Unexpected {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory for rounds is not empty and has no first round, or holds a run of its own.
+    #[error(
+        "{} is not empty and has no round-0: give another --out. To continue a run without rounds, start the rounds from \
+         its adapter with --adapter",
+        UntrustedPath(path)
+    )]
+    Others {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory has no rounds to read.
+    #[error("{} has no rounds: name the --out of `bpo run --rounds`", UntrustedPath(path))]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+}
 
 /// Prefix of the directory of a round.
 pub(crate) const PREFIX: &str = "round-";
@@ -39,20 +69,20 @@ pub fn round_config(config: &RunConfig, out: &Path, round: usize) -> RunConfig {
     config
 }
 
-/// Does [`rounds`](RunConfig::rounds) runs in directories below `out`, or resumes them. Each round
-/// answers about weakened images with the result of the round before, makes pairs, and trains that
-/// model on them with itself as the reference. Round 0 is [`run()`](crate::run()).
+/// Does [`rounds`](RunConfig::rounds) runs (one if it is not set) in directories below `out`, or
+/// resumes them. Each round answers about weakened images with the result of the round before, makes
+/// pairs, and trains that model on them with itself as the reference. Round 0 is
+/// [`run()`](crate::run()).
 ///
-/// Rewritten answers with injected errors do not depend on the model, so each round takes them from the
-/// one before, unless [the model itself](crate::config::InjectSection::with_model) rewrites them.
+/// Rewritten answers with injected errors do not depend on the model, so each round takes them from
+/// the one before, unless [the model itself](crate::config::InjectSection::with_model) rewrites them.
 /// `backend` creates the backend of each round, from its number and its [settings](round_config), when
-/// the round starts. Returns the
-/// reports of all rounds up to the one that was stopped, if one was.
+/// the round starts. Returns the reports of all rounds up to the one that was stopped, if one was.
 ///
 /// # Errors
 /// Returns [`BpoError::Conflict`] if a setting fixes the answering model or the reference of all
-/// rounds, [`BpoError::NotRounds`] if `out` holds anything but rounds, or the errors of
-/// [`run()`](crate::run()).
+/// rounds, or the data is not a file, [`RoundsError::Others`] if `out` is not empty and has no first
+/// round, or the errors of [`run()`](crate::run()).
 pub fn run_rounds<B: PipelineBackend>(
     config: &RunConfig,
     out: &Path,
@@ -121,5 +151,5 @@ fn check_dir(out: &Path) -> Result<(), BpoError> {
     if entries.next().is_none() || round_dir(out, 0).is_dir() && !is_run {
         return Ok(());
     }
-    Err(BpoError::NotRounds { path: out.to_owned() })
+    Err(RoundsError::Others { path: out.to_owned() }.into())
 }

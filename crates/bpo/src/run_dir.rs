@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::fingerprint_checkpoint;
-use crate::rounds::round_dir;
+use crate::rounds::{RoundsError, round_dir};
 
 /// A run directory, locked against other processes while the value lives.
 ///
@@ -46,7 +46,7 @@ impl RunDir {
     /// # Errors
     /// Returns [`BpoError::Io`] if the directory cannot be created or written, [`BpoError::Locked`]
     /// if another process uses it, or [`BpoError::NotARun`] if it is not empty and holds no run, or
-    /// [`BpoError::HoldsRounds`].
+    /// [`RoundsError::Unexpected`].
     pub fn open(root: &Path) -> Result<Self, BpoError> {
         fs::create_dir_all(root).map_err(BpoError::io("create the directory", root))?;
         check_ours(root)?;
@@ -228,7 +228,10 @@ fn check_ours(root: &Path) -> Result<(), BpoError> {
         return Ok(());
     }
     let path = root.to_owned();
-    Err(if round_dir(root, 0).is_dir() { BpoError::HoldsRounds { path } } else { BpoError::NotARun { path } })
+    if round_dir(root, 0).is_dir() {
+        return Err(RoundsError::Unexpected { path }.into());
+    }
+    Err(BpoError::NotARun { path })
 }
 
 #[cfg(test)]

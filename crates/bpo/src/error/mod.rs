@@ -17,6 +17,7 @@ use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 use crate::config::{Change, Missing};
 use crate::device::{DeviceSpec, Devices};
 use crate::ledger::{AnswerProblem, ChangedFile};
+use crate::rounds::RoundsError;
 use crate::stage::Stage;
 use text::{counted, differences, hub_name, not_set, overwritten, unknown};
 
@@ -254,28 +255,9 @@ pub enum BpoError {
         /// The directory.
         path: PathBuf,
     },
-    /// A directory for a run holds rounds.
-    #[error("{} holds rounds: give --rounds as before, or another --out", UntrustedPath(path))]
-    HoldsRounds {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A directory for rounds is not empty and has no first round.
-    #[error(
-        "{} is not empty and has no round-0: give another --out. To continue a run without rounds, start the rounds from \
-         its adapter with --adapter",
-        UntrustedPath(path)
-    )]
-    NotRounds {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A directory has no rounds to read.
-    #[error("{} has no rounds: name the --out of `bpo run --rounds`", UntrustedPath(path))]
-    NoRounds {
-        /// The directory.
-        path: PathBuf,
-    },
+    /// A directory holds rounds, or none, contrary to what was asked for.
+    #[error(transparent)]
+    Rounds(#[from] RoundsError),
     /// A settings file that bpo did not write would be overwritten.
     #[error(
         "{} was not written by bpo and would be overwritten: move it, or give another --out",
