@@ -353,6 +353,7 @@ impl Task {
             chosen: name(0),
             rejected: name(1 + rejected),
             kind: CompletionKind::ImageWeakened,
+            chosen_kind: None,
             provenance: None,
             margin: None,
             beta: None,

@@ -89,6 +89,7 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
+        chosen_kind: None,
         provenance: None,
         margin: None,
         beta: None,

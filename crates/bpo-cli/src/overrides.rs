@@ -9,7 +9,7 @@ use bpo::{BpoError, Distortions, Missing, Paths, Preset, RunConfig, Settings};
 
 #[cfg(feature = "model")]
 use crate::args::{Checkpoint, Model, RunArgs, Train};
-use crate::args::{Config, Data, Images, Inject, SeedArg, Select, Weaken};
+use crate::args::{Chosen, ChosenTruth, Config, Data, Images, Inject, SeedArg, Select, Weaken};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -100,6 +100,22 @@ impl Overrides for Select {
         }
         #[cfg(feature = "model")]
         set_some(&mut config.model.path, &self.model);
+    }
+}
+
+impl Overrides for Chosen {
+    fn apply(&self, config: &mut RunConfig) {
+        set(&mut config.chosen, &self.chosen);
+    }
+}
+
+impl Overrides for ChosenTruth {
+    fn apply(&self, config: &mut RunConfig) {
+        set_some(&mut config.truth.path, &self.truth);
+        if !self.coco.is_empty() {
+            config.truth.coco.clone_from(&self.coco);
+        }
+        set_some(&mut config.truth.objects, &self.objects);
     }
 }
 
@@ -346,8 +362,18 @@ pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'
 #[cfg(feature = "model")]
 impl RunArgs {
     /// All flags that override settings.
-    pub fn overrides(&self) -> [&dyn Overrides; 7] {
-        [&self.seed, &self.model, &self.data, &self.images, &self.weaken, &self.inject, &self.train]
+    pub fn overrides(&self) -> [&dyn Overrides; 9] {
+        [
+            &self.seed,
+            &self.model,
+            &self.data,
+            &self.images,
+            &self.chosen,
+            &self.truth,
+            &self.weaken,
+            &self.inject,
+            &self.train,
+        ]
     }
 }
 

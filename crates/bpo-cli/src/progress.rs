@@ -46,7 +46,11 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
     } else {
         format!(", text cut from replies ({})", summary.cuts)
     };
-    format!("{stage}: {done}{skipped}{cuts}")
+    let own = match summary.own_chosen {
+        0 => String::new(),
+        own => format!(" ({} with the model's own answer chosen)", HumanCount(own as u64)),
+    };
+    format!("{stage}: {done}{own}{skipped}{cuts}")
 }
 
 /// Prints how many items of a stage an earlier process has done.

@@ -107,6 +107,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
         chosen: example(index).qa.answer,
         rejected: example(index + 1).qa.answer,
         kind: CompletionKind::ErrorInjected,
+        chosen_kind: None,
         provenance: None,
         margin: None,
         beta: None,

@@ -13,6 +13,7 @@ mod records;
 mod singular;
 mod table;
 mod truth;
+mod truth_files;
 
 pub use answers::{Scored, read_chair_answers, read_pope_answers};
 pub use bootstrap::{Bootstrap, Estimate};
@@ -25,3 +26,4 @@ pub use pope::{
 };
 pub use table::{ReportTable, format_difference, format_number, format_percent, format_points};
 pub use truth::Truth;
+pub use truth_files::TruthFiles;

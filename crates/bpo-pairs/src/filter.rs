@@ -112,6 +112,7 @@ mod tests {
                 chosen: chosen.into(),
                 rejected: rejected.into(),
                 kind: CompletionKind::ImageWeakened,
+                chosen_kind: None,
                 provenance: None,
                 margin: None,
                 beta: None,

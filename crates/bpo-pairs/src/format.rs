@@ -42,7 +42,7 @@ use std::str::FromStr;
 pub use container::Container;
 pub use convert::{Conversion, ConvertOptions, convert};
 pub use dataset_info::dataset_info_beside;
-pub use input::{Item, ReadOptions, for_each_item};
+pub use input::{Answers, Item, ReadOptions, for_each_item};
 pub use kind::FileKind;
 #[cfg(feature = "parquet")]
 pub(crate) use parquet::OpenFiles;

@@ -23,6 +23,8 @@ pub(crate) struct PairRef<'a> {
     pub(crate) rejected: &'a str,
     pub(crate) kind: &'a CompletionKind,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chosen_kind: Option<&'a CompletionKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) provenance: Option<&'a Provenance>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) margin: Option<f64>,
@@ -42,6 +44,7 @@ impl PairRef<'_> {
             chosen: self.chosen.to_owned(),
             rejected: self.rejected.to_owned(),
             kind: self.kind.clone(),
+            chosen_kind: self.chosen_kind.cloned(),
             provenance: self.provenance.cloned(),
             margin: self.margin,
             beta: self.beta,
@@ -60,6 +63,7 @@ impl<'a> From<&'a PreferencePair> for PairRef<'a> {
             chosen: &pair.chosen,
             rejected: &pair.rejected,
             kind: &pair.kind,
+            chosen_kind: pair.chosen_kind.as_ref(),
             provenance: pair.provenance.as_ref(),
             margin: pair.margin,
             beta: pair.beta,

@@ -10,8 +10,8 @@ use crate::provenance::Provenance;
 
 /// The source of a completion.
 ///
-/// Files use the names of the authors' data: `gt`, `mllm-hal`, `llm-hal`. Other names are kept
-/// unchanged.
+/// Files use the names of the authors' data: `gt`, `mllm-hal`, `llm-hal`; and `own`. Other names are
+/// kept unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
@@ -22,6 +22,8 @@ pub enum CompletionKind {
     ImageWeakened,
     /// The annotated answer with injected errors (`llm-hal`).
     ErrorInjected,
+    /// The model's own answer about the image as it is (`own`). The authors' data have none.
+    Own,
     /// Another source, with its name in the file.
     Other(String),
 }
@@ -33,6 +35,7 @@ impl CompletionKind {
             Self::Annotated => "gt",
             Self::ImageWeakened => "mllm-hal",
             Self::ErrorInjected => "llm-hal",
+            Self::Own => "own",
             Self::Other(name) => name,
         }
     }
@@ -50,6 +53,7 @@ impl From<String> for CompletionKind {
             "gt" => Self::Annotated,
             "mllm-hal" => Self::ImageWeakened,
             "llm-hal" => Self::ErrorInjected,
+            "own" => Self::Own,
             _ => Self::Other(name),
         }
     }
@@ -130,6 +134,9 @@ pub struct PreferencePair {
     pub rejected: String,
     /// Source of the rejected answer.
     pub kind: CompletionKind,
+    /// Source of the chosen answer if it is not an annotated one.
+    #[serde(default)]
+    pub chosen_kind: Option<CompletionKind>,
     /// How the rejected answer was generated, if its image was weakened or errors were injected.
     #[serde(default)]
     pub provenance: Option<Provenance>,

@@ -65,6 +65,12 @@ pub enum SkipReason {
     WeakenedCut,
     /// The model declined to answer about a weakened image.
     WeakenedRefusal,
+    /// The model's own answer, which would be the chosen one, reached its maximum length.
+    OwnCut,
+    /// The model declined to give an own answer, which would be the chosen one.
+    OwnRefusal,
+    /// There is no own answer of the model, which would be the chosen one.
+    NoOwnAnswer,
     /// The image's path leads outside the image root.
     ImageOutside,
     /// The image file does not exist.
@@ -169,6 +175,9 @@ impl SkipReason {
             Self::NearDuplicate => "rejected answer similar to an earlier one",
             Self::WeakenedCut => "weakened answer cut off",
             Self::WeakenedRefusal => "weakened answer declines to answer",
+            Self::OwnCut => "own answer cut off",
+            Self::OwnRefusal => "own answer declines to answer",
+            Self::NoOwnAnswer => "no own answer of the model",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",
             Self::ImageTooLarge => "image too large",

@@ -96,25 +96,29 @@ fn number() -> impl Strategy<Value = Option<f64>> {
 /// A pair about `images` images with `turns` earlier turns.
 fn pair(images: usize, turns: usize, with_system: bool) -> impl Strategy<Value = PreferencePair> {
     let system = prop::option::of(text()).prop_map(move |system| system.filter(|_| with_system));
-    let keys = (kind(), prop::option::of(provenance()), number(), number());
+    let chosen_kind = prop::option::of(Just(CompletionKind::Own));
+    let keys = ((kind(), chosen_kind), prop::option::of(provenance()), number(), number());
     (text(), conversation(images, turns), system, text(), keys)
-        .prop_map(|(id, (images, mut turns), system, rejected, (kind, provenance, margin, beta))| {
-            let Turn { prompt, answer: chosen } = turns.pop().expect("a turn");
-            let history = History::from(turns);
-            PreferencePair {
-                id,
-                images,
-                system,
-                history,
-                prompt,
-                chosen,
-                rejected,
-                kind,
-                provenance,
-                margin,
-                beta,
-            }
-        })
+        .prop_map(
+            |(id, (images, mut turns), system, rejected, ((kind, chosen_kind), provenance, margin, beta))| {
+                let Turn { prompt, answer: chosen } = turns.pop().expect("a turn");
+                let history = History::from(turns);
+                PreferencePair {
+                    id,
+                    images,
+                    system,
+                    history,
+                    prompt,
+                    chosen,
+                    rejected,
+                    kind,
+                    chosen_kind,
+                    provenance,
+                    margin,
+                    beta,
+                }
+            },
+        )
         .prop_filter("different answers", |pair| pair.chosen.trim() != pair.rejected.trim())
 }
 
@@ -483,4 +487,18 @@ fn llama_factory_list_keeps_its_other_entries() {
     fs::write(&list, "[]").unwrap();
     let error = converted(&input, &output, Format::LlamaFactory).unwrap_err().to_string();
     assert!(error.contains("dataset_info.json"), "{error}");
+}
+
+/// The format of the authors has no key for the source of a chosen answer, but each answer has a type.
+#[test]
+fn own_answers_stay_own_in_the_format_of_the_authors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("pairs.jsonl"), dir.path().join("bpo.json"));
+    let line = r#"{"id": "a", "image": "a.jpg", "prompt": "Why?", "chosen": "So.", "rejected": "No.", "kind": "mllm-hal", "chosen_kind": "own"}"#;
+    fs::write(&input, line).unwrap();
+    assert_eq!(converted(&input, &output, Format::Bpo).unwrap(), Vec::new());
+    let records = bpo::read(&output).unwrap().records;
+    assert_eq!(records[0].completions[0].kind, CompletionKind::Own);
+    let pairs: Vec<_> = bpo_pairs::all_pairs(&records[0]).collect();
+    assert_eq!(pairs[0].chosen_kind, Some(CompletionKind::Own));
 }

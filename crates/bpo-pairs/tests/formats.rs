@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bpo_pairs::format::llava::SftData;
-use bpo_pairs::format::{Format, ReadOptions, bpo, for_each_item, jsonl, llava};
+use bpo_pairs::format::{Answers, Format, ReadOptions, bpo, for_each_item, jsonl, llava};
 use bpo_pairs::{
     Completion, CompletionKind, Contrast, ContrastMode, PairsError, Provenance, Record, SftSample,
     SkipCounts, SkipReason, Turn,
@@ -361,5 +361,95 @@ fn read_all(bytes: &[u8]) {
         let mut options = ReadOptions::default();
         options.format = Some(format);
         let _ = for_each_item(&path, &options, &mut |_| Ok(()));
+    }
+}
+
+/// A record without an answer is a sample where answers are not used, and skipped elsewhere.
+#[test]
+fn questions_are_samples_if_answers_are_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.jsonl");
+    let read = |line: &str, answers: Answers| {
+        fs::write(&path, line).unwrap();
+        let mut options = ReadOptions::default();
+        options.answers = answers;
+        llava::read_with_fingerprint(&path, &options).map(|(data, _)| data)
+    };
+    let turn = r#"{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A cat."}"#;
+    // id, number of earlier turns and answer of each sample
+    type Samples = [(&'static str, usize, &'static str)];
+    let expected: &[(&str, &Samples)] = &[
+        (
+            r#"{"id": "a", "image": "a.jpg", "messages": [{"role": "user", "content": "Why?"}]}"#,
+            &[("a", 0, "")],
+        ),
+        (
+            &format!(
+                r#"{{"id": "a", "image": "a.jpg", "messages": [{turn}, {{"role": "user", "content": "Why?"}}]}}"#
+            ),
+            &[("a#0", 0, "A cat."), ("a#1", 1, "")],
+        ),
+        (
+            r#"{"id": "a", "image": "a.jpg", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": " "}]}"#,
+            &[("a", 0, "")],
+        ),
+        (r#"{"id": "a", "image": "a.jpg", "question": "Why?"}"#, &[("a", 0, "")]),
+        (r#"{"id": "a", "image": "a.jpg", "question": "Why?", "answer": "See <image>."}"#, &[("a", 0, "")]),
+        (
+            r#"{"id": "a", "image": "a.jpg", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": 7}]}"#,
+            &[("a", 0, "")],
+        ),
+        (r#"{"id": "a", "image": "a.jpg", "query": "Why?", "response": null}"#, &[("a", 0, "")]),
+        (r#"{"question_id": "a", "image": "a.jpg", "text": "Why?", "label": "yes"}"#, &[("a", 0, "")]),
+        (r#"{"id": "a", "image": "a.jpg", "question": "Why?", "prompt": "Other?"}"#, &[("a", 0, "")]),
+        (
+            r#"{"id": "a", "images": ["a.jpg"], "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Why?"}]}]}"#,
+            &[("a", 0, "")],
+        ),
+        (
+            r#"{"id": "a", "image": "a.jpg", "conversation": [{"human": "What?", "assistant": "A cat."}, {"human": "Why?"}]}"#,
+            &[("a#0", 0, "A cat."), ("a#1", 1, "")],
+        ),
+        (
+            r#"{"id": "a", "image": "a.jpg", "messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": null}]}"#,
+            &[("a", 0, "")],
+        ),
+        (r#"{"id": "a", "image": "a.jpg", "prompt": "Why?"}"#, &[("a", 0, "")]),
+        (
+            r#"{"id": "a", "image": "a.jpg", "prompt": "Why?", "system": "Be brief.", "history": [{"prompt": "What?", "answer": "A cat."}]}"#,
+            &[("a", 1, "")],
+        ),
+    ];
+    for (line, samples) in expected {
+        let data = read(line, Answers::Unused).unwrap();
+        let found: Vec<_> = data
+            .samples
+            .iter()
+            .map(|sample| (sample.id.as_str(), sample.history.len(), sample.answer.as_str()))
+            .collect();
+        assert_eq!((found.as_slice(), data.skipped.len()), (*samples, 0), "{line}");
+        assert!(data.samples.iter().all(|sample| sample.images == ["a.jpg"]), "{line}");
+        let first = &data.samples[0];
+        let question = first.history.first().map_or(&first.prompt, |turn| &turn.prompt);
+        assert!(question.starts_with("<image>\n"), "{line}");
+        // the same record is not a sample where its answer is needed
+        let strict = read(line, Answers::Required);
+        assert!(
+            strict.is_err() || strict.unwrap().samples.iter().all(|sample| !sample.answer.trim().is_empty())
+        );
+    }
+    // an answer in the middle is needed, and so is a question
+    let broken = [
+        r#"{"id": "a", "image": "a.jpg", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": ""},
+            {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]}"#,
+        r#"{"id": "a", "image": "a.jpg", "messages": [{"role": "user", "content": "Why?"}, {"role": "user", "content": "Why?"}]}"#,
+        r#"{"id": "a", "image": "a.jpg", "messages": [{"role": "assistant", "content": "So."}]}"#,
+        r#"{"id": "a", "image": "a.jpg", "prompt": " "}"#,
+        r#"{"id": "a", "image": "a.jpg", "prompt": "Why?", "text": "What?"}"#,
+        r#"{"id": "a", "image": "a.jpg", "conversation": [{"human": "Why?"}, {"human": "What?", "assistant": "A cat."}]}"#,
+    ];
+    for line in broken {
+        let data = read(&line.replace('\n', " "), Answers::Unused).unwrap();
+        assert!(data.samples.is_empty(), "{line}: {:?}", data.samples);
     }
 }

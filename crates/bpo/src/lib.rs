@@ -127,9 +127,9 @@ pub use burn;
 #[cfg(feature = "model")]
 pub use checkpoint::{Checkpoint, ModelUse, check_adapter, check_base};
 pub use config::{
-    Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
-    InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, SentFormat,
-    SentImages, Settings, VideoSection, WeakenSection,
+    Change, ChosenAnswer, ConditionalSection, DataSection, Distortions, FullFinetuneSection,
+    HALF_PRECISION_TOLERANCE, InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required,
+    RunConfig, Seed, SentFormat, SentImages, Settings, TruthSection, VideoSection, WeakenSection,
 };
 pub use device::{DeviceSpec, Devices, Dtype};
 #[cfg(feature = "sheet")]

@@ -16,7 +16,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::checkpoint::{Checkpoint, ModelUse, record_base};
-use crate::config::RunConfig;
+use crate::config::{ChosenAnswer, RunConfig};
 use crate::error::BpoError;
 use crate::hub::HubModel;
 use crate::images::ImageRoot;
@@ -337,8 +337,9 @@ fn check_training(config: &RunConfig, checkpoint: &Checkpoint, problems: &mut Ve
     problems.extend(check_eval_pairs(config, checkpoint).err());
 }
 
-/// Checks that annotated answers of samples spread over the data fit into a sequence, by the headers
-/// of their images, and warns of those that do not.
+/// Checks that samples spread over the data fit into a sequence with their annotated answers, by the
+/// headers of their images, and warns of those that do not. If annotated answers are not used, the
+/// questions must fit.
 ///
 /// Stages before training take longer sequences, and they take hours.
 ///
@@ -351,7 +352,8 @@ fn check_lengths(config: &RunConfig, checkpoint: &Checkpoint, samples: &[SftSamp
     for sample in samples.iter().step_by(samples.len().div_ceil(CHECKED_SAMPLES).max(1)) {
         checked += 1;
         // the stages report what else is wrong
-        if let Err(error @ ModelError::SequenceTooLong { .. }) = collate.check(&group_of(sample)) {
+        let group = group_of(sample, config.chosen);
+        if let Err(error @ ModelError::SequenceTooLong { .. }) = collate.check(&group) {
             long.push(Skipped::new(&sample.id, SkipReason::PairRefused).with_detail(error.to_string()));
         }
     }
@@ -367,15 +369,16 @@ fn check_lengths(config: &RunConfig, checkpoint: &Checkpoint, samples: &[SftSamp
     Ok(())
 }
 
-/// The annotated answer of a sample, as training would take it.
-fn group_of(sample: &SftSample) -> PromptGroup {
+/// The annotated answer of a sample, as training would take it, or the shortest one if it is not used.
+fn group_of(sample: &SftSample, chosen: ChosenAnswer) -> PromptGroup {
+    let answer = if chosen.has_annotated() { sample.answer.clone() } else { ".".to_owned() };
     PromptGroup {
         images: sample.images.clone(),
         weakened: false,
         system: sample.system.clone(),
         history: sample.history.clone(),
         prompt: sample.prompt.clone(),
-        completions: vec![sample.answer.clone()],
+        completions: vec![answer],
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bpo_pairs::format::ReadOptions;
+use bpo_pairs::format::{Answers, ReadOptions};
 use bpo_pairs::{
     Fingerprint, ImagePlace, ImageSink, PairsError, RowImage, SkipCause, SkipReason, UntrustedPath,
 };
@@ -30,21 +30,25 @@ use crate::videos::Videos;
 pub struct Media {
     videos: Videos,
     rows: RowNames,
+    answers: Answers,
 }
 
 impl Media {
     /// Uses the image root and the number of frames of the settings of a run. Without an image root,
-    /// records with videos or with images in rows are skipped.
+    /// records with videos or with images in rows are skipped. Samples need no answer if the chosen
+    /// answers are [the model's own](crate::config::ChosenAnswer::Own).
     pub fn of(config: &RunConfig) -> Self {
         let videos = Videos::of(config);
         let root = videos.image_root().map(|root| root.path().to_owned());
-        Self { videos, rows: RowNames { root, pass: Mutex::default() } }
+        let answers = if config.chosen.has_annotated() { Answers::Required } else { Answers::Unused };
+        Self { videos, rows: RowNames { root, pass: Mutex::default() }, answers }
     }
 
     /// Returns how a file of any format is read.
     pub fn read_options(&self) -> ReadOptions<'_> {
         let mut options = self.rows.read_options();
         options.videos = &self.videos;
+        options.answers = self.answers;
         options
     }
 }

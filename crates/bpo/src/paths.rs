@@ -83,6 +83,9 @@ impl Paths {
                 self.input(key, path);
             }
         }
+        for (key, path) in config.truth.files() {
+            self.input(key, path);
+        }
         if let Some(images) = &config.data.images {
             self.shared_input("data.images", images);
         }

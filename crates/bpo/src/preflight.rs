@@ -5,6 +5,8 @@ use std::path::Path;
 
 use bpo_pairs::format::jsonl::read_pairs_with;
 
+#[cfg(feature = "model")]
+use crate::config::ChosenAnswer;
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::media::Media;
@@ -60,13 +62,17 @@ fn check_training(config: &RunConfig) -> Result<(), BpoError> {
     if (train.keep_best.is_some() || train.patience.is_some()) && !has_evaluations {
         return Err(BpoError::NothingToEvaluate);
     }
-    let is_made = |kind: &&CompletionKind| {
-        matches!(kind, CompletionKind::ImageWeakened | CompletionKind::ErrorInjected)
+    let is_made = |kind: &&CompletionKind| match kind {
+        CompletionKind::ImageWeakened => true,
+        CompletionKind::ErrorInjected => config.chosen.has_annotated(),
+        CompletionKind::Own => config.chosen == ChosenAnswer::Revised,
+        _ => false,
     };
     match train.kind_weights.keys().find(|kind| !is_made(kind)) {
         Some(kind) => Err(BpoError::Setting {
             key: "train.kind_weights".into(),
-            expected: "for kinds that a run makes (mllm-hal, llm-hal)",
+            expected: "for kinds of rejected answers that the run makes: mllm-hal, llm-hal unless `chosen = \"own\"`, \
+                       own with `chosen = \"revised\"`",
             found: kind.to_string(),
         }),
         None => Ok(()),

@@ -23,7 +23,7 @@ pub struct RoundSummary {
     pub round: usize,
     /// Whether the training of the round is complete.
     pub finished: bool,
-    /// Number of answers about weakened images, once they are all there.
+    /// Number of answers of the weaken stage, the model's own included, once they are all there.
     pub weakened: Option<usize>,
     /// Number of answers with injected errors, once they are all there.
     pub injected: Option<usize>,

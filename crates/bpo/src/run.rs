@@ -158,16 +158,18 @@ pub(crate) fn run_after(
     keep(&mut ledger, Stage::Weaken, outcome)?;
     let dropped = stages::without_answers([weakened.answers()]);
 
-    let mut injected = StageFile::open(&dir.injected())?;
-    if let Some(before) = before.filter(|_| !ledger.is_finished(Stage::Inject)) {
-        let before = StageAnswers::read(&before.join("injected.jsonl"))?;
-        stages::copy_answers(&samples, &dropped, before, &mut injected)?;
+    let mut answers = vec![weakened.into_answers()];
+    if config.chosen.has_annotated() {
+        let mut injected = StageFile::open(&dir.injected())?;
+        if let Some(before) = before.filter(|_| !ledger.is_finished(Stage::Inject)) {
+            let before = StageAnswers::read(&before.join("injected.jsonl"))?;
+            stages::copy_answers(&samples, &dropped, before, &mut injected)?;
+        }
+        let injector = || backend.injector(&samples);
+        let outcome = stages::inject(&config, &samples, &dropped, injector, &mut injected, progress)?;
+        keep(&mut ledger, Stage::Inject, outcome)?;
+        answers.push(injected.into_answers());
     }
-    let injector = || backend.injector(&samples);
-    let outcome = stages::inject(&config, &samples, &dropped, injector, &mut injected, progress)?;
-    keep(&mut ledger, Stage::Inject, outcome)?;
-
-    let answers = vec![weakened.into_answers(), injected.into_answers()];
     let (pairs, paired) =
         stages::pair(&config, &samples, answers, &dir.pairs(), ExistingPairs::Keep, progress)?;
     keep(&mut ledger, Stage::Pair, paired)?;
@@ -209,12 +211,15 @@ impl Checked {
         let images = ImageRoot::new(config.images_path()?).map_err(BpoError::from);
         let data = AnnotatedData::read(config.data_path()?, &Media::of(config).read_options());
         let mut problems = Vec::new();
-        let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
+        let stages = [Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
         let print = data.as_ref().ok().map(|data| &data.fingerprint);
         let inputs = Inputs::collect(&stages, config, print, &mut problems);
         if left.contains(&Stage::Train) {
             preflight::check(config, &mut problems);
             let samples = data.as_ref().map_or(&[][..], |data| &data.samples);
+            if data.is_ok() {
+                problems.extend(stages::check_truth(config, samples).err());
+            }
             problems.extend(backend.check(config, samples, left).err());
         }
         match (images, data) {

@@ -45,6 +45,7 @@ fn pairs() -> Vec<PreferencePair> {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
+        chosen_kind: None,
         provenance: None,
         margin: None,
         beta: None,

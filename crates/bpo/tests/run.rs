@@ -11,8 +11,8 @@ use bpo::inject::{Cut, ErrorInjector, Injection, InjectionFailure, InjectionRequ
 use bpo::pairs::{FinishReason, Generated, PreferencePair, SftSample, SkipReason};
 use bpo::stages::{StageFile, StageOutcome};
 use bpo::{
-    BpoError, ImageRoot, Manifest, PipelineBackend, Progress, RunConfig, RunDir, RunStatus, Stage,
-    StageLedger, VisionLanguageModel, VisionRequest, run,
+    BpoError, ChosenAnswer, ImageRoot, Manifest, PipelineBackend, Progress, RunConfig, RunDir, RunStatus,
+    Stage, StageLedger, VisionLanguageModel, VisionRequest, run,
 };
 
 /// Answers `left` requests, then fails.
@@ -32,7 +32,8 @@ impl VisionLanguageModel for Model {
             let left = self.left.get().checked_sub(1).ok_or(NoPower)?;
             self.left.set(left);
             let (width, height) = request.images[0].load().unwrap().dimensions();
-            let text = format!("I see {width} by {height} pixels.");
+            let verb = if request.weakening.is_some() { "see" } else { "clearly see" };
+            let text = format!("I {verb} {width} by {height} pixels.");
             Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
         };
         requests.iter().map(answer).collect()
@@ -186,6 +187,64 @@ fn run_counts_skipped_samples_and_repeats_no_work() {
         assert_eq!(fs::read(&weights).unwrap(), whole);
         assert!(run(&config, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
     }
+}
+
+/// A run with the model's own answers as chosen ones injects no errors, and each interruption is
+/// continued to the same bytes.
+#[test]
+fn own_answers_replace_the_annotated_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.chosen = ChosenAnswer::Own;
+    let mut parts = Counted::new(6);
+    let report = run(&config, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((parts.models, parts.injectors, parts.left.get()), (1, 0, 0));
+    assert!(!report.stages.contains_key(&Stage::Inject) && !out.join("injected.jsonl").exists());
+    let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();
+    assert_eq!(ids, ["a:0>1", "b:0>1", "c:0>1"]);
+    for pair in &parts.trained {
+        assert!(pair.chosen.starts_with("I clearly see") && pair.rejected.starts_with("I see"), "{pair:?}");
+    }
+    assert!(run(&config, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
+    assert_eq!(StageLedger::unfinished(&out, &config).unwrap(), []);
+
+    for calls in 0..6 {
+        let again = dir.path().join(format!("again-{calls}"));
+        run(&config, &again, &mut Counted::new(calls), &mut ()).unwrap_err();
+        // unfinished batches are answered again as a whole
+        run(&config, &again, &mut Counted::new(6), &mut ()).unwrap();
+        for name in ["weakened.jsonl", "pairs.jsonl", "skipped.jsonl"] {
+            assert_eq!(fs::read(again.join(name)).unwrap(), fs::read(out.join(name)).unwrap(), "{name}");
+        }
+    }
+    let mut annotated = config.clone();
+    annotated.chosen = ChosenAnswer::Annotated;
+    let error = run(&annotated, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::Changed { .. }) && error.to_string().contains("`chosen`"), "{error}");
+    fs::remove_file(out.join("weakened.jsonl")).unwrap();
+    let error = run(&config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::Missing { .. }), "{error}");
+}
+
+/// The ground truth of revised answers is checked before any stage starts, and binds the pairs.
+#[test]
+fn the_ground_truth_of_revised_answers_is_an_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.chosen = ChosenAnswer::Revised;
+    let truth = dir.path().join("truth.jsonl");
+    config.truth.path = Some(truth.clone());
+    let mut parts = Counted::new(9);
+    let error = run(&config, &out, &mut parts, &mut ()).unwrap_err();
+    assert!(error.to_string().contains("truth.jsonl") && parts.models == 0 && !out.exists(), "{error}");
+    fs::write(&truth, "{\"image\": \"cat.jpg\", \"objects\": [\"cat\"]}\n").unwrap();
+    run(&config, &out, &mut parts, &mut ()).unwrap();
+    // the own answers name no object
+    assert!(parts.trained.iter().all(|pair| !pair.chosen.contains("clearly see")));
+    assert_eq!(parts.trained.len(), 5);
+    fs::write(&truth, "{\"image\": \"cat.jpg\", \"objects\": [\"dog\"]}\n").unwrap();
+    let error = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::Changed { .. }) && error.to_string().contains("truth.path"), "{error}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn negatives(text: &str) -> Result<PopeNegatives, String> {
 }
 
 /// The ground truth: which objects images show.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TruthArgs {
     /// Objects of each image {"image", "objects"}, as JSON lines or a JSON array
     #[arg(long, value_name = "FILE", required_unless_present = "coco")]

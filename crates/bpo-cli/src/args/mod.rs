@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chosen;
 mod convert;
 #[cfg(feature = "model")]
 mod convert_checkpoint;
@@ -36,6 +37,7 @@ use clap::error::ErrorKind;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use chosen::{Chosen, ChosenTruth};
 pub use convert::ConvertCommand;
 #[cfg(feature = "model")]
 pub use convert_checkpoint::ConvertCheckpointCommand;

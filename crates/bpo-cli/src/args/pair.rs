@@ -6,7 +6,7 @@ use bpo::pairs::PairRule;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Config, Data, Images, PresetArg, SeedArg};
+use super::{Chosen, ChosenTruth, Config, Data, Images, PresetArg, SeedArg};
 
 /// `bpo pair`
 #[derive(Debug, Args)]
@@ -29,6 +29,10 @@ pub struct PairCommand {
     /// other data or with different settings, or that shards are missing
     #[arg(long)]
     pub allow_mismatch: bool,
+    #[command(flatten)]
+    pub chosen: Chosen,
+    #[command(flatten)]
+    pub truth: ChosenTruth,
     #[command(flatten)]
     pub select: Select,
     /// Output: pairs as JSON lines

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Config, Data, Images, Inject, Model, PresetArg, SeedArg, Train, Weaken};
+use super::{Chosen, ChosenTruth, Config, Data, Images, Inject, Model, PresetArg, SeedArg, Train, Weaken};
 
 /// `bpo run`
 #[derive(Debug, Args)]
@@ -21,6 +21,10 @@ pub struct RunArgs {
     pub data: Data,
     #[command(flatten)]
     pub images: Images,
+    #[command(flatten)]
+    pub chosen: Chosen,
+    #[command(flatten)]
+    pub truth: ChosenTruth,
     #[command(flatten)]
     pub weaken: Weaken,
     #[command(flatten)]

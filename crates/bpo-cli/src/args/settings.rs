@@ -18,8 +18,8 @@ pub struct Config {
 /// The preset of commands that it changes.
 #[derive(Debug, Args)]
 pub struct PresetArg {
-    /// The authors' recipe, for settings that neither the file nor a flag sets: script (rank 32) or
-    /// paper (rank 64)
+    /// A published recipe, for settings that neither the file nor a flag sets: script (BPO, rank 32),
+    /// paper (BPO, rank 64) or seva (the model's own answers as the chosen ones)
     #[arg(long, value_name = "NAME")]
     pub preset: Option<Preset>,
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 #[cfg(feature = "model")]
 use super::Model;
-use super::{Config, Data, Images, PresetArg, SeedArg, whole};
+use super::{Chosen, Config, Data, Images, PresetArg, SeedArg, whole};
 
 /// Flags of image weakening.
 #[derive(Debug, Args)]
@@ -58,6 +58,8 @@ pub struct WeakenCommand {
     pub images: Images,
     #[command(flatten)]
     pub weaken: Weaken,
+    #[command(flatten)]
+    pub chosen: Chosen,
     /// Process only shard I of N, such as 2/3; `bpo pair` takes the files of all shards
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bpo::BpoError;
 use bpo::eval::{
     Bootstrap, ChairDifferences, ChairItem, ChairReport, EvalError, ObjectTable, PopeDifferences, PopeItem,
-    PopeReport, ReportTable, Scored, Truth, is_clear_yes_no, pope_questions, read_chair_answers,
+    PopeReport, ReportTable, Scored, Truth, TruthFiles, is_clear_yes_no, pope_questions, read_chair_answers,
     read_pope_answers,
 };
 use bpo::pairs::Untrusted;
@@ -178,29 +178,12 @@ fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
 /// Reads the ground truth and the object table. Without `--objects` the table has the names in the
 /// truth; COCO captions need a table.
 fn read_truth(args: &TruthArgs, as_published: bool) -> Result<(ObjectTable, Truth), EvalError> {
-    let read = |table: &ObjectTable| -> Result<Truth, EvalError> {
-        let mut truth = args.truth.as_deref().map(Truth::from_file).transpose()?.unwrap_or_default();
-        for path in &args.coco {
-            truth.merge(Truth::from_coco(path, table)?);
-        }
-        Ok(truth)
-    };
-    match &args.objects {
-        Some(path) => {
-            let table = if as_published {
-                ObjectTable::as_published_from_file(path)?
-            } else {
-                ObjectTable::from_file(path)?
-            };
-            let truth = read(&table)?;
-            Ok((table, truth))
-        }
-        None => {
-            let truth = read(&ObjectTable::default())?;
-            print_line("objects: the names in the truth, without synonyms (--objects FILE adds synonyms)");
-            Ok((ObjectTable::of_names(truth.objects())?, truth))
-        }
+    let TruthArgs { truth, coco, objects } = args.clone();
+    let read = TruthFiles { truth, coco, objects, as_published }.read()?;
+    if args.objects.is_none() {
+        print_line("objects: the names in the truth, without synonyms (--objects FILE adds synonyms)");
     }
+    Ok(read)
 }
 
 /// Refuses a file of answers none of which can be scored.

@@ -31,6 +31,13 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     config.inject.shard = args.shard.or(config.inject.shard);
     #[cfg(feature = "model")]
     check_model_flags(args, &config)?;
+    if !config.chosen.has_annotated() {
+        let (with, reason) = (
+            "`bpo inject`".to_owned(),
+            "it rewrites annotated answers, which are not used then: leave out this stage",
+        );
+        return Err(BpoError::Conflict { key: "chosen".into(), with, reason }.into());
+    }
     let settings: &[Required] =
         if config.inject.with_model { &[Required::Model, Required::Data] } else { &[Required::Data] };
     config.require(settings, &[("--out", args.out.is_some())])?;

@@ -36,7 +36,8 @@ use bpo::pairs::Fingerprint;
 use bpo::server::OpenAiConfig;
 use bpo::stages::StageAnswers;
 use bpo::{
-    AnnotatedData, BpoError, ImageRoot, Media, Paths, Progress, RunConfig, check_answers, manifest_beside,
+    AnnotatedData, BpoError, ChosenAnswer, ImageRoot, Media, Paths, Progress, RunConfig, check_answers,
+    manifest_beside,
 };
 #[cfg(feature = "hub")]
 use bpo::{Hub, HubModel, ModelUse};
@@ -242,15 +243,20 @@ fn read_answers(
     data: &Fingerprint,
     allow_mismatch: bool,
 ) -> Result<Vec<StageAnswers>, BpoError> {
-    check_answer_files(files, data, allow_mismatch)?;
+    check_answer_files(files, data, None, allow_mismatch)?;
     files.iter().map(|file| StageAnswers::read(file)).collect()
 }
 
 /// Checks answer files. With `allow_mismatch`, files that do not belong together or to the data cause
-/// a warning in place of an error.
-fn check_answer_files(files: &[PathBuf], data: &Fingerprint, allow_mismatch: bool) -> Result<(), BpoError> {
+/// a warning in place of an error. `chosen` are the chosen answers if pairs are made of the files.
+fn check_answer_files(
+    files: &[PathBuf],
+    data: &Fingerprint,
+    chosen: Option<ChosenAnswer>,
+    allow_mismatch: bool,
+) -> Result<(), BpoError> {
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    match check_answers(&files, data) {
+    match check_answers(&files, data, chosen) {
         Err(BpoError::Answers { problems }) if allow_mismatch => {
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             Ok(())

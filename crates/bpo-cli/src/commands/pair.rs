@@ -8,7 +8,7 @@ use bpo::{BpoError, Media, Missing, Required, RunConfig, SampleFile};
 use super::check_answer_files;
 use crate::args::PairCommand;
 use crate::failure::Failure;
-use crate::overrides::required;
+use crate::overrides::{Overrides, required};
 use crate::progress;
 use crate::skipped::print_skipped;
 
@@ -17,9 +17,9 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
-    let config = args
-        .config
-        .resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.images, &args.select])?;
+    let flags: [&dyn Overrides; 6] =
+        [&args.seed, &args.data, &args.images, &args.chosen, &args.truth, &args.select];
+    let config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     let has_eval = config.pair.eval_percent.is_none() || args.eval_out.is_some();
     let flags =
         [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some()), ("--eval-out", has_eval)];
@@ -42,7 +42,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let data = SampleFile::read(config.data_path()?, &Media::of(&config).read_options())?;
     print_skipped(&data.report(&mut *progress).skipped, None);
-    check_answer_files(&args.answers, &data.fingerprint, args.allow_mismatch)?;
+    check_answer_files(&args.answers, &data.fingerprint, Some(config.chosen), args.allow_mismatch)?;
     let answers = AnswerIndex::read(args.answers.iter().map(PathBuf::as_path))?;
     let files = PairFiles::new(out, args.eval_out.as_deref());
     let tokens = tokens.as_mut().map(|tokens| &mut **tokens as &mut dyn TokenCheck);

@@ -27,6 +27,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
         &args.data,
         &args.images,
         &args.weaken,
+        &args.chosen,
     ];
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     config.weaken.shard = args.shard.or(config.weaken.shard);

@@ -46,6 +46,8 @@ mod moved_images;
 #[cfg(feature = "flex")]
 mod outputs;
 #[cfg(feature = "flex")]
+mod own;
+#[cfg(feature = "flex")]
 mod quickstart;
 #[cfg(feature = "flex")]
 mod reference;

@@ -129,6 +129,30 @@ fn requests_have_images_messages_and_sampling() {
     ]);
 }
 
+/// With own answers as the chosen ones, the server is asked about each image as it is, too.
+#[test]
+fn own_answers_are_about_the_image_as_it_is() {
+    let data = Data::new(3);
+    let server = VlmServer::start(|number, _| Reply::Text(format!("Answer number {number} of the server.")));
+    let weaken = data.weaken(&server.url, "", "weakened.jsonl");
+    bpo([weaken, arguments!["--chosen", "own"]].concat()).succeeds().says("weaken: 4 answers, 2 skipped");
+    let image = |request: &Value| {
+        request["messages"][0]["content"][0]["image_url"]["url"].as_str().unwrap().to_owned()
+    };
+    let sent: HashSet<String> = server.requests().iter().map(image).collect();
+    assert_eq!(sent.len(), 4);
+    // the same pixels as in the file
+    let clean = [arguments!["--chosen", "own", "--distortion", "crop:keep=1"]].concat();
+    let again = VlmServer::start(|number, _| Reply::Text(format!("Answer number {number} of the server.")));
+    bpo([data.weaken(&again.url, "", "again.jsonl"), clean].concat()).succeeds();
+    let whole: HashSet<String> = again.requests().iter().map(image).collect();
+    assert!(whole.len() == 2 && whole.is_subset(&sent));
+    let lines = read_lines(data.at("weakened.jsonl"));
+    let own: Vec<&Value> = lines.iter().filter(|line| line["type"] == "own").collect();
+    assert_eq!(own.len(), 3);
+    assert!(own.iter().all(|line| line.get("provenance").is_none() && line["variant"] == 1));
+}
+
 #[test]
 fn what_a_server_cannot_do_is_refused() {
     let data = Data::new(2);

@@ -263,6 +263,7 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
         chosen: chosen.to_owned(),
         rejected: rejected.to_owned(),
         kind: CompletionKind::ImageWeakened,
+        chosen_kind: None,
         provenance: None,
         margin: None,
         beta: None,

@@ -49,6 +49,7 @@ fn pairs(count: usize) -> Vec<PreferencePair> {
         chosen: i.to_string(),
         rejected: (count + i).to_string(),
         kind: CompletionKind::ErrorInjected,
+        chosen_kind: None,
         provenance: None,
         margin: None,
         beta: None,

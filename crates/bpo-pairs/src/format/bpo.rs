@@ -85,7 +85,13 @@ pub(super) fn of_pair(pair: PreferencePair) -> Result<Record, Skipped> {
         system: pair.system,
         history: pair.history,
         prompt: pair.prompt,
-        completions: vec![annotated(pair.chosen, score), rejected],
+        completions: vec![
+            Completion {
+                kind: pair.chosen_kind.unwrap_or(CompletionKind::Annotated),
+                ..annotated(pair.chosen, score)
+            },
+            rejected,
+        ],
     })
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
 use super::images_field::{frames, path, take_paths, take_videos};
+use super::input::Answers;
 use super::question_fields::{one_system, other_media, refuse_other_media, take_system};
 use super::value::Value;
 use crate::image_token::{in_answer, place_images};
@@ -24,17 +25,22 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Reads a conversation from messages, which end with an answer, and from the other keys of their
-    /// record.
+    /// Reads a conversation from messages, which end with an answer if answers are used, and from the
+    /// other keys of their record.
     pub(super) fn of(
         fields: &mut Fields,
         messages: Vec<NamedMessage>,
         videos: &dyn VideoFrames,
+        answers: Answers,
     ) -> Result<Self, SkipCause> {
         refuse_other_media(fields)?;
         let mut images = take_paths(fields)?;
         let mut clips = take_videos(fields, videos)?;
         let mut system = take_system(fields)?;
+        let mut messages = messages;
+        if answers == Answers::Unused && messages.last().is_some_and(|(_, last)| is_answer(last)) {
+            messages.pop();
+        }
         let messages = messages.into_iter().map(|(at, value)| message(&at, value));
         let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
@@ -55,7 +61,7 @@ impl Conversation {
             system = one_system(system, Some((key, text)))?;
         }
         let system = system.map(|(key, text)| check_question(&key, &text).map(|()| text)).transpose()?;
-        let turns = turns(messages, images.len())?;
+        let turns = turns(messages, images.len(), answers)?;
         Ok(Self { images, system, turns })
     }
 }
@@ -131,6 +137,13 @@ pub(super) fn named(key: &str, value: Option<Value>) -> Result<Vec<NamedMessage>
         ));
     }
     Ok(turns.into_iter().enumerate().map(|(i, turn)| (format!("{key}[{i}]"), turn)).collect())
+}
+
+/// Returns whether a message is one of the assistant.
+fn is_answer(message: &Value) -> bool {
+    let Value::Object(fields) = message else { return false };
+    let is_assistant = |key| matches!(fields.get(key).and_then(Value::as_str), Some("gpt" | "assistant"));
+    is_assistant("from") || is_assistant("role")
 }
 
 fn message(at: &str, turn: Value) -> Result<Message, SkipCause> {
@@ -233,8 +246,9 @@ fn part_kind(at: fmt::Arguments<'_>, fields: &mut Fields) -> Result<Part, SkipCa
     }
 }
 
-/// Pairs questions with answers and places the tokens of `images` images.
-fn turns(messages: Vec<Message>, images: usize) -> Result<Vec<Turn>, SkipCause> {
+/// Pairs questions with answers and places the tokens of `images` images. If answers are not used, a
+/// question at the end has an empty one.
+fn turns(messages: Vec<Message>, images: usize, answers: Answers) -> Result<Vec<Turn>, SkipCause> {
     let mut turns = Vec::with_capacity(messages.len() / 2);
     let mut messages = messages.into_iter();
     while let Some(question) = messages.next() {
@@ -252,10 +266,18 @@ fn turns(messages: Vec<Message>, images: usize) -> Result<Vec<Turn>, SkipCause> 
                 };
                 return Err(out_of_order(&turn, expected));
             }
+            None if question.role == Role::User && answers == Answers::Unused => {
+                check_question(&question.key, &question.text)?;
+                turns.push(Turn { prompt: question.text, answer: String::new() });
+            }
             None if question.role == Role::User => {
                 return Err(SkipCause::new(
                     SkipReason::TurnOrder,
-                    format_args!("`{}`: expected an answer after it, found the end", question.key),
+                    format_args!(
+                        "`{}`: expected an answer after it, found the end; only `--chosen own` takes questions \
+                         without one",
+                        question.key
+                    ),
                 ));
             }
             None => return Err(out_of_order(&question, "a question of the user")),

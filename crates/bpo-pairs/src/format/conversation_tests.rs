@@ -5,7 +5,7 @@ use crate::video::{NoVideos, VideoFrames};
 
 fn read(json: &str) -> Result<Conversation, SkipCause> {
     let record: JsonRecord = serde_json::from_str(json).unwrap();
-    read_conversation(&mut record.into_fields().unwrap(), &NoVideos)
+    read_conversation(&mut record.into_fields().unwrap(), &NoVideos, Answers::Required)
 }
 
 fn expected(system: Option<&str>) -> Conversation {
@@ -187,7 +187,7 @@ fn videos_become_their_frames() {
         ),
     ] {
         let record: JsonRecord = serde_json::from_str(&json.replace("ANSWER", answer)).unwrap();
-        let read = read_conversation(&mut record.into_fields().unwrap(), &Letters)
+        let read = read_conversation(&mut record.into_fields().unwrap(), &Letters, Answers::Required)
             .unwrap_or_else(|cause| panic!("{json}: {}", cause.detail));
         assert_eq!(
             (read.images.join(" ").as_str(), read.turns[0].prompt.as_str()),

@@ -35,6 +35,7 @@ pub(super) const PAIRS: &str = "pairs";
 
 /// A record of a file.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most items are of the largest variant")]
 pub enum Item {
     /// An annotated answer.
     Sample(SftSample),
@@ -72,6 +73,18 @@ impl Item {
     }
 }
 
+/// Whether the annotated answers of samples are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answers {
+    /// A question without an answer is skipped.
+    #[default]
+    Required,
+    /// The last answer of a conversation is not read, and its sample has an empty one. So a conversation
+    /// that ends with a question is a sample, too, and so are a question alone and a record of a file of
+    /// [questions](super::questions).
+    Unused,
+}
+
 /// How a file is read.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -84,11 +97,13 @@ pub struct ReadOptions<'a> {
     pub videos: &'a dyn VideoFrames,
     /// Takes images that a file holds as bytes. Without it, records with such images are skipped.
     pub images: Option<&'a dyn ImageSink>,
+    /// Whether the answers of samples are used.
+    pub answers: Answers,
 }
 
 impl Default for ReadOptions<'_> {
     fn default() -> Self {
-        Self { format: None, fallback: None, videos: &NoVideos, images: None }
+        Self { format: None, fallback: None, videos: &NoVideos, images: None, answers: Answers::Required }
     }
 }
 
@@ -142,9 +157,9 @@ fn read(
     let read = if is_plain {
         items(path, kind, file, options, &Cell::new(0), each)
     } else {
-        let ReadOptions { format, fallback, videos, images: _ } = *options;
+        let ReadOptions { format, fallback, videos, images: _, answers } = *options;
         let produce = |batches: &mut Batches<_>| {
-            let options = ReadOptions { format, fallback, videos, images: None };
+            let options = ReadOptions { format, fallback, videos, images: None, answers };
             let bytes = Cell::new(0);
             items(path, kind, file, &options, &bytes, &mut |item| batches.send(item, bytes.take()))
         };
@@ -258,7 +273,7 @@ impl<'a> Detecting<'a, '_> {
     }
 
     fn start(&mut self, format: Format) -> Result<(), PairsError> {
-        let mut reader = ItemReader::new(format, self.path, self.options.videos);
+        let mut reader = ItemReader::new(format, self.path, self.options);
         let pending = std::mem::take(&mut self.pending);
         pending.into_iter().try_for_each(|(line, record)| reader.read(line, record, self.each))?;
         self.reader = Some(reader);
@@ -281,7 +296,9 @@ impl<'a> Detecting<'a, '_> {
     /// if there is no fallback.
     fn without_keys(&self) -> Result<Format, PairsError> {
         let kind = |(_, record): &(usize, JsonRecord)| record.fields().and_then(FileKind::of_fields);
-        match self.pending.iter().find_map(kind) {
+        let is_taken =
+            |kind: &FileKind| *kind == FileKind::Questions && self.options.answers == Answers::Unused;
+        match self.pending.iter().find_map(kind).filter(|kind| !is_taken(kind)) {
             Some(found) => Err(found.instead_of(expected(self.options), self.path)),
             None => self.options.fallback.ok_or_else(|| self.unknown()),
         }
@@ -302,6 +319,7 @@ struct ItemReader<'a> {
     format: Format,
     path: PathBuf,
     videos: &'a dyn VideoFrames,
+    answers: Answers,
     ids: UniqueIds,
     /// Ids of pairs of `bpo pair`, which may not be repeated.
     own_ids: HashSet<String>,
@@ -309,9 +327,10 @@ struct ItemReader<'a> {
 }
 
 impl<'a> ItemReader<'a> {
-    fn new(format: Format, path: &Path, videos: &'a dyn VideoFrames) -> Self {
+    fn new(format: Format, path: &Path, options: &ReadOptions<'a>) -> Self {
         let (ids, own_ids) = (UniqueIds::default(), HashSet::new());
-        Self { format, path: path.to_owned(), videos, ids, own_ids, index: 0 }
+        let ReadOptions { videos, answers, .. } = *options;
+        Self { format, path: path.to_owned(), videos, answers, ids, own_ids, index: 0 }
     }
 
     /// Converts a record and calls `each` with its items.
@@ -326,7 +345,7 @@ impl<'a> ItemReader<'a> {
         let (ids, videos) = (&mut self.ids, self.videos);
         match self.format {
             Format::Llava => {
-                let items = llava::samples(record, index, ids, videos).into_iter();
+                let items = llava::samples(record, index, ids, videos, self.answers).into_iter();
                 items.map(|item| item.map(Item::Sample)).try_for_each(each)
             }
             Format::Bpo => each(bpo::record(record, index, ids, videos).map(Item::Record)),

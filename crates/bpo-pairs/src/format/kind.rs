@@ -57,7 +57,7 @@ impl FileKind {
         } else if all(&["id", "type"]) && (fields.has("response") || all(&["reason", "detail"])) {
             let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
             match CompletionKind::from(kind.to_owned()) {
-                CompletionKind::ImageWeakened => Some(Self::Weakened),
+                CompletionKind::ImageWeakened | CompletionKind::Own => Some(Self::Weakened),
                 CompletionKind::ErrorInjected => Some(Self::Injected),
                 _ => None,
             }
@@ -104,7 +104,10 @@ impl FileKind {
                 "`bpo weaken` and `bpo inject` make rejected answers (--data), and `bpo pair` makes pairs of both"
             }
             Self::Pairs => "`bpo train`, `score`, `stats`, `inspect` and `convert` take pairs",
-            Self::Questions => "`bpo generate --questions` takes them",
+            Self::Questions => {
+                "`bpo generate --questions` takes them, and `--chosen own` (or `--preset seva`) makes pairs without \
+                 annotated answers"
+            }
             Self::Weakened | Self::Injected => {
                 "`bpo pair --data DATA --answers FILE --out PAIRS` makes pairs of them"
             }

@@ -27,11 +27,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::PairsError;
 use crate::fingerprint::Fingerprint;
 use crate::format::Format;
-use crate::format::conversation::Conversation;
-use crate::format::fields::JsonRecord;
-use crate::format::input::{Item, ReadOptions, for_each_item_with_fingerprint};
+use crate::format::conversation::{Conversation, named};
+use crate::format::fields::{Fields, JsonRecord};
+use crate::format::input::{Answers, Item, ReadOptions, for_each_item_with_fingerprint};
 use crate::format::llama_factory::Message;
-use crate::format::messages::read_conversation;
+use crate::format::messages::{has_messages, has_question, read_conversation};
+use crate::format::question_fields::QuestionFields;
+use crate::format::questions::question_key;
+use crate::format::value::Value;
 use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_tokens;
@@ -96,33 +99,82 @@ pub fn for_each_sample(
     })
 }
 
+/// What a record holds.
+enum Content {
+    Conversation(Conversation),
+    /// A question without an answer.
+    Question(QuestionFields),
+}
+
 /// Converts the record at `index`, from 0.
 pub(super) fn samples(
     record: JsonRecord,
     index: usize,
     ids: &mut UniqueIds,
     videos: &dyn VideoFrames,
+    answers: Answers,
 ) -> Vec<Result<SftSample, Skipped>> {
     let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
-    let (id, read) = record.read(|mut fields| read_conversation(&mut fields, videos));
-    let id = id_or_index(id, index);
+    let mut own = None;
+    let (id, read) = record.read_named(|mut fields, named| {
+        let is_question = (fields.has("prompt") || fields.has("text")) && !has_question(&fields);
+        if answers == Answers::Required || has_messages(&fields) || !is_question {
+            return read_conversation(&mut fields, videos, answers).map(Content::Conversation);
+        }
+        own = if named { None } else { fields.id("question_id")? };
+        unanswered(fields, videos)
+    });
+    let id = id_or_index(id.or(own), index);
     match read {
-        Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),
+        Ok(Content::Conversation(conversation)) => {
+            split(&ids.claim(&id, conversation.turns.len()), conversation, answers, &skipped)
+        }
+        Ok(Content::Question(QuestionFields { images, system, history, prompt })) => {
+            let sample = |id| SftSample {
+                id,
+                images: images.clone(),
+                system: system.clone(),
+                history: history.clone(),
+                prompt: prompt.clone(),
+                answer: String::new(),
+            };
+            ids.claim(&id, 1).into_iter().map(|id| Ok(sample(id))).collect()
+        }
         Err(cause) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, cause.clone())).collect(),
     }
+}
+
+/// Reads a record of a file of questions, or a list of messages under `prompt`.
+fn unanswered(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Content, SkipCause> {
+    let key = question_key(&mut fields)?;
+    if matches!(fields.get(key), Some(Value::Array(_))) {
+        let messages = named(key, fields.take(key))?;
+        let read = Conversation::of(&mut fields, messages, videos, Answers::Unused);
+        return read.map(Content::Conversation);
+    }
+    let question = QuestionFields::take(&mut fields, key, videos)?;
+    if strip_image_tokens(&question.prompt).is_empty() {
+        return Err(SkipReason::EmptyPrompt.into());
+    }
+    Ok(Content::Question(question))
 }
 
 /// Makes one sample per turn. After a turn that is skipped, all later turns are skipped too.
 fn split(
     ids: &[String],
     conversation: Conversation,
+    answers: Answers,
     skipped: &dyn Fn(String, SkipCause) -> Result<SftSample, Skipped>,
 ) -> Vec<Result<SftSample, Skipped>> {
     let Conversation { images, system, turns } = conversation;
     let turns = History::from(turns);
     let mut broken = false;
+    let last = turns.len().saturating_sub(1);
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
         let cause = if broken { Some(SkipReason::BrokenHistory) } else { cause(turn) };
+        // later turns would have an empty answer in their history
+        let may_be_empty = answers == Answers::Unused && k == last;
+        let cause = cause.filter(|cause| *cause != SkipReason::EmptyAnswer || !may_be_empty);
         if let Some(reason) = cause {
             broken = true;
             return skipped(id.clone(), reason.into());

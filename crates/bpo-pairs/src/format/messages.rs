@@ -8,6 +8,7 @@
 
 use super::conversation::{Conversation, NamedMessage, take_messages};
 use super::fields::{Fields, list, object, text, turns, wrong};
+use super::input::Answers;
 use super::value::Value;
 use crate::skipped::{SkipCause, SkipReason};
 use crate::video::VideoFrames;
@@ -34,6 +35,11 @@ fn has_conversation(fields: &Fields) -> bool {
     matches!(fields.get("conversation"), Some(Value::Array(_)))
 }
 
+/// Returns whether a record has a question, with or without its answer.
+pub(super) fn has_question(fields: &Fields) -> bool {
+    QUESTIONS.iter().any(|(question, _)| fields.has(question[0]))
+}
+
 /// Returns the keys of the first question that has its answer.
 fn question_keys(fields: &Fields) -> Option<(&'static [&'static str], &'static str)> {
     QUESTIONS.into_iter().find(|(question, answer)| fields.has(question[0]) && fields.has(answer))
@@ -43,18 +49,22 @@ fn question_keys(fields: &Fields) -> Option<(&'static [&'static str], &'static s
 pub(super) fn read_conversation(
     fields: &mut Fields,
     videos: &dyn VideoFrames,
+    answers: Answers,
 ) -> Result<Conversation, SkipCause> {
-    let messages = take_any_messages(fields)?;
-    Conversation::of(fields, messages, videos)
+    let messages = take_any_messages(fields, answers)?;
+    Conversation::of(fields, messages, videos, answers)
 }
 
-/// Takes the messages in any form. They end with an answer.
-pub(super) fn take_any_messages(fields: &mut Fields) -> Result<Vec<NamedMessage>, SkipCause> {
+/// Takes the messages in any form. They end with an answer if answers are used.
+pub(super) fn take_any_messages(
+    fields: &mut Fields,
+    answers: Answers,
+) -> Result<Vec<NamedMessage>, SkipCause> {
     if has_turns(fields) {
         return take_messages(fields);
     }
     if has_conversation(fields) {
-        return conversation(fields.take("conversation"));
+        return conversation(fields.take("conversation"), answers);
     }
     // without an answer, the error names its key
     let of_question = || QUESTIONS.into_iter().find(|(question, _)| fields.has(question[0]));
@@ -62,25 +72,31 @@ pub(super) fn take_any_messages(fields: &mut Fields) -> Result<Vec<NamedMessage>
         None => take_messages(fields),
         Some((keys, answer)) => {
             let mut messages = question(fields, keys)?;
-            messages.push(assistant(answer.to_owned(), fields.text("", answer)?));
+            if answers == Answers::Required {
+                messages.push(assistant(answer.to_owned(), fields.text("", answer)?));
+            }
             Ok(messages)
         }
     }
 }
 
-/// Returns the messages of turns that have a question and its answer each.
-fn conversation(value: Option<Value>) -> Result<Vec<NamedMessage>, SkipCause> {
+/// Returns the messages of turns that have a question and its answer each. That of the last one is left
+/// out if answers are not used.
+fn conversation(value: Option<Value>, answers: Answers) -> Result<Vec<NamedMessage>, SkipCause> {
     let mut messages = Vec::new();
     let turns = turns("conversation", 1, value)?;
     if turns.is_empty() {
         return Err(SkipReason::NoTurns.into());
     }
+    let last = turns.len() - 1;
     for (i, turn) in turns.into_iter().enumerate() {
         let at = format!("conversation[{i}]");
         let mut turn = object(&at, Some(turn))?;
         let (at, key) = (format!("{at}."), "human");
         messages.push((format!("{at}{key}"), message("user", turn.text(&at, key)?)));
-        messages.push(assistant(format!("{at}assistant"), turn.text(&at, "assistant")?));
+        if i < last || answers == Answers::Required {
+            messages.push(assistant(format!("{at}assistant"), turn.text(&at, "assistant")?));
+        }
     }
     Ok(messages)
 }

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::conversation::{NamedMessage, named};
 use super::fields::{Fields, wrong};
 use super::images_field::paths;
+use super::input::Answers;
 use super::messages::{assistant, take_any_messages};
 use super::pair_keys::{PairKeysOut, pair_of_messages};
 use super::value::Value;
@@ -36,7 +37,7 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
     if let Some(margin) = fields.take(MARGIN) {
         fields.put("margin", margin);
     }
-    let messages = take_any_messages(&mut fields)?;
+    let messages = take_any_messages(&mut fields, Answers::Required)?;
     let rejected = rejected(&mut fields, &messages)?;
     let other = paths("rejected_images", fields.take("rejected_images"))?;
     let pair = pair_of_messages(fields, messages, rejected, videos)?;

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::conversation::{Conversation, NamedMessage, answer};
 use super::fields::Fields;
+use super::input::Answers;
 use super::question_fields::QuestionFields;
 use super::value::Value;
 use crate::pair_ref::PairRef;
@@ -16,11 +17,12 @@ use crate::video::VideoFrames;
 /// Kind of a rejected answer whose source is not known.
 const UNKNOWN: &str = "unknown";
 
-/// The source, margin and beta of a pair. In files they are the optional keys `kind`, `provenance`,
-/// `margin` and `beta`.
+/// The sources, margin and beta of a pair. In files they are the optional keys `kind`, `chosen_kind`,
+/// `provenance`, `margin` and `beta`.
 #[derive(Debug)]
 pub(super) struct PairKeys {
     pub(super) kind: CompletionKind,
+    pub(super) chosen_kind: Option<CompletionKind>,
     pub(super) provenance: Option<Provenance>,
     pub(super) margin: Option<f64>,
     pub(super) beta: Option<f64>,
@@ -30,11 +32,13 @@ impl PairKeys {
     /// Takes the keys. Other programs may use them differently, so a value of another type is
     /// ignored.
     pub(super) fn take(fields: &mut Fields) -> Self {
-        let kind = fields.take("kind").and_then(|value| Some(value.as_str()?.to_owned()));
+        let mut text = |key| fields.take(key).and_then(|value| Some(value.as_str()?.to_owned()));
+        let (kind, chosen_kind) = (text("kind"), text("chosen_kind"));
         let provenance = provenance(fields);
         let mut number = |key| fields.take(key)?.as_f64().filter(|number| number.is_finite());
         Self {
             kind: CompletionKind::from(kind.unwrap_or_else(|| UNKNOWN.to_owned())),
+            chosen_kind: chosen_kind.map(CompletionKind::from),
             provenance,
             margin: number("margin"),
             beta: number("beta"),
@@ -64,7 +68,7 @@ impl PairKeys {
         rejected: String,
     ) -> PreferencePair {
         let QuestionFields { images, system, history, prompt } = question;
-        let Self { kind, provenance, margin, beta } = self;
+        let Self { kind, chosen_kind, provenance, margin, beta } = self;
         let id = String::new();
         PreferencePair {
             id,
@@ -75,6 +79,7 @@ impl PairKeys {
             chosen,
             rejected,
             kind,
+            chosen_kind,
             provenance,
             margin,
             beta,
@@ -100,7 +105,7 @@ pub(super) fn pair_of_messages(
     videos: &dyn VideoFrames,
 ) -> Result<PreferencePair, SkipCause> {
     let keys = PairKeys::take(&mut fields);
-    let conversation = Conversation::of(&mut fields, messages, videos)?;
+    let conversation = Conversation::of(&mut fields, messages, videos, Answers::Required)?;
     keys.pair(conversation, answer(&rejected.0, rejected.1)?)
 }
 
@@ -109,6 +114,8 @@ pub(super) fn pair_of_messages(
 pub(super) struct PairKeysOut<'a> {
     id: &'a str,
     kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_kind: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provenance: Option<&'a Provenance>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +129,7 @@ impl<'a> PairKeysOut<'a> {
         Self {
             id: &pair.id,
             kind: pair.kind.as_str(),
+            chosen_kind: pair.chosen_kind.map(CompletionKind::as_str),
             provenance: pair.provenance,
             margin: pair.margin,
             beta: pair.beta,

@@ -1,7 +1,7 @@
 //! Pairs of `bpo pair`: `pairs.jsonl`.
 //!
 //! A record is a [`PreferencePair`]: `id`, `images`, `prompt`, `chosen`, `rejected`, `kind`, and
-//! optionally `system`, `history`, `provenance`, `margin` and `beta`.
+//! optionally `chosen_kind`, `system`, `history`, `provenance`, `margin` and `beta`.
 
 use super::fields::{Fields, describe, object};
 use super::pair_keys::PairKeys;
@@ -28,6 +28,7 @@ pub(super) fn read(
     let question = QuestionFields::take(&mut fields, "prompt", videos)?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
+    let chosen_kind = fields.optional_text("chosen_kind")?.map(CompletionKind::from);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
     if let Some((key, value)) = fields.first_left() {
@@ -37,7 +38,7 @@ pub(super) fn read(
             format_args!("{key:?} is not a key of a pair, found {found}"),
         ));
     }
-    let keys = PairKeys { kind, provenance, margin, beta };
+    let keys = PairKeys { kind, chosen_kind, provenance, margin, beta };
     Ok(keys.pair_of(question, chosen, rejected))
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::conversation::{Conversation, named, take_messages};
 use super::fields::{Fields, wrong};
+use super::input::Answers;
 use super::llama_factory::Message;
 use super::pair_keys::{PairKeys, PairKeysOut};
 use super::value::Value;
@@ -29,8 +30,8 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Vec<P
     let chosen = take_messages(&mut fields)?;
     let keys = PairKeys::take(&mut fields);
     let mut other = fields.clone();
-    let conversation = Conversation::of(&mut fields, chosen, videos)?;
-    let other = Conversation::of(&mut other, rejected, videos)?;
+    let conversation = Conversation::of(&mut fields, chosen, videos, Answers::Required)?;
+    let other = Conversation::of(&mut other, rejected, videos, Answers::Required)?;
     let questions = |turns: &[Turn]| turns.iter().map(|turn| turn.prompt.clone()).collect::<Vec<_>>();
     if questions(&conversation.turns) != questions(&other.turns) {
         let found = Value::from(questions(&other.turns));

@@ -102,6 +102,18 @@ pub fn read(path: impl AsRef<Path>, videos: &dyn VideoFrames) -> Result<Question
     Ok(data)
 }
 
+/// Returns the key of the question: `prompt`, or POPE's `text`.
+pub(super) fn question_key(fields: &mut Fields) -> Result<&'static str, SkipCause> {
+    if !fields.has("text") {
+        return Ok("prompt");
+    }
+    if fields.has("prompt") {
+        let found = fields.take("text");
+        return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
+    }
+    Ok("text")
+}
+
 /// Reads all of a question except `id`. Returns `question_id` if the record has no `id`.
 fn question(
     mut fields: Fields,
@@ -109,11 +121,7 @@ fn question(
     videos: &dyn VideoFrames,
 ) -> Result<(Option<Id>, Question), SkipCause> {
     let id = if named { None } else { fields.id("question_id")? };
-    let key = if fields.has("text") { "text" } else { "prompt" };
-    if key == "text" && fields.has("prompt") {
-        let found = fields.take("text");
-        return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
-    }
+    let key = question_key(&mut fields)?;
     let QuestionFields { images, system, history, prompt } =
         QuestionFields::take_unplaced(&mut fields, key, videos)?;
     // Checks that the image tokens can be placed. The question itself stays unchanged, because

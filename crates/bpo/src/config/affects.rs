@@ -1,7 +1,8 @@
 //! Lookup of the stages that a setting affects. The tables are next to the sections.
 
 use super::{
-    ConditionalSection, DataSection, InjectSection, ModelSection, ReferenceSection, RunConfig, WeakenSection,
+    ConditionalSection, DataSection, InjectSection, ModelSection, ReferenceSection, RunConfig, TruthSection,
+    WeakenSection,
 };
 use crate::stage::Stage;
 
@@ -21,6 +22,7 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
     let (table, key) = match section {
         "model" => (ModelSection::AFFECTS, rest),
         "data" => (DataSection::AFFECTS, rest),
+        "truth" => (TruthSection::AFFECTS, rest),
         "weaken" if is_transport_key(rest) => return Some(&[]),
         "weaken" => (WeakenSection::AFFECTS, rest),
         "inject" if is_transport_key(rest) => return Some(&[]),
@@ -98,12 +100,14 @@ mod tests {
             keys::<RunConfig>(""),
             keys::<ModelSection>("model"),
             keys::<DataSection>("data"),
+            keys::<TruthSection>("truth"),
             keys::<WeakenSection>("weaken"),
             keys::<InjectSection>("inject"),
             keys::<ReferenceSection>("reference"),
             keys::<ConditionalSection>("conditional"),
         ];
-        const WITH_A_TABLE: [&str; 6] = ["model", "data", "weaken", "inject", "reference", "conditional"];
+        const WITH_A_TABLE: [&str; 7] =
+            ["model", "data", "truth", "weaken", "inject", "reference", "conditional"];
         for key in sections.concat() {
             assert!(
                 WITH_A_TABLE.contains(&key.as_str()) || declared(&key).is_some(),

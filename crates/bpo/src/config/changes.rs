@@ -60,6 +60,11 @@ pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMa
             None => settings.retain(|key, _| !key.starts_with("weaken.server_images.")),
         }
     }
+    if stage == Stage::Pair && config.chosen.has_own() {
+        // they decide which own answers can be chosen
+        let refusals = flatten(config)?.remove_entry(REFUSALS);
+        settings.extend(refusals);
+    }
     if stage == Stage::Inject && !config.inject.is_local() {
         settings.remove("model.dtype");
     }
@@ -70,6 +75,9 @@ pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMa
     }
     Ok(settings)
 }
+
+/// The key of the phrases by which refusals are found.
+pub(crate) const REFUSALS: &str = "inject.llm.acceptance.refusals";
 
 /// Returns all settings as dotted keys with TOML values.
 pub(super) fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
@@ -92,6 +100,7 @@ pub(super) fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, Bp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ChosenAnswer;
 
     fn changes(stage: Stage, old: &RunConfig, new: &RunConfig) -> Vec<Change> {
         Change::between(&stage_settings(stage, old).unwrap(), &stage_settings(stage, new).unwrap())
@@ -119,6 +128,17 @@ mod tests {
         assert_eq!(keys(Stage::Train), ["train.beta"]);
         let change = &changes(Stage::Weaken, &old, &new)[0];
         assert_eq!(change.to_string(), "`weaken.temperature` was 0.2 and is now 0.7");
+    }
+
+    #[test]
+    fn refusals_decide_which_own_answers_make_pairs() {
+        let mut config = RunConfig::default();
+        let has = |config: &RunConfig| stage_settings(Stage::Pair, config).unwrap().contains_key(REFUSALS);
+        assert!(!has(&config));
+        for chosen in [ChosenAnswer::Own, ChosenAnswer::Revised] {
+            config.chosen = chosen;
+            assert!(has(&config));
+        }
     }
 
     #[test]

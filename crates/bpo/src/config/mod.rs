@@ -10,6 +10,7 @@ mod adapter;
 mod affects;
 mod answers;
 mod changes;
+mod chosen;
 mod distortions;
 mod full_finetune;
 mod preset;
@@ -33,7 +34,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use affects::may_change_until_finished;
 pub use answers::{InjectSection, SentFormat, SentImages, WeakenSection};
 pub use changes::Change;
-pub(crate) use changes::stage_settings;
+pub(crate) use changes::{REFUSALS, stage_settings};
+pub use chosen::{ChosenAnswer, TruthSection};
 pub use distortions::Distortions;
 pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
@@ -74,10 +76,16 @@ pub struct RunConfig {
     /// rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds: Option<usize>,
+    /// The chosen answers of the pairs. Default: `annotated` (BPO).
+    #[serde(skip_serializing_if = "ChosenAnswer::is_annotated")]
+    pub chosen: ChosenAnswer,
     /// The checkpoint.
     pub model: ModelSection,
     /// The annotated data.
     pub data: DataSection,
+    /// The objects in the images, for `chosen = "revised"`.
+    #[serde(skip_serializing_if = "TruthSection::is_empty")]
+    pub truth: TruthSection,
     /// Image weakening.
     pub weaken: WeakenSection,
     /// Error injection.
@@ -115,6 +123,7 @@ impl RunConfig {
         ("preset", &[]),
         ("device", &[]),
         ("rounds", &[]),
+        ("chosen", &[Stage::Weaken, Stage::Pair]),
         ("seed", &[Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train]),
         ("filter", &[Stage::Pair]),
         ("pair", &[Stage::Pair]),
@@ -209,7 +218,8 @@ impl RunConfig {
             &mut self.reference.cache,
             &mut self.inject.llm.templates.path,
         ];
-        for path in models.into_iter().flatten().filter(is_local).chain(paths.into_iter().flatten()) {
+        let paths = paths.into_iter().flatten().chain(self.truth.paths_mut());
+        for path in models.into_iter().flatten().filter(is_local).chain(paths) {
             *path = std::path::absolute(&*path).map_err(BpoError::io("find", path))?;
         }
         Ok(self)

@@ -1,4 +1,4 @@
-//! The recipes of the BPO authors, by name.
+//! Published recipes, by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,23 +7,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
 
-/// A recipe of the BPO authors (Pi et al., arXiv 2403.08730). It gives the values of settings that
-/// neither the settings file nor a flag sets.
+/// A published recipe. It gives the values of settings that neither the settings file nor a flag sets.
 ///
-/// Both recipes differ from the defaults in three points: LoRA dropout is 0.05, an answer of more
-/// than 350 words drops its whole sample, as in the authors' code, and a sequence has at most 2048
-/// tokens. The page "Methods and papers" of the guide gives the source of each number.
+/// The two recipes of the BPO authors (Pi et al., arXiv 2403.08730) differ from the defaults in three
+/// points: LoRA dropout is 0.05, an answer of more than 350 words drops its whole sample, as in the
+/// authors' code, and a sequence has at most 2048 tokens. The page "Methods and papers" of the guide
+/// gives the source of each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Preset {
-    /// The released training script, with rank 32.
+    /// BPO: the released training script, with rank 32.
     Script,
-    /// The paper: rank 64, and otherwise the numbers of the script.
+    /// BPO: rank 64 as in the paper, and otherwise the numbers of the script.
     Paper,
+    /// SeVa (Zhu et al., arXiv 2404.10501): the model's own answers are the chosen ones, and those about
+    /// noised images are rejected. The numbers are those of its code.
+    Seva,
 }
 
-/// The settings of the authors' code.
+/// The settings of SeVa's code: greedy answers, equal pairs dropped, and LoRA without the projector.
+const SEVA: &str = r#"
+chosen = "own"
+
+[model]
+max_length = 2048
+
+[weaken]
+distortion = "diffusion-noise:step=500"
+samples = 1
+temperature = 0.0
+max_new_tokens = 512
+
+[lora]
+r = 1024
+lora_alpha = 2048.0
+lora_dropout = 0.05
+target_modules = "all-linear"
+modules_to_save = []
+
+[train]
+beta = 0.1
+learning_rate = 2e-6
+schedule = "cosine"
+warmup_ratio = 0.0
+epochs = 2
+batch_size = 16
+gradient_accumulation_steps = 1
+weight_decay = 0.0
+"#;
+
+/// The settings of the BPO authors' code.
 const SCRIPT: &str = r#"
 [model]
 max_length = 2048
@@ -65,19 +99,24 @@ const PAPER_RANK: i64 = 64;
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Self; 2] = [Self::Script, Self::Paper];
+    pub const ALL: [Self; 3] = [Self::Script, Self::Paper, Self::Seva];
 
     /// Returns the name of the preset.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Script => "script",
             Self::Paper => "paper",
+            Self::Seva => "seva",
         }
     }
 
     /// Returns the settings of the preset.
     pub(super) fn table(self) -> Result<toml::Table, BpoError> {
-        let mut table: toml::Table = SCRIPT.parse().map_err(|error: toml::de::Error| {
+        let settings = match self {
+            Self::Script | Self::Paper => SCRIPT,
+            Self::Seva => SEVA,
+        };
+        let mut table: toml::Table = settings.parse().map_err(|error: toml::de::Error| {
             let (path, message) = (format!("preset {self}").into(), error.message().to_owned());
             BpoError::ConfigSyntax { path, line: 1, column: 1, message }
         })?;
@@ -100,7 +139,7 @@ impl FromStr for Preset {
     fn from_str(text: &str) -> Result<Self, BpoError> {
         Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| BpoError::Setting {
             key: "preset".into(),
-            expected: "`script` or `paper`",
+            expected: "`script`, `paper` or `seva`",
             found: format!("`{}`", text.escape_debug()),
         })
     }

@@ -1,11 +1,11 @@
 //! Reading and writing of the TOML file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bpo_pairs::MessageTerms;
 use toml::de::{DeTable, DeValue};
 
-use super::{RunConfig, Settings};
+use super::{ChosenAnswer, Preset, RunConfig, Settings, TruthSection};
 use crate::error::{BpoError, UnknownKey};
 
 /// Maximum number of unknown keys in an error. Each needs another pass over the file.
@@ -89,8 +89,8 @@ fn remove_key_in(value: &mut DeValue<'_>, place: usize) -> bool {
 }
 
 /// Keys whose values may be arrays.
-const ARRAYS: [&str; 7] =
-    ["device", "distortion", "lr_groups", "terms", "modules_to_save", "refusals", "commentary"];
+const ARRAYS: [&str; 8] =
+    ["device", "distortion", "coco", "lr_groups", "terms", "modules_to_save", "refusals", "commentary"];
 
 /// Rejects arrays in place of tables and single values, because serde would assign the items of an
 /// array to the keys of a table by position.
@@ -199,11 +199,20 @@ fn elsewhere(key: &str) -> Option<String> {
     fn find(table: &toml::Table, key: &str, path: &str) -> Option<String> {
         let within = |(name, value): (&String, &toml::Value)| {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            if name == key { Some(path) } else { find(value.as_table()?, key, &path) }
+            match value {
+                // a table of the file itself
+                toml::Value::Table(_) if name == key && path == key => Some(format!("[{path}]")),
+                _ if name == key => Some(path),
+                value => find(value.as_table()?, key, &path),
+            }
         };
         table.iter().find_map(within)
     }
     let mut full = RunConfig::default();
+    // keys that are left out by default
+    (full.preset, full.rounds, full.chosen) = (Some(Preset::Script), Some(1), ChosenAnswer::Own);
+    let path = PathBuf::new;
+    full.truth = TruthSection { path: Some(path()), coco: vec![path()], objects: Some(path()) };
     full.weaken.server = example_server();
     full.inject.server = example_server();
     find(&toml::Table::try_from(full).ok()?, key, "")
@@ -275,6 +284,9 @@ mod tests {
         config.lora.rank_pattern = [("q_proj", 8)].into_iter().collect();
         config.lora.alpha_pattern = [(r"layers\.0\..*", 1.5)].into_iter().collect();
         config.lora.modules_to_save = vec!["lm_head".to_owned()];
+        config.chosen = ChosenAnswer::Revised;
+        config.truth.coco = vec!["instances.json".into(), "captions.json".into()];
+        config.truth.objects = Some("synonyms.txt".into());
         assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), config);
         assert_eq!(parse("").unwrap(), RunConfig::default());
     }
@@ -290,6 +302,9 @@ mod tests {
             ("[lora]\nrank = 1", (2, 1), "rank", "r"),
             ("[train]\nlabel_smoothing = 0.1", (2, 1), "label_smoothing", "train.loss.label_smoothing"),
             ("temperature = 1", (1, 1), "temperature", "inject.llm.temperature"),
+            ("[weaken]\nchosen = \"own\"", (2, 1), "chosen", "chosen"),
+            ("[data]\npreset = \"seva\"", (2, 1), "preset", "preset"),
+            ("[weaken]\nlora = 1", (2, 1), "lora", "[lora]"),
         ];
         for (text, place, expected, suggestion) in cases {
             match parse(text).unwrap_err() {

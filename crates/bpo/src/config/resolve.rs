@@ -187,6 +187,7 @@ mod tests {
     use bpo_model::LoraConfig;
 
     use super::*;
+    use crate::config::ChosenAnswer;
 
     fn settings(text: &str) -> Settings {
         Settings::parse(Path::new("bpo.toml"), text).unwrap()
@@ -211,6 +212,19 @@ mod tests {
             assert_eq!(kept.resolve(|_| {}).unwrap(), config);
         }
         assert!("authors".parse::<Preset>().unwrap_err().is_usage());
+    }
+
+    #[test]
+    fn seva_has_the_settings_of_its_code() {
+        let config = settings("preset = \"seva\"\n").resolve(|_| {}).unwrap();
+        assert_eq!(config.chosen, ChosenAnswer::Own);
+        assert_eq!(config.weaken.distortion.to_string(), "diffusion-noise:step=500");
+        assert_eq!((config.weaken.temperature, config.weaken.max_new_tokens), (0.0, 512));
+        assert_eq!((config.lora.r, config.lora.lora_alpha), (1024, 2048.0));
+        assert!(config.lora.modules_to_save.is_empty());
+        assert_eq!((config.train.epochs, config.train.batch_size, config.train.warmup_ratio), (2, 16, 0.0));
+        let kept = settings(&config.to_toml().unwrap());
+        assert_eq!(kept.resolve(|_| {}).unwrap(), config);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bpo_distort::Distortion;
 use bpo_pairs::{Contrast, Limits};
 
-use super::{RunConfig, SentImages};
+use super::{RunConfig, SentImages, chosen};
 use crate::error::BpoError;
 
 /// Returns a [`BpoError::Setting`] unless the condition holds.
@@ -84,6 +84,7 @@ impl RunConfig {
         let alone = !conditional.needs_other() && !conditional.needs_model();
         let expected = "a distortion of one image, without a second image or model features";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
+        chosen::validate(self)?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
         check(key, (0.0..1.0).contains(&fraction), expected, fraction.to_string())?;

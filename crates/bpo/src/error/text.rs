@@ -41,8 +41,12 @@ fn hub_form(path: &Path) -> String {
 /// Describes unknown keys: one with all known keys, or several with a line for each.
 pub(super) fn unknown(keys: &[UnknownKey], has_more: bool) -> String {
     let describe = |UnknownKey { line, column, key, nearest, .. }: &UnknownKey| {
-        let key = Untrusted(key);
-        format!("line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`?")
+        let place = format!("line {line}, column {column}: unknown key `{}`", Untrusted(key));
+        // a key of the file itself in a table
+        if key == nearest {
+            return format!("{place} in a table: move it above the first `[table]` of the file");
+        }
+        format!("{place}: did you mean `{nearest}`?")
     };
     match keys {
         [key] if !has_more => format!("{} (known here: {})", describe(key), key.known.join(", ")),

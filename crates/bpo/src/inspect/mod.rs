@@ -6,7 +6,7 @@ mod pictures;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::files::{StagedDir, create_parents, write_atomic, write_bytes};
-use bpo_pairs::{Contrast, PreferencePair};
+use bpo_pairs::{CompletionKind, Contrast, PreferencePair};
 use serde::Serialize;
 
 use crate::error::BpoError;
@@ -203,6 +203,8 @@ fn error(pair: &PreferencePair) -> Option<&str> {
 struct Card<'a> {
     id: &'a str,
     kind: &'a str,
+    /// Source of the chosen answer if it is not an annotated one.
+    chosen_kind: Option<&'a str>,
     images: &'a [String],
     clean: Vec<Picture>,
     weakened: Vec<Picture>,
@@ -229,6 +231,7 @@ impl<'a> Card<'a> {
         Self {
             id: &pair.id,
             kind: pair.kind.as_str(),
+            chosen_kind: pair.chosen_kind.as_ref().map(CompletionKind::as_str),
             images: &pair.images,
             clean,
             weakened,

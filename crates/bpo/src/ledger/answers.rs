@@ -10,7 +10,7 @@ use super::differences::Differences;
 use super::files::{ChangedFile, Place};
 use super::manifest::{Manifest, StageEntry};
 use super::manifest_beside;
-use crate::config::Change;
+use crate::config::{Change, ChosenAnswer};
 use crate::error::BpoError;
 use crate::stage::Stage;
 use crate::stages::Shard;
@@ -41,6 +41,13 @@ pub enum AnswerProblem {
         path: PathBuf,
         /// The settings and inputs that differ: `old` in the first file, `new` in the other one.
         changes: Vec<Change>,
+    },
+    /// A file was made without the model's own answers, of which pairs are to be made.
+    NoOwn {
+        /// The file.
+        path: PathBuf,
+        /// The chosen answers of the pairs.
+        chosen: ChosenAnswer,
     },
     /// Shards of a stage are missing.
     MissingShards {
@@ -77,6 +84,11 @@ impl fmt::Display for AnswerProblem {
                     changes.join(", ")
                 )
             }
+            Self::NoOwn { path, chosen } => write!(
+                f,
+                "{} has no own answers of the model: make it with `bpo weaken --chosen {chosen}`",
+                UntrustedPath(path)
+            ),
             Self::MissingShards { stage, missing } => {
                 let (shards, are, files) = match missing.len() {
                     1 => ("shard", "is", "its file"),
@@ -97,7 +109,9 @@ fn in_words(change: &Change) -> String {
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
 /// fingerprint `data`, all are finished and unchanged since then, the files of a stage have the
-/// same settings and inputs, and its shards are complete.
+/// same settings and inputs, its shards are complete, and those of the weaken stage have the model's own
+/// answers if these are the `chosen` ones of the pairs that are made of the files. A warning says if
+/// there are own answers that are not used.
 ///
 /// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
 /// without a manifest, which another program made, is not checked, with a warning.
@@ -105,7 +119,11 @@ fn in_words(change: &Change) -> String {
 /// # Errors
 /// Returns [`BpoError::Answers`] with all problems of all files, or an error if a manifest cannot
 /// be read.
-pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError> {
+pub fn check_answers(
+    files: &[&Path],
+    data: &Fingerprint,
+    chosen: Option<ChosenAnswer>,
+) -> Result<(), BpoError> {
     let mut problems = Vec::new();
     let mut stages: BTreeMap<Stage, Vec<(&Path, StageEntry)>> = BTreeMap::new();
     for &path in files {
@@ -121,6 +139,17 @@ pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError
         }
         if entry.finished.is_none() {
             problems.push(AnswerProblem::Unfinished { path: path.to_owned(), stage });
+        }
+        let has_own = entry.settings.contains_key("chosen");
+        if let Some(chosen) = chosen.filter(|chosen| stage == Stage::Weaken && has_own != chosen.has_own()) {
+            if has_own {
+                tracing::warn!(
+                    file = %UntrustedPath(path),
+                    "the file has own answers of the model, which are not used: `chosen` (--chosen) is {chosen}"
+                );
+            } else {
+                problems.push(AnswerProblem::NoOwn { path: path.to_owned(), chosen });
+            }
         }
         let changed = Place::File(path.to_owned()).changed(stage, &entry)?;
         problems.extend(changed.into_iter().map(AnswerProblem::Changed));
@@ -211,7 +240,7 @@ mod tests {
         let check = |names: &[&str]| {
             let paths: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
             let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-            match check_answers(&paths, &Fingerprint::of("a")) {
+            match check_answers(&paths, &Fingerprint::of("a"), Some(ChosenAnswer::Annotated)) {
                 Ok(()) => Vec::new(),
                 Err(BpoError::Answers { problems }) => problems,
                 Err(other) => panic!("{other}"),
@@ -250,8 +279,11 @@ mod tests {
         write(&at("x"), "b", |_| {}, true);
         std::fs::copy(manifest_beside(&at("x")), at("manifest.json")).unwrap();
         std::fs::copy(at("x"), at("injected.jsonl")).unwrap();
-        let error = check_answers(&[&at("injected.jsonl")], &Fingerprint::of("a")).unwrap_err();
+        let error =
+            check_answers(&[&at("injected.jsonl")], &Fingerprint::of("a"), Some(ChosenAnswer::Annotated))
+                .unwrap_err();
         assert!(matches!(error, BpoError::Answers { .. }), "{error}");
-        check_answers(&[&at("injected.jsonl")], &Fingerprint::of("b")).unwrap();
+        check_answers(&[&at("injected.jsonl")], &Fingerprint::of("b"), Some(ChosenAnswer::Annotated))
+            .unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::inputs::IMAGES;
 use super::manifest::StageEntry;
-use crate::config::{Change, may_change_until_finished};
+use crate::config::{Change, REFUSALS, may_change_until_finished};
 use crate::error::BpoError;
 
 /// The setting with the path of the images.
@@ -50,6 +50,11 @@ impl Differences {
             found.settings.retain(|change| change.key != IMAGES_KEY);
         }
         found.inputs.retain(|change| change.key != IMAGES);
+        // with other chosen answers, other settings and inputs belong to the pairs
+        if found.settings.iter().any(|change| change.key == "chosen") {
+            found.settings.retain(|change| change.key != REFUSALS);
+            found.inputs.retain(|change| !change.key.starts_with("truth."));
+        }
         found
     }
 

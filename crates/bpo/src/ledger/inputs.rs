@@ -23,7 +23,7 @@ pub struct Inputs(Vec<(String, Fingerprint, Vec<Stage>)>);
 
 impl Inputs {
     /// Computes the fingerprints of the inputs of `stages`: model, adapter, reference, evaluation
-    /// pairs and prompt templates. `data` is the fingerprint of the annotated data, if it was read.
+    /// pairs, ground truth and prompt templates. `data` is the fingerprint of the annotated data, if it was read.
     ///
     /// # Errors
     /// Returns all errors if inputs do not exist or cannot be read.
@@ -86,6 +86,9 @@ impl Inputs {
         }
         for (name, text) in &prompts {
             add(&format!("template of {name}"), &[Stage::Inject], &|| Ok(Fingerprint::of(text)));
+        }
+        for (key, path) in config.truth.files() {
+            add(&key, &[Stage::Pair], &|| Ok(fingerprint_file(path)?));
         }
         if let Some(data) = data {
             inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Inject]);

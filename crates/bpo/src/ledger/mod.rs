@@ -38,7 +38,7 @@ pub use files::{ChangedFile, FileChange, FileRecord};
 pub use inputs::Inputs;
 pub use manifest::{Manifest, StageEntry};
 
-use crate::config::RunConfig;
+use crate::config::{ChosenAnswer, RunConfig};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::run_dir::{self, RunDir};
@@ -71,10 +71,13 @@ impl StageLedger {
     /// files were made from it, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an
     /// error if a file cannot be read or written.
     pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
-        let mut results = stage_files::existing(dir)?;
-        record::check_ours(&dir.config())?;
         let path = dir.manifest();
         let recorded_manifest = Manifest::read(&path)?;
+        // with other chosen answers than recorded, the difference of the settings is the error
+        let has_injected = |manifest: &Manifest| manifest.stages.get(&Stage::Weaken).is_none_or(injects);
+        let injects = config.chosen.has_annotated() && recorded_manifest.as_ref().is_none_or(has_injected);
+        let mut results = stage_files::existing(dir, injects)?;
+        record::check_ours(&dir.config())?;
         let mut manifest = recorded_manifest.clone().unwrap_or_default();
         let differences = |stage| -> Result<Differences, BpoError> {
             let recorded = recorded_manifest.as_ref().and_then(|manifest| manifest.stages.get(&stage));
@@ -109,7 +112,8 @@ impl StageLedger {
         };
         let is_trained = is_finished(&manifest, Stage::Train) && dir.has_result(config);
         files::check_run(dir, &mut manifest, is_trained)?;
-        for stage in RUN {
+        for stage in RUN.into_iter().filter(|stage| config.chosen.has_annotated() || *stage != Stage::Inject)
+        {
             let has_results = results.iter().any(|(with_results, _)| *with_results == stage);
             // the data has no file; its changes are changes of the stages that read it
             let has_results = has_results || stage == Stage::Data && differences(stage)?.is_empty();
@@ -246,7 +250,9 @@ impl StageLedger {
             Stage::Train => has_content(&run.join("metrics.jsonl")) && run_dir::has_result(run, config),
             Stage::Data | Stage::Reference => true,
         };
-        Ok(RUN.into_iter().filter(|&stage| !(is_recorded(stage) && has_result(stage))).collect())
+        let is_run = |stage: &Stage| config.chosen.has_annotated() || *stage != Stage::Inject;
+        let is_unfinished = |stage: &Stage| !(is_recorded(*stage) && has_result(*stage));
+        Ok(RUN.into_iter().filter(is_run).filter(is_unfinished).collect())
     }
 
     /// Returns whether a stage is complete.
@@ -318,6 +324,12 @@ impl StageLedger {
     fn write(&mut self) -> Result<(), BpoError> {
         self.manifest.write(&self.path)
     }
+}
+
+/// Returns whether the run with this entry of the weaken stage injects errors.
+fn injects(weaken: &StageEntry) -> bool {
+    let own = toml::Value::from(ChosenAnswer::Own.as_str()).to_string();
+    weaken.settings.get("chosen") != Some(&own)
 }
 
 /// Returns the path of the manifest of a stage file.

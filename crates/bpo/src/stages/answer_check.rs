@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use bpo_inject::AcceptanceRules;
-use bpo_pairs::{CompletionKind, FinishReason, Record, SftSample, SkipCounts, SkipReason};
+use bpo_pairs::{CompletionKind, FinishReason, Record, SftSample, SkipCounts, SkipReason, Skipped};
 
 use super::record::Bootstrapped;
 use crate::config::RunConfig;
@@ -14,6 +14,8 @@ use crate::config::RunConfig;
 pub(super) struct AnswerCheck<'a> {
     skip_cut: bool,
     skip_refusals: bool,
+    /// Whether the annotated answers are used.
+    has_annotated: bool,
     rules: &'a AcceptanceRules,
     kept: RefCell<SkipCounts>,
     left_out: RefCell<SkipCounts>,
@@ -26,6 +28,7 @@ impl<'a> AnswerCheck<'a> {
         Self {
             skip_cut: config.pair.skip_cut,
             skip_refusals: config.pair.skip_refusals,
+            has_annotated: config.chosen.has_annotated(),
             rules: &config.inject.llm.acceptance,
             kept: RefCell::default(),
             left_out: RefCell::default(),
@@ -39,7 +42,8 @@ impl<'a> AnswerCheck<'a> {
             return true;
         }
         let is_cut = answer.finish == Some(FinishReason::Length);
-        let is_refusal = self.rules.is_refusal(&answer.response, &sample.answer);
+        let annotated = if self.has_annotated { sample.answer.as_str() } else { "" };
+        let is_refusal = self.rules.is_refusal(&answer.response, annotated);
         let found = [
             (SkipReason::WeakenedRefusal, is_refusal, self.skip_refusals),
             (SkipReason::WeakenedCut, is_cut, self.skip_cut),
@@ -56,9 +60,10 @@ impl<'a> AnswerCheck<'a> {
     }
 
     /// Returns whether a record, whose answers were checked last, has none left. They are counted, so
-    /// that the record need not be.
-    pub(super) fn is_left_out(&self, record: &Record) -> bool {
-        self.of_sample.take() && record.completions.len() == 1
+    /// that the record need not be. A sample that is skipped is not left out.
+    pub(super) fn is_left_out(&self, record: &Result<Record, Skipped>) -> bool {
+        let has_left_out = self.of_sample.take();
+        has_left_out && record.as_ref().is_ok_and(|record| record.completions.len() == 1)
     }
 
     /// Warns of refusals that were not left out, and returns the number of answers that were.

@@ -11,7 +11,8 @@ use crate::error::BpoError;
 /// Makes one record per sample, with its annotated answer (score 1), then its bootstrapped answers
 /// (score 0): those of the weaken stage, then those of the inject stage, each by variant.
 ///
-/// `answers` can be in any order. Skipped items give no completion.
+/// `answers` can be in any order. Skipped items and the model's own answers about images as they are
+/// give no completion.
 ///
 /// # Errors
 /// Returns an error if an answer cannot be read, or [`BpoError::UnknownId`] if an answer belongs to
@@ -20,19 +21,21 @@ pub fn assemble(
     samples: &[SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
 ) -> Result<Vec<Record>, BpoError> {
-    Ok(records(samples, answers, |_, _| true)?.collect())
+    let is_rejected = |_: &_, answer: &Bootstrapped| answer.kind != CompletionKind::Own;
+    let answered = by_sample(samples, answers, is_rejected)?;
+    Ok(answered.map(|(sample, answers)| record_of(sample, annotated(sample), answers)).collect())
 }
 
-/// Iterates over the records of [`assemble`], with the answers for which `keeps` returns true. A record
-/// is made when it is asked for.
+/// Iterates over the samples, each with the answers for which `keeps` returns true, in the order of
+/// [`assemble`].
 ///
 /// # Errors
 /// Returns the errors of [`assemble`].
-pub(super) fn records<'a>(
+pub(super) fn by_sample<'a>(
     samples: &'a [SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
     mut keeps: impl FnMut(&SftSample, &Bootstrapped) -> bool + 'a,
-) -> Result<impl Iterator<Item = Record> + 'a, BpoError> {
+) -> Result<impl Iterator<Item = (&'a SftSample, Vec<Bootstrapped>)> + 'a, BpoError> {
     let places: HashMap<&str, usize> =
         samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
     let mut answered = Vec::new();
@@ -50,28 +53,39 @@ pub(super) fn records<'a>(
     let mut answered = answered.into_iter().peekable();
     Ok(samples.iter().enumerate().map(move |(place, sample)| {
         let of_sample = std::iter::from_fn(|| answered.next_if(|(of, _)| *of == place));
-        record_of(sample, of_sample.map(|(_, answer)| answer).filter(|answer| keeps(sample, answer)))
+        (sample, of_sample.map(|(_, answer)| answer).filter(|answer| keeps(sample, answer)).collect())
     }))
 }
 
-/// Makes the record of a sample with its bootstrapped answers.
-pub(super) fn record_of(sample: &SftSample, answers: impl IntoIterator<Item = Bootstrapped>) -> Record {
-    let mut record = annotated(sample);
-    record.completions.extend(answers.into_iter().map(|answer| Completion {
+/// Makes the record of a sample with its chosen answer and the rejected ones (score 0).
+pub(super) fn record_of(
+    sample: &SftSample,
+    chosen: Completion,
+    rejected: impl IntoIterator<Item = Bootstrapped>,
+) -> Record {
+    let rejected = rejected.into_iter().map(|answer| Completion {
         response: answer.response,
         score: 0.0,
         kind: answer.kind,
         provenance: answer.provenance,
-    }));
-    record
+    });
+    Record {
+        id: sample.id.clone(),
+        images: sample.images.clone(),
+        system: sample.system.clone(),
+        history: sample.history.clone(),
+        prompt: sample.prompt.clone(),
+        completions: std::iter::once(chosen).chain(rejected).collect(),
+    }
 }
 
 /// Returns the rank of a kind of answer in the order of the stages. Other kinds come last.
 pub(super) fn rank(kind: &CompletionKind) -> (usize, &str) {
     match kind {
         CompletionKind::ImageWeakened => (0, ""),
-        CompletionKind::ErrorInjected => (1, ""),
-        other => (2, other.as_str()),
+        CompletionKind::Own => (1, ""),
+        CompletionKind::ErrorInjected => (2, ""),
+        other => (3, other.as_str()),
     }
 }
 
@@ -101,18 +115,12 @@ pub(super) fn is_usable(record: &StageRecord) -> bool {
     }
 }
 
-fn annotated(sample: &SftSample) -> Record {
-    Record {
-        id: sample.id.clone(),
-        images: sample.images.clone(),
-        system: sample.system.clone(),
-        history: sample.history.clone(),
-        prompt: sample.prompt.clone(),
-        completions: vec![Completion {
-            response: sample.answer.clone(),
-            score: 1.0,
-            kind: CompletionKind::Annotated,
-            provenance: None,
-        }],
+/// Returns the annotated answer of a sample as the chosen one (score 1).
+pub(super) fn annotated(sample: &SftSample) -> Completion {
+    Completion {
+        response: sample.answer.clone(),
+        score: 1.0,
+        kind: CompletionKind::Annotated,
+        provenance: None,
     }
 }

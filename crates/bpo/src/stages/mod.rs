@@ -13,6 +13,7 @@ mod answer_index;
 mod answers;
 mod assemble;
 mod batches;
+mod choice;
 mod file;
 mod inject;
 mod missing;
@@ -29,6 +30,7 @@ use bpo_pairs::{SkipReason, Skipped};
 
 pub use answer_index::AnswerIndex;
 pub use assemble::{assemble, without_answers};
+pub(crate) use choice::check_truth;
 pub use file::{StageAnswers, StageFile};
 pub(crate) use inject::copy_answers;
 pub use inject::inject;

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use bpo_pairs::{
-    ImageGroups, Keyed, PairSet, PairsError, PreferencePair, Record, RecordKey, SelectedPairs, SftSample,
-    SkipCounts, Skipped, source_of, stage_seed,
+    CompletionKind, ImageGroups, Keyed, PairSet, PairsError, PreferencePair, Record, RecordKey,
+    SelectedPairs, SftSample, SkipCounts, Skipped, source_of, stage_seed,
 };
 
 use super::answer_check::AnswerCheck;
 use super::answer_index::AnswerIndex;
-use super::assemble::{record_of, records, without_answers};
+use super::assemble::{by_sample, without_answers};
+use super::choice::Choice;
 use super::pair_output::Output;
 use super::{StageAnswers, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -53,7 +54,7 @@ pub trait TokenCheck {
     fn check(&mut self, pair: &PreferencePair) -> Option<Skipped>;
 }
 
-/// Makes pairs of the annotated answers and the answers of stage files.
+/// Makes pairs of the chosen answers, by default the annotated ones, and the answers of stage files.
 ///
 /// `answers` are one or more files of each stage, with lines in any order. Pairs are in the order
 /// of the samples, then of the stages, then of the variants. Samples [without any weakened
@@ -127,13 +128,14 @@ impl Input<'_> {
         }
     }
 
-    /// Calls `each` with the record of every sample that may have pairs, and with the number of
-    /// samples before it.
+    /// Calls `each` with the record of every sample that may have pairs, or the skipped sample if it has
+    /// no chosen answer, and with the number of samples before it.
     fn for_each_record(
         self,
         config: &RunConfig,
         check: &AnswerCheck<'_>,
-        each: &mut dyn FnMut(usize, Record) -> Result<(), BpoError>,
+        choice: &Choice<'_>,
+        each: &mut dyn FnMut(usize, Result<Record, Skipped>) -> Result<(), BpoError>,
     ) -> Result<(), BpoError> {
         match self {
             Self::Memory { samples, answers } => {
@@ -141,8 +143,13 @@ impl Input<'_> {
                 log_dropped(dropped.len());
                 let answered = unique(answers, &dropped)?;
                 let keeps = |sample: &_, answer: &_| check.keeps(sample, answer);
-                for (place, record) in records(samples, answered.into_iter().map(Ok), keeps)?.enumerate() {
-                    if !check.is_left_out(&record) && !dropped.contains(&record.id) {
+                let answered = by_sample(samples, answered.into_iter().map(Ok), keeps)?;
+                for (place, (sample, answers)) in answered.enumerate() {
+                    if dropped.contains(&sample.id) {
+                        continue;
+                    }
+                    let record = choice.record_of(sample, answers)?;
+                    if !check.is_left_out(&record) {
                         each(place, record)?;
                     }
                 }
@@ -154,7 +161,7 @@ impl Input<'_> {
                 data.for_each(&Media::of(config).read_options(), &mut |sample| {
                     if let Some(mut answers) = answers.take(&sample.id)? {
                         answers.retain(|answer| check.keeps(sample, answer));
-                        let record = record_of(sample, answers);
+                        let record = choice.record_of(sample, answers)?;
                         if !check.is_left_out(&record) {
                             each(place, record)?;
                         }
@@ -166,6 +173,11 @@ impl Input<'_> {
             }
         }
     }
+}
+
+/// Returns whether the chosen answer of a pair is the model's own.
+fn is_own(pair: &PreferencePair) -> bool {
+    pair.chosen_kind == Some(CompletionKind::Own)
 }
 
 fn log_dropped(samples: usize) {
@@ -201,12 +213,20 @@ fn write(
     let split = config.pair.eval_percent.map(|percent| Split::new(config, &input, percent)).transpose()?;
     let mut maker = Maker::new(config, tokens);
     let check = AnswerCheck::new(config);
+    let choice = Choice::new(config, |each| input.for_each_sample(config, each))?;
     let kept = Output::with(files.pairs, |train| {
         let make = |mut eval: Option<&mut Output<'_>>| {
-            input.for_each_record(config, &check, &mut |place, record| {
+            input.for_each_record(config, &check, &choice, &mut |place, record| {
                 if place.is_multiple_of(REPORTED) {
                     progress.advanced(Stage::Pair, place);
                 }
+                let record = match record {
+                    Ok(record) => record,
+                    Err(skipped) => {
+                        maker.outcome.add(vec![skipped]);
+                        return Ok(());
+                    }
+                };
                 let is_eval = split.as_ref().is_some_and(|split| split.is_eval(&record));
                 for pair in maker.pairs_of(&record) {
                     match eval.as_deref_mut().filter(|_| is_eval) {
@@ -230,11 +250,13 @@ fn write(
             None => make(None),
         }
     })?;
+    choice.finish();
     maker.left_out.merge(&check.finish());
     let mut outcome = maker.finish();
     if let Some(PairSet { pairs, skipped: refused }) = kept {
         if files.eval.is_none() {
             outcome.summary.done = pairs.len();
+            outcome.summary.own_chosen = pairs.iter().filter(|pair| is_own(pair)).count();
         }
         outcome.add(refused);
         if let Some(all) = all {
@@ -316,6 +338,7 @@ impl<'a, 'b> Maker<'a, 'b> {
             });
         }
         self.outcome.summary.done += pairs.len();
+        self.outcome.summary.own_chosen += pairs.iter().filter(|pair| is_own(pair)).count();
         pairs
     }
 

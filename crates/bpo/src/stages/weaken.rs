@@ -1,32 +1,33 @@
-//! Image weakening: `weakened.jsonl`, the model's answers about weakened images.
+//! Image weakening: `weakened.jsonl`, the model's answers about weakened images and, if the settings
+//! ask for them, its own answers about the images as they are.
 
+mod job;
 mod requests;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
-use bpo_distort::Distortion;
-use bpo_pairs::{
-    CompletionKind, Generated, Provenance, RequestFailure, Sampling, SftSample, SkipError, SkipReason,
-    Skipped, count_words, image_seed, item_seed, stage_seed, warn_left_out,
-};
+use bpo_pairs::{SftSample, SkipReason, Skipped, warn_left_out};
 
 use super::answers::Answers;
-use super::batches::{Batch, Batches, Item};
+use super::batches::{Batch, Batches};
 use super::file::StageFile;
-use super::sample_images::{self, OtherImage};
-use super::{Bootstrapped, StageOutcome, StageRecord};
+use super::sample_images;
+use super::{StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
-use crate::image_cache::{ImageCache, LazyImage};
+use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::progress::Progress;
 use crate::stage::Stage;
-use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
+use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel};
+use job::Job;
+pub(crate) use job::weakening_seed;
 use requests::Requests;
 
 /// Asks a model the question of each sample about its weakened image, once or several times, and
-/// appends the answers to `file`.
+/// appends the answers to `file`. If the chosen answers are
+/// [the model's own](crate::config::ChosenAnswer::has_own), it is then asked about the image as it is.
 ///
 /// A sample is recorded as skipped if it has no image, if one of its images cannot be used, or if
 /// the model cannot answer its question. `model` is called only if an answer is missing.
@@ -50,7 +51,8 @@ pub fn weaken<M: VisionLanguageModel>(
     let _span = tracing::info_span!("weaken", samples = samples.len()).entered();
     let cache = ImageCache::new(images.clone());
     let job = Job { config, samples, cache, at_a_time: at_least_one(config.weaken.batch_size) };
-    let variants = at_least_one(config.weaken.variants());
+    let own = usize::from(config.chosen.has_own());
+    let variants = at_least_one(config.weaken.variants().saturating_add(own));
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
     let shard = config.weaken.shard;
     let mut batches = Batches::new(Stage::Weaken, samples, variants, per_call, shard, |_| false, file)?;
@@ -107,16 +109,6 @@ pub(super) fn at_least_one(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The parameters of the stage.
-struct Job<'a> {
-    config: &'a RunConfig,
-    samples: &'a [SftSample],
-    /// Requests hold image names, and the model loads one image after the other.
-    cache: ImageCache,
-    /// Number of answers generated at the same time.
-    at_a_time: NonZeroUsize,
-}
-
 impl<'a> Job<'a> {
     /// Answers all items of a batch, including finished ones, because the last digits of a model's
     /// output may depend on the other items of its batch. Each batch is one call of the model.
@@ -137,16 +129,12 @@ impl<'a> Job<'a> {
                 // the sample's own images first: if they cannot be used, no other image is needed
                 match sample_images::check(&self.cache, item.sample)? {
                     Ok(images) => {
-                        let other = if self.distortion(item).needs_other() {
-                            Some(self.other_image(item)?)
-                        } else {
-                            None
-                        };
-                        requests.push(self.request(item, images, other.as_ref()));
-                        asked.push((place, self.provenance(item, other)));
+                        let weakening = self.weakening(item)?;
+                        asked.push((place, self.provenance(item, weakening.as_ref())));
+                        requests.push(self.request(item, images, weakening));
                     }
                     Err(cause) => {
-                        skipped_items.push_back((place, skipped(item, cause)));
+                        skipped_items.push_back((place, self.skipped(item, cause)));
                     }
                 }
             }
@@ -160,7 +148,7 @@ impl<'a> Job<'a> {
                 while skipped_items.front().is_some_and(|(before, _)| before < place) {
                     write_first(batch, &mut skipped_items)?;
                 }
-                batch.write(*place, record(items[*place], provenance.clone(), answer)?)
+                batch.write(*place, self.record(items[*place], provenance.clone(), answer)?)
             })
         });
         answers.finish()?;
@@ -169,77 +157,6 @@ impl<'a> Job<'a> {
         }
         Ok(())
     }
-
-    /// Returns the distortion of an item. Variants are the answers for the first distortion, then
-    /// those for the second, and so on.
-    fn distortion(&self, item: Item<'_>) -> &Distortion {
-        &self.config.weaken.distortion[item.variant / at_least_one(self.config.weaken.samples)]
-    }
-
-    fn seed(&self, item: Item<'_>, purpose: &str) -> u64 {
-        item_seed(stage_seed(self.config.seed.0, purpose), seed_name(&item.sample.id, item.variant))
-    }
-
-    fn image_seed(&self, item: Item<'_>) -> u64 {
-        weakening_seed(self.config.seed.0, &item.sample.id, item.variant, 0)
-    }
-
-    fn answer_prefix<'s>(&self, sample: &'s SftSample) -> &'s str {
-        answer_prefix(&sample.answer, self.config.weaken.prefix_fraction)
-    }
-
-    fn other_image(&self, item: Item<'a>) -> Result<OtherImage, BpoError> {
-        let seed = self.seed(item, "weaken/other");
-        let other = sample_images::other(&self.cache, self.samples, item.sample, seed)?;
-        other.ok_or_else(|| BpoError::NoOtherImage {
-            id: item.sample.id.clone(),
-            distortion: self.distortion(item).to_string(),
-        })
-    }
-
-    fn request(&self, item: Item<'_>, images: Vec<LazyImage>, other: Option<&OtherImage>) -> VisionRequest {
-        let (sample, section) = (item.sample, &self.config.weaken);
-        let mut weakening = Weakening::new(self.distortion(item).clone(), self.image_seed(item));
-        weakening.other = other.map(|other| other.image.clone());
-        weakening.contrast = section.contrast;
-        VisionRequest {
-            images,
-            weakening: Some(weakening),
-            system: sample.system.clone(),
-            history: sample.history.clone(),
-            prompt: sample.prompt.clone(),
-            answer_prefix: self.answer_prefix(sample).to_owned(),
-            sampling: Sampling::greedy(section.max_new_tokens)
-                .with_temperature(section.temperature)
-                .with_top_p(section.top_p)
-                .with_seed(self.seed(item, "weaken/answer")),
-        }
-    }
-
-    fn provenance(&self, item: Item<'_>, other: Option<OtherImage>) -> Provenance {
-        let mut provenance = Provenance::default();
-        provenance.distortion = self.distortion(item).drawn(self.image_seed(item)).to_string();
-        provenance.other = other.map(|other| other.name);
-        provenance.contrast = self.config.weaken.contrast;
-        provenance.prefix_words = count_words(self.answer_prefix(item.sample));
-        provenance.variant = item.variant;
-        provenance
-    }
-}
-
-/// Returns the record of an item whose images cannot be used.
-fn skipped(item: Item<'_>, cause: Skipped) -> StageRecord {
-    let kind = CompletionKind::ImageWeakened;
-    StageRecord::Skipped { kind, skipped: cause.with_variant(item.variant) }
-}
-
-/// Returns the first words of an answer: `fraction` of its words, rounded down.
-fn answer_prefix(answer: &str, fraction: f64) -> &str {
-    let words = (count_words(answer) as f64 * fraction) as usize;
-    let last = answer.split_whitespace().take(words).last();
-    // words are slices of `answer`
-    let end = last.map_or(0, |word| word.as_ptr() as usize - answer.as_ptr() as usize + word.len());
-    answer[..end].trim_start()
 }
 
 /// Writes the first of the skipped items.
@@ -253,64 +170,16 @@ fn write_first(
     }
 }
 
-/// Returns the seed of the distortion of an image that an answer is about.
-///
-/// `run_seed` is the seed of the run, `sample` the id of the sample, `variant` the index of the
-/// answer among the sample's answers about weakened images, and `number` that of the image in the
-/// conversation.
-pub(crate) fn weakening_seed(run_seed: u64, sample: &str, variant: usize, number: usize) -> u64 {
-    image_seed(item_seed(stage_seed(run_seed, "weaken/image"), seed_name(sample, variant)), number)
-}
-
-/// Returns the bytes that the seeds of an item are derived from: the id of its sample and, unless
-/// it is 0, the index of the answer.
-fn seed_name(sample: &str, variant: usize) -> Vec<u8> {
-    let mut name = sample.as_bytes().to_vec();
-    if variant > 0 {
-        name.push(0);
-        name.extend(variant.to_string().bytes());
-    }
-    name
-}
-
-fn record<E: std::error::Error + Send + Sync + 'static>(
-    item: Item<'_>,
-    provenance: Provenance,
-    answer: Result<Generated, RequestFailure<E>>,
-) -> Result<StageRecord, BpoError> {
-    let Item { sample, variant } = item;
-    let (id, kind) = (sample.id.clone(), CompletionKind::ImageWeakened);
-    match answer {
-        Ok(Generated { text, finish, .. }) => Ok(StageRecord::Answered(Bootstrapped {
-            id,
-            variant,
-            kind,
-            response: text,
-            finish: Some(finish),
-            provenance: Some(provenance),
-            cuts: Vec::new(),
-            rejected: Vec::new(),
-        })),
-        Err(RequestFailure { error, is_request_error: true }) => {
-            let reason = SkipError::reason_of(&error).unwrap_or(SkipReason::RequestFailed);
-            let skipped = Skipped::new(id, reason).with_detail(chain(&error));
-            Ok(StageRecord::Skipped { kind, skipped: skipped.with_variant(variant) })
-        }
-        Err(RequestFailure { error, .. }) => {
-            Err(BpoError::StageStopped { stage: Stage::Weaken, id, source: Box::new(error) })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Weak};
 
-    use bpo_pairs::FinishReason;
+    use bpo_pairs::{FinishReason, Generated};
     use image::RgbImage;
 
     use super::*;
     use crate::images::ImageError;
+    use crate::vision::VisionRequest;
 
     fn sample(image: &str) -> SftSample {
         SftSample {
@@ -366,17 +235,5 @@ mod tests {
         batches.run(&mut (), NonZeroUsize::MIN, |batch| job.answer(batch, &mut model)).unwrap();
         assert_eq!(batches.outcome().summary.done, 12);
         assert_eq!((model.loaded.len(), model.most_alive), (12, 1));
-    }
-
-    #[test]
-    fn answer_prefix_has_the_given_fraction_of_words() {
-        let answer = " A cat  on\na mat. ";
-        let all = "A cat  on\na mat.";
-        for (fraction, expected) in
-            [(0.0, ""), (0.19, ""), (0.2, "A"), (0.5, "A cat"), (0.99, "A cat  on\na"), (1.0, all)]
-        {
-            assert_eq!(answer_prefix(answer, fraction), expected, "{fraction}");
-        }
-        assert_eq!(answer_prefix("", 0.5), "");
     }
 }

@@ -10,7 +10,7 @@ use super::{KindStatistics, LengthBias, Lengths, PairStatistics};
 impl PairStatistics {
     /// Returns a data card: Markdown with the header that the Hugging Face Hub reads from the
     /// `README.md` of a data set. `name` is its title. The card names the method only if all pairs
-    /// have the kinds that BPO makes.
+    /// have the kinds that BPO makes, and counts the chosen answers that are the model's own.
     pub fn card(&self, name: &str) -> String {
         let mut text = String::new();
         // writing to a string cannot fail
@@ -20,7 +20,9 @@ impl PairStatistics {
 
     fn write(&self, out: &mut String, name: &str) -> fmt::Result {
         let of_bpo = [CompletionKind::ImageWeakened, CompletionKind::ErrorInjected];
-        let is_of_bpo = self.kinds.keys().all(|kind| of_bpo.iter().any(|own| own.as_str() == kind));
+        let own = self.chosen_kinds.get(CompletionKind::Own.as_str()).copied().unwrap_or_default();
+        let is_of_bpo = self.chosen_kinds.is_empty()
+            && self.kinds.keys().all(|kind| of_bpo.iter().any(|of_bpo| of_bpo.as_str() == kind));
         out.push_str("---\ntags:\n- preference\n- dpo\n");
         if is_of_bpo {
             out.push_str("- bpo\n");
@@ -32,6 +34,9 @@ impl PairStatistics {
                 " The chosen answers are annotated, and the rejected ones were made by Bootstrapped Preference Optimization \
                  ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)).",
             );
+        }
+        if own > 0 {
+            write!(out, " {own} chosen answers are the model's own.")?;
         }
         out.push_str("\n\n");
         out.push_str("## Kinds of rejected answers\n\n");
@@ -168,6 +173,20 @@ mod tests {
         }
         assert!(!card.contains("Distortions") && !card.contains("Injected errors"), "{card}");
         assert!(card.contains("- bpo\n") && card.contains("made by Bootstrapped Preference"), "{card}");
+    }
+
+    #[test]
+    fn own_answers_are_not_called_annotated() {
+        let mut pairs: Vec<_> = (0..3).map(|id| pair(id, "a b", "c d")).collect();
+        pairs[0].chosen_kind = Some(CompletionKind::Own);
+        let statistics = PairStatistics::of(&pairs);
+        assert_eq!(statistics.chosen_kinds["own"], 1);
+        let card = statistics.card("x");
+        assert!(
+            card.contains("1 chosen answers are the model's own.") && !card.contains("annotated"),
+            "{card}"
+        );
+        assert!(!card.contains("- bpo\n"), "{card}");
     }
 
     #[test]

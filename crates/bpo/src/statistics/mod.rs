@@ -44,6 +44,9 @@ pub struct PairStatistics {
     pub sources: BTreeMap<String, usize>,
     /// Pairs by the distortion of the image, without its parameters.
     pub distortions: BTreeMap<String, usize>,
+    /// Pairs by the source of the chosen answer, if it is recorded: `own` for the model's own. Pairs with an
+    /// annotated one are not in it.
+    pub chosen_kinds: BTreeMap<String, usize>,
     /// Statistics of each kind of rejected answer.
     pub kinds: BTreeMap<String, KindStatistics>,
     /// Statistics of each kind of injected error, such as `count`. Pairs that name none are not in it.
@@ -106,6 +109,7 @@ impl PairStatistics {
         let (mut kinds, mut errors) = (BTreeMap::<&str, Kind>::new(), BTreeMap::<&str, Kind>::new());
         let (mut images, mut sources, mut distortions) =
             (std::collections::HashSet::new(), BTreeMap::new(), BTreeMap::new());
+        let mut chosen_kinds = BTreeMap::new();
         let mut duplicates = Duplicates::default();
         let mut total = 0;
         for pair in pairs {
@@ -120,6 +124,9 @@ impl PairStatistics {
                     errors.entry(error).or_default().add(pair);
                 }
             }
+            if let Some(kind) = &pair.chosen_kind {
+                *chosen_kinds.entry(kind.as_str().to_owned()).or_default() += 1;
+            }
             kinds.entry(pair.kind.as_str()).or_default().add(pair);
             duplicates.add(pair);
         }
@@ -128,6 +135,7 @@ impl PairStatistics {
             images: images.len(),
             sources,
             distortions,
+            chosen_kinds,
             kinds: finished(kinds),
             errors: finished(errors),
             near_duplicates: duplicates.found,

@@ -1,6 +1,7 @@
 //! Weakening and injection. Resumed from a truncated file, they give the same bytes as an
 //! uninterrupted run.
 
+mod chosen;
 mod kinds;
 mod ledger;
 mod orders;

@@ -25,6 +25,7 @@ fn pairs(steps: &Value) -> Vec<PreferencePair> {
             chosen: text("chosen"),
             rejected: text("rejected"),
             kind: CompletionKind::ErrorInjected,
+            chosen_kind: None,
             provenance: None,
             margin: None,
             beta: None,

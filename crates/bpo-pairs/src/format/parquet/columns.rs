@@ -57,6 +57,7 @@ macro_rules! columns_of_pairs {
         &[
             $($own,)*
             ("kind", Text),
+            ("chosen_kind", Text),
             (Column::PROVENANCE, Json),
             ($margin, Number),
             ("beta", Number),

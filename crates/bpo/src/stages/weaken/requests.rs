@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use bpo_distort::Distortion;
 use bpo_pairs::{Generated, Provenance, RequestFailure, RequestQueue};
 
 use super::super::missing::Missing;
 use super::super::sample_images;
-use super::{Job, record, skipped};
+use super::Job;
 use crate::error::BpoError;
 use crate::vision::VisionRequest;
 
@@ -18,7 +19,7 @@ pub(super) struct Requests<'a, 'b, 'c> {
     job: &'c Job<'a>,
     missing: &'c mut Missing<'a, 'b>,
     /// The provenance of each answer that is awaited, by the number of its request.
-    asked: HashMap<usize, Provenance>,
+    asked: HashMap<usize, Option<Provenance>>,
     number: usize,
 }
 
@@ -32,23 +33,21 @@ impl<'a, 'b, 'c> Requests<'a, 'b, 'c> {
         while let Some((place, item)) = self.missing.next_item() {
             if item.sample.images.is_empty() {
                 if let Err(cause) = sample_images::check(&self.job.cache, item.sample)? {
-                    let _ = self.missing.write(place, skipped(item, cause));
+                    let _ = self.missing.write(place, self.job.skipped(item, cause));
                 }
                 continue;
             }
             let images = item.sample.images.iter().map(|name| self.job.cache.image(name)).collect();
-            let other = if self.job.distortion(item).needs_other() {
-                // the sample's own images first: if they cannot be used, no other image is needed
-                if let Err(cause) = sample_images::check(&self.job.cache, item.sample)? {
-                    let _ = self.missing.write(place, skipped(item, cause));
-                    continue;
-                }
-                Some(self.job.other_image(item)?)
-            } else {
-                None
-            };
-            let request = self.job.request(item, images, other.as_ref());
-            self.asked.insert(self.number, self.job.provenance(item, other));
+            // the sample's own images first: if they cannot be used, no other image is needed
+            if self.job.distortion(item).is_some_and(Distortion::needs_other)
+                && let Err(cause) = sample_images::check(&self.job.cache, item.sample)?
+            {
+                let _ = self.missing.write(place, self.job.skipped(item, cause));
+                continue;
+            }
+            let weakening = self.job.weakening(item)?;
+            self.asked.insert(self.number, self.job.provenance(item, weakening.as_ref()));
+            let request = self.job.request(item, images, weakening);
             self.number += 1;
             self.missing.request(place);
             return Ok(Some(request));
@@ -75,9 +74,9 @@ where
             if answer.is_err()
                 && let Err(cause) = sample_images::check(&job.cache, item.sample)?
             {
-                return Ok(skipped(item, cause));
+                return Ok(job.skipped(item, cause));
             }
-            record(item, provenance, answer)
+            job.record(item, provenance, answer)
         })
     }
 }

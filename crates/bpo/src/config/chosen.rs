@@ -1,0 +1,153 @@
+//! The chosen answers of the pairs, and the ground truth that they are compared with.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bpo_eval::{ObjectTable, Truth, TruthFiles};
+use serde::{Deserialize, Serialize};
+
+use super::RunConfig;
+use super::affects::Affects;
+use super::validate::check;
+use crate::error::BpoError;
+
+/// The answer of a sample that is the chosen one of its pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ChosenAnswer {
+    /// The annotated answer, as in BPO.
+    #[default]
+    Annotated,
+    /// The model's own answer about the image as it is, as in SeVa (Zhu et al., arXiv 2404.10501). The
+    /// weaken stage asks for it too. The data needs no annotated answers, and no errors are injected.
+    Own,
+    /// The model's own answer if it names objects and all of them are in the image, and else the
+    /// annotated one. An own answer that names another object is a rejected one. The rule is ours,
+    /// with the objects of CHAIR (Rohrbach et al., arXiv 1809.02156).
+    Revised,
+}
+
+impl ChosenAnswer {
+    /// All values.
+    pub const ALL: [Self; 3] = [Self::Annotated, Self::Own, Self::Revised];
+
+    /// Returns the name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Annotated => "annotated",
+            Self::Own => "own",
+            Self::Revised => "revised",
+        }
+    }
+
+    /// Returns whether the weaken stage asks the model for its own answer about each image.
+    pub fn has_own(self) -> bool {
+        self != Self::Annotated
+    }
+
+    /// Returns whether the annotated answers are used, so that errors are injected into them.
+    pub fn has_annotated(self) -> bool {
+        self != Self::Own
+    }
+
+    /// Returns whether this is the default.
+    pub(super) fn is_annotated(&self) -> bool {
+        *self == Self::Annotated
+    }
+}
+
+impl fmt::Display for ChosenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `[truth]`: the objects in the images, for [`ChosenAnswer::Revised`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TruthSection {
+    /// Objects of each image, `{"image", "objects"}`, as JSON lines or a JSON array. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// COCO annotations: instances and, with `objects`, captions. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub coco: Vec<PathBuf>,
+    /// Objects and their synonyms, an object per line, as CHAIR's `synonyms.txt`. Default: the names
+    /// in the ground truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<PathBuf>,
+}
+
+impl TruthSection {
+    /// The stages whose results each key affects. All are inputs, compared by content.
+    pub(super) const AFFECTS: Affects = &[("path", &[]), ("coco", &[]), ("objects", &[])];
+
+    /// Iterates over the files, each with its key.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, &PathBuf)> {
+        let coco = self.coco.iter().enumerate().map(|(i, path)| (format!("truth.coco[{i}]"), path));
+        let path = self.path.iter().map(|path| ("truth.path".to_owned(), path));
+        let objects = self.objects.iter().map(|path| ("truth.objects".to_owned(), path));
+        path.chain(coco).chain(objects)
+    }
+
+    /// Iterates over the paths of the files.
+    pub(super) fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.path.iter_mut().chain(&mut self.coco).chain(&mut self.objects)
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Returns [`BpoError::Setting`] if neither `path` nor `coco` is set, or an error if a file cannot be
+    /// read, or the table has none of the objects.
+    pub(crate) fn read(&self) -> Result<(ObjectTable, Truth), BpoError> {
+        let has_images = self.path.is_some() || !self.coco.is_empty();
+        let expected = "set (--truth), or `truth.coco` (--coco), with `chosen = \"revised\"`";
+        check("truth.path", has_images, expected, "left out".to_owned())?;
+        let (path, coco, objects) = (self.path.clone(), self.coco.clone(), self.objects.clone());
+        let (table, truth) = TruthFiles { truth: path, coco, objects, as_published: false }.read()?;
+        truth.check(&table)?;
+        Ok((table, truth))
+    }
+
+    /// Returns whether no file is set.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Checks that the other settings agree with the chosen answers.
+///
+/// # Errors
+/// Returns [`BpoError::Conflict`] for a ground truth or a model that rewrites answers if it is not used,
+/// and for the start of an annotated answer in front of an own one.
+pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
+    let RunConfig { chosen, truth, .. } = config;
+    let chosen = *chosen;
+    let conflict = |key: String, reason| {
+        Err(BpoError::Conflict { key: key.into(), with: format!("`chosen = \"{chosen}\"`"), reason })
+    };
+    if chosen != ChosenAnswer::Revised
+        && let Some((key, _)) = truth.files().next()
+    {
+        return conflict(key, "the ground truth is for `chosen = \"revised\"` (--chosen)");
+    }
+    if !chosen.has_annotated() && config.inject.has_llm() {
+        let section = &config.inject;
+        let key = match () {
+            () if section.server.is_some() => "inject.server",
+            () if section.with_model => "inject.with_model",
+            () => "inject.model",
+        };
+        return conflict(key.to_owned(), "no annotated answers are rewritten then");
+    }
+    if chosen.has_own() && config.weaken.prefix_fraction > 0.0 {
+        return conflict(
+            "weaken.prefix_fraction".to_owned(),
+            "own answers do not continue the annotated ones",
+        );
+    }
+    Ok(())
+}
