@@ -1,9 +1,9 @@
-//! `bpo quickstart --ablation`: each part of the method alone, over several seeds.
+//! `bpo quickstart --ablation`: each part of the method alone, and its extensions, over several seeds.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use bpo::eval::Estimate;
+use bpo::eval::{ChairDifferences, Estimate};
 
 use bpo_world::Split;
 
@@ -15,9 +15,6 @@ use super::{Quickstart, Setting};
 use crate::failure::Failure;
 use crate::terminal::{print_line, print_lines};
 
-const VARIANTS: [Variant; 5] =
-    [Variant::Sft, Variant::Weakened, Variant::Injected, Variant::AuthorsLoss, Variant::Bpo];
-
 /// Runs each seed, with its base model, in a directory of its own, and writes
 /// `report/ablation.{json,md,svg}`.
 ///
@@ -28,7 +25,7 @@ pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> 
     for &(seed, base) in seeds {
         print_lines(&format!("\nseed {seed}"));
         let run = out.join(format!("seed-{seed}"));
-        summaries.push(Quickstart { out: &run, seed, base, setting }.run(&VARIANTS)?);
+        summaries.push(Quickstart { out: &run, seed, base, setting }.run(&Variant::ALL)?);
     }
     let dir = out.join("report");
     create_dir(&dir)?;
@@ -43,7 +40,7 @@ pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> 
 
 /// The models in the order of the table: name in the summary, and title.
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let variants = VARIANTS.into_iter().map(|variant| match variant {
+    let variants = Variant::ALL.into_iter().map(|variant| match variant {
         Variant::Bpo => ("after", variant.title()),
         other => (other.name(), other.title()),
     });
@@ -56,8 +53,8 @@ fn metric(summary: &Summary, split: &str, model: &str, name: &str) -> Option<[f6
     Some([value?, low?, high?].map(|value| 100.0 * value))
 }
 
-/// The table in Markdown: for each metric the means over the seeds of its value and of the ends of
-/// its interval, followed by the values of each seed.
+/// The tables in Markdown: for each metric the means over the seeds of its value and of the ends of
+/// its interval, followed by the values of each seed; and the paired differences of each seed from BPO.
 fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
     let mut text = String::new();
     let mut put =
@@ -83,6 +80,26 @@ fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
                 }
             });
             put(format_args!("| {title} | {} |", cells.join(" | ")));
+        }
+        put(format_args!(""));
+        put(format_args!("| {split}, differences from BPO in points | CHAIR_i | recall |"));
+        put(format_args!("|---|---|---|"));
+        for (model, title) in rows().filter(|(model, _)| *model != "after") {
+            let of = |pick: fn(&ChairDifferences) -> Estimate| {
+                let seeds = summaries.iter().filter_map(|summary| {
+                    let Estimate { value, low, high } =
+                        pick(summary.splits.get(split)?.differences.get(model)?);
+                    Some([value?, low?, high?].map(|value| 100.0 * value))
+                });
+                let each: Vec<String> =
+                    seeds.map(|[value, low, high]| format!("{value:+.1} [{low:+.1}, {high:+.1}]")).collect();
+                each.join(", ")
+            };
+            put(format_args!(
+                "| {title} | {} | {} |",
+                of(|differences| differences.chair_i),
+                of(|differences| differences.recall)
+            ));
         }
         put(format_args!(""));
     }

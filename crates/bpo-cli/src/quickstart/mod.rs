@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use bpo::burn::tensor::Device;
 use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport, ReportTable, format_percent};
-use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
 use bpo::stages::StageRecord;
 use bpo::{BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint};
@@ -37,8 +36,8 @@ use inputs::Inputs;
 use recipe::Size;
 use splits::{Evaluated, Splits};
 use stopwatch::Stopwatch;
-use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes};
-use variant::Variant;
+use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes, differences};
+use variant::{Trainings, Variant};
 use world_injector::WorldInjector;
 
 /// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the
@@ -159,10 +158,12 @@ impl Quickstart<'_> {
         let steps = pairs.len().div_ceil(config.train.pairs_per_step());
         clock.lap("bpo run");
 
+        let (out, truth) = (self.out, &splits.train.truth);
+        let trainings = Trainings { out, config: &config, pairs: &pairs, steps, truth, device };
         for &variant in variants {
             let trained = match variant {
                 Variant::Bpo => run.clone(),
-                other => self.train(other, &config, &pairs, steps)?,
+                other => trainings.train(other)?,
             };
             clock.lap("other trainings");
             let scored = evaluator.evaluate(Some(&trained.join("adapter")), variant.title())?;
@@ -181,18 +182,6 @@ impl Quickstart<'_> {
         };
         self.report(&summary, &models, &splits)?;
         Ok(summary)
-    }
-
-    fn train(
-        &self,
-        variant: Variant,
-        config: &RunConfig,
-        pairs: &[PreferencePair],
-        steps: usize,
-    ) -> Result<PathBuf, BpoError> {
-        let dir = self.out.join(variant.name());
-        variant.train(config, pairs, steps, &dir, self.setting.device)?;
-        Ok(dir)
     }
 
     /// The quality of the descriptions of weakened images.
@@ -282,11 +271,11 @@ fn split_metrics(
         let after = models.iter().find(|model| model.name == "after");
         let others = models.iter().filter(|model| model.name != "after");
         let others = others.map(|model| (model.name, model.scored[place].chair.as_slice()));
-        let change = match after {
-            Some(after) => changes(&after.scored[place].chair, others)?,
-            None => BTreeMap::new(),
+        let (change, differences) = match after.map(|after| &after.scored[place].chair) {
+            Some(after) => (changes(after, others.clone())?, differences(after, others)?),
+            None => (BTreeMap::new(), BTreeMap::new()),
         };
-        Ok((split.name, summary::Split { models: models.iter().map(of).collect(), change }))
+        Ok((split.name, summary::Split { models: models.iter().map(of).collect(), change, differences }))
     };
     splits.evaluation.iter().enumerate().map(metrics).collect()
 }

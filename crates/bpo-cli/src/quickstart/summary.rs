@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bpo::BpoError;
-use bpo::eval::{Bootstrap, ChairItem, ChairMetric, ChairReport, Estimate, PopeReport, relative_change};
+use bpo::eval::{
+    Bootstrap, ChairDifferences, ChairItem, ChairMetric, ChairReport, Estimate, PopeReport, relative_change,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -69,6 +71,8 @@ pub struct Split {
     pub models: BTreeMap<&'static str, Metrics>,
     /// Relative change of CHAIR_i from another model to `after`: -0.4 is 40 % less.
     pub change: BTreeMap<&'static str, Estimate>,
+    /// Differences of another model from `after`: a share of 0.1 is ten points more than BPO's.
+    pub differences: BTreeMap<&'static str, ChairDifferences>,
 }
 
 /// The metrics of one model on one split, by name: fractions from 0 to 1, and the number of words
@@ -126,4 +130,18 @@ pub fn changes<'a>(
         Ok((name, relative_change(ChairMetric::ChairI, before, after, &Bootstrap::default())?))
     };
     others.into_iter().map(change).collect()
+}
+
+/// The differences of each of the other models from `after`, on the same images.
+///
+/// # Errors
+/// Returns an error if the answers are about other images.
+pub fn differences<'a>(
+    after: &[ChairItem],
+    others: impl IntoIterator<Item = (&'static str, &'a [ChairItem])>,
+) -> Result<BTreeMap<&'static str, ChairDifferences>, BpoError> {
+    let difference = |(name, other): (&'static str, &[ChairItem])| {
+        Ok((name, ChairDifferences::new(after, other, &Bootstrap::default())?))
+    };
+    others.into_iter().map(difference).collect()
 }

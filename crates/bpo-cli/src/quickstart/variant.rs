@@ -6,15 +6,19 @@ use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{
-    BpoError, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus, Stage,
-    StageLedger,
+    BpoError, ChosenAnswer, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus,
+    Stage, StageLedger, round_dir, run_rounds,
 };
 use serde::Serialize;
 
+use super::world_injector::WorldInjector;
 use crate::progress;
 use crate::terminal::print_line;
 
-/// A training from the same annotated answers, for the same number of steps.
+/// Number of the rounds, and of the epochs that they are compared with.
+const ROUNDS: usize = 3;
+
+/// A training from the same annotated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {
@@ -28,9 +32,43 @@ pub enum Variant {
     AuthorsLoss,
     /// Both kinds of rejected answers, with an additional SFT term on the chosen answers.
     Bpo,
+    /// BPO from the result of supervised fine-tuning, which is also its reference.
+    SftFirst,
+    /// BPO with twice the steps: the control of [`SftFirst`](Self::SftFirst).
+    TwoEpochs,
+    /// BPO with the steps of three rounds: the control of [`Rounds`](Self::Rounds).
+    ThreeEpochs,
+    /// Three rounds of BPO, each with the steps of [`Bpo`](Self::Bpo).
+    Rounds,
+    /// The model's own answers as the chosen ones, with the steps of [`Bpo`](Self::Bpo), in which its fewer
+    /// pairs occur more than once.
+    Own,
+    /// The same with three times the steps: the control of [`OwnRounds`](Self::OwnRounds).
+    OwnLonger,
+    /// Three rounds with the model's own answers as the chosen ones.
+    OwnRounds,
+    /// The model's own answers as the chosen ones where they name no absent object.
+    Revised,
 }
 
 impl Variant {
+    /// All trainings, in the order of the ablation. A training comes after those that it starts from.
+    pub const ALL: [Self; 13] = [
+        Self::Sft,
+        Self::Weakened,
+        Self::Injected,
+        Self::AuthorsLoss,
+        Self::Bpo,
+        Self::SftFirst,
+        Self::TwoEpochs,
+        Self::ThreeEpochs,
+        Self::Rounds,
+        Self::Own,
+        Self::OwnLonger,
+        Self::OwnRounds,
+        Self::Revised,
+    ];
+
     /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,6 +77,14 @@ impl Variant {
             Self::Injected => "injected",
             Self::AuthorsLoss => "authors_loss",
             Self::Bpo => "bpo",
+            Self::SftFirst => "sft_first",
+            Self::TwoEpochs => "two_epochs",
+            Self::ThreeEpochs => "three_epochs",
+            Self::Rounds => "rounds",
+            Self::Own => "own",
+            Self::OwnLonger => "own_longer",
+            Self::OwnRounds => "own_rounds",
+            Self::Revised => "revised",
         }
     }
 
@@ -50,58 +96,126 @@ impl Variant {
             Self::Injected => "injected only",
             Self::AuthorsLoss => "BPO, authors' loss",
             Self::Bpo => "BPO",
+            Self::SftFirst => "SFT, then BPO",
+            Self::TwoEpochs => "BPO, two epochs",
+            Self::ThreeEpochs => "BPO, three epochs",
+            Self::Rounds => "BPO, three rounds",
+            Self::Own => "own",
+            Self::OwnLonger => "own, 3 x steps",
+            Self::OwnRounds => "own, three rounds",
+            Self::Revised => "revised",
         }
     }
 
-    /// The settings of the training.
-    pub fn config(self, config: &RunConfig, steps: usize) -> RunConfig {
-        let mut config = config.clone();
-        let loss = match self {
-            Self::Sft => Loss::Sft,
-            Self::AuthorsLoss => Loss::default(),
-            Self::Weakened | Self::Injected | Self::Bpo => config.train.loss.clone(),
-        };
-        config.train = config.train.with_loss(loss).with_max_steps(Some(steps));
-        config
-    }
-
-    /// The pairs of the training.
-    pub fn pairs(self, all: &[PreferencePair]) -> Vec<PreferencePair> {
+    /// The pairs of a training that makes none itself.
+    fn pairs(self, all: &[PreferencePair]) -> Vec<PreferencePair> {
         let of = |kind: CompletionKind| all.iter().filter(|pair| pair.kind == kind).cloned().collect();
         match self {
             Self::Weakened => of(CompletionKind::ImageWeakened),
             Self::Injected => of(CompletionKind::ErrorInjected),
-            Self::Sft | Self::AuthorsLoss | Self::Bpo => all.to_vec(),
+            _ => all.to_vec(),
         }
     }
+}
 
-    /// Trains in a separate directory, or resumes training in it. Returns the directory of the
-    /// adapter.
+/// What the trainings share.
+#[derive(Clone, Copy)]
+pub struct Trainings<'a> {
+    /// Directory in which each training has its own.
+    pub out: &'a Path,
+    /// The settings of [`Variant::Bpo`].
+    pub config: &'a RunConfig,
+    /// The pairs of [`Variant::Bpo`].
+    pub pairs: &'a [PreferencePair],
+    /// Number of steps of one epoch of [`Variant::Bpo`].
+    pub steps: usize,
+    /// The objects in the training images.
+    pub truth: &'a Path,
+    /// The device.
+    pub device: &'a Device,
+}
+
+impl Trainings<'_> {
+    /// Trains in a separate directory, or resumes training in it. Returns the directory with the adapter
+    /// and the metrics.
     ///
     /// # Errors
     /// Returns an error if training fails, or the directory has other settings.
-    pub fn train(
-        self,
-        config: &RunConfig,
-        pairs: &[PreferencePair],
-        steps: usize,
-        dir: &Path,
-        device: &Device,
-    ) -> Result<PathBuf, BpoError> {
-        let config = self.config(config, steps).with_absolute_paths()?;
-        let dir = RunDir::open(dir)?;
-        let (images, pairs) = (ImageRoot::new(config.images_path()?)?, self.pairs(pairs));
+    pub fn train(&self, variant: Variant) -> Result<PathBuf, BpoError> {
+        let dir = self.out.join(variant.name());
+        let mut config = self.config.clone();
+        let steps = match variant {
+            Variant::TwoEpochs => 2 * self.steps,
+            Variant::ThreeEpochs | Variant::OwnLonger => ROUNDS * self.steps,
+            _ => self.steps,
+        };
+        config.train = config.train.with_max_steps(Some(steps));
+        match variant {
+            Variant::Sft => config.train = config.train.with_loss(Loss::Sft),
+            Variant::AuthorsLoss => config.train = config.train.with_loss(Loss::default()),
+            Variant::SftFirst => {
+                config.model.adapter = Some(self.out.join(Variant::Sft.name()).join("adapter"))
+            }
+            Variant::Own | Variant::OwnLonger | Variant::OwnRounds => config.chosen = ChosenAnswer::Own,
+            Variant::Revised => {
+                config.chosen = ChosenAnswer::Revised;
+                config.truth.path = Some(self.truth.to_owned());
+            }
+            _ => {}
+        }
+        match variant {
+            Variant::Rounds | Variant::OwnRounds => {
+                config.rounds = Some(ROUNDS);
+                self.rounds(variant, &config, &dir)
+            }
+            Variant::Own | Variant::OwnLonger | Variant::Revised => self.whole_run(variant, &config, dir),
+            _ => self.train_on_pairs(variant, config, dir),
+        }
+    }
+
+    /// Trains on pairs of [`Variant::Bpo`].
+    fn train_on_pairs(&self, variant: Variant, config: RunConfig, dir: PathBuf) -> Result<PathBuf, BpoError> {
+        let config = config.with_absolute_paths()?;
+        let run = RunDir::open(&dir)?;
+        let (images, pairs) = (ImageRoot::new(config.images_path()?)?, variant.pairs(self.pairs));
         let names = pairs.iter().flat_map(|pair| pair.images.iter().map(String::as_str));
         let inputs = Inputs::read(&[Stage::Train], &config, None)?.with_images(images.fingerprint(names));
-        let mut ledger = StageLedger::open_training(&config, &inputs, &dir)?;
+        let mut ledger = StageLedger::open_training(&config, &inputs, &run)?;
         if !ledger.is_finished(Stage::Train) {
-            print_line(&format!("{}:", self.title()));
-            let mut backend = LocalBackend::new(config.clone(), device.clone(), None);
-            let (status, outcome) = backend.train(pairs, &images, &dir, &mut *progress::new())?;
+            print_line(&format!("{}:", variant.title()));
+            let mut backend = LocalBackend::new(config.clone(), self.device.clone(), None);
+            let (status, outcome) = backend.train(pairs, &images, &run, &mut *progress::new())?;
             if status == RunStatus::Finished {
-                ledger.finish_training(&config, &dir, &outcome.summary)?;
+                ledger.finish_training(&config, &run, &outcome.summary)?;
             }
         }
-        Ok(dir.adapter())
+        Ok(dir)
+    }
+
+    /// Makes pairs of its own and trains on them.
+    fn whole_run(&self, variant: Variant, config: &RunConfig, dir: PathBuf) -> Result<PathBuf, BpoError> {
+        self.announce(variant, config, &dir)?;
+        bpo::run(config, &dir, &mut self.backend(config), &mut *progress::new())?;
+        Ok(dir)
+    }
+
+    /// Does several rounds. Returns the directory of the last one.
+    fn rounds(&self, variant: Variant, config: &RunConfig, dir: &Path) -> Result<PathBuf, BpoError> {
+        self.announce(variant, config, &round_dir(dir, ROUNDS - 1))?;
+        run_rounds(config, dir, |_, config| Ok(self.backend(config)), &mut *progress::new())?;
+        Ok(round_dir(dir, ROUNDS - 1))
+    }
+
+    /// Prints the title of a training unless its run directory is finished.
+    fn announce(&self, variant: Variant, config: &RunConfig, run: &Path) -> Result<(), BpoError> {
+        if !StageLedger::unfinished(run, config)?.is_empty() {
+            print_line(&format!("{}:", variant.title()));
+        }
+        Ok(())
+    }
+
+    fn backend(&self, config: &RunConfig) -> LocalBackend {
+        LocalBackend::new(config.clone(), self.device.clone(), None)
+            .with_injector(|_| Box::new(WorldInjector))
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{bpo, parse_lines};
+use crate::common::{bpo, parse_lines, read_lines};
 use serde_json::Value;
 
 fn summary(out: &Path) -> Value {
@@ -113,4 +113,83 @@ fn directory_with_other_inputs_is_an_error() {
     bpo(arguments!["quickstart", "--base", "a", "--base", "b"])
         .refuses_naming(&["`--base` must be given once"]);
     bpo(arguments!["quickstart", "--scale", "0"]).code.filter(|code| *code == 2).unwrap();
+}
+
+/// The ablation trains and measures all ways, and reuses what is there.
+#[test]
+fn ablation_compares_all_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("ablation");
+    let ablation = || {
+        let size = arguments!["--ablation", "--seeds", "1", "--scale", "0.01", "--out", &out];
+        bpo(arguments!["quickstart"].into_iter().chain(size)).succeeds()
+    };
+    ablation().says("own, three rounds:");
+    let summary: Value =
+        serde_json::from_slice(&fs::read(out.join("report/ablation.json")).unwrap()).unwrap();
+    const WAYS: [&str; 13] = [
+        "before",
+        "sft",
+        "weakened",
+        "injected",
+        "authors_loss",
+        "sft_first",
+        "two_epochs",
+        "three_epochs",
+        "rounds",
+        "own",
+        "own_longer",
+        "own_rounds",
+        "revised",
+    ];
+    for split in ["counter", "held_out"] {
+        let split = &summary[0]["splits"][split];
+        for way in WAYS {
+            assert!(split[way]["chair_i"].is_number(), "{way}");
+            let value = |way: &str| split[way]["chair_i"].as_f64().unwrap();
+            let difference = split["differences"][way]["chair_i"]["value"].as_f64().unwrap();
+            assert!((difference - (value(way) - value("after"))).abs() < 1e-9, "{way}");
+        }
+        assert!(split["after"]["chair_i"].is_number());
+    }
+    let table = fs::read_to_string(out.join("report/ablation.md")).unwrap();
+    assert_eq!(table.matches("| own, three rounds |").count(), 4, "{table}");
+    let run = out.join("seed-42");
+    let steps = |way: &str| read_lines(run.join(way).join("metrics.jsonl")).len();
+    let one = steps("run");
+    for (way, times) in [
+        ("sft", 1),
+        ("sft_first", 1),
+        ("two_epochs", 2),
+        ("three_epochs", 3),
+        ("rounds/round-2", 1),
+        ("own", 1),
+        ("own_longer", 3),
+        ("own_rounds/round-2", 1),
+        ("revised", 1),
+    ] {
+        assert_eq!(steps(way), times * one, "{way}");
+    }
+    // each way is trained on what its name says
+    let config = |way: &str| fs::read_to_string(run.join(way).join("config.toml")).unwrap();
+    assert!(
+        config("sft_first").contains("sft/adapter") && config("rounds/round-2").contains("round-1/adapter")
+    );
+    let own = |way: &str| {
+        let pairs = read_lines(run.join(way).join("pairs.jsonl"));
+        pairs.iter().filter(|pair| pair["chosen_kind"] == "own").count() as f64 / pairs.len() as f64
+    };
+    for way in ["own", "own_longer", "own_rounds/round-0", "own_rounds/round-2"] {
+        assert_eq!(own(way), 1.0, "{way}");
+    }
+    assert!((0.0..1.0).contains(&own("revised")) && own("rounds/round-2") == 0.0);
+    let written = || {
+        ["sft_first", "rounds/round-2", "own", "own_rounds/round-2", "revised"].map(|way| {
+            let adapter = run.join(way).join("adapter/adapter_model.safetensors");
+            fs::metadata(&adapter).unwrap().modified().unwrap()
+        })
+    };
+    let before = written();
+    ablation();
+    assert_eq!(written(), before);
 }
