@@ -1,11 +1,12 @@
 //! Compares the processor with transformers, as `tools/golden/processor.py` recorded it.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokenizers::Tokenizer;
+use tracing::Dispatch;
 
 use super::*;
 
@@ -61,8 +62,17 @@ impl std::io::Write for Buffer {
     }
 }
 
+/// While there is one subscriber, tracing asks that of the thread in which an event first occurs whether
+/// the event is recorded, and keeps the answer. With two more, a thread without any cannot decide it.
+static SUBSCRIBERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| {
+    let subscriber =
+        || tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::sink);
+    [subscriber(), subscriber()].map(|subscriber| Dispatch::new(subscriber.finish()))
+});
+
 /// The warnings, one per line.
 fn warnings(run: impl FnOnce()) -> Vec<String> {
+    LazyLock::force(&SUBSCRIBERS);
     let buffer = Buffer::default();
     let writer = buffer.clone();
     let subscriber = tracing_subscriber::fmt()
