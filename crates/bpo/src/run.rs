@@ -25,7 +25,7 @@ use crate::summary::{StageSummary, write_skipped};
 /// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
 /// left.
 pub trait PipelineBackend {
-    /// The model that answers about weakened images.
+    /// The model that answers about weakened images, and about images as they are.
     type Model: VisionLanguageModel;
     /// The injector of errors into annotated answers.
     type Injector: ErrorInjector;
@@ -41,7 +41,8 @@ pub trait PipelineBackend {
         Ok(())
     }
 
-    /// Returns the model that answers about weakened images.
+    /// Returns the model that answers about weakened images, and about images as they are if its
+    /// [own answers](crate::config::ChosenAnswer::has_own) are used.
     ///
     /// # Errors
     /// Returns an error if the model cannot be loaded.
@@ -159,7 +160,7 @@ pub(crate) fn run_after(
     let dropped = stages::without_answers([weakened.answers()]);
 
     let mut answers = vec![weakened.into_answers()];
-    if config.chosen.has_annotated() {
+    if config.has_stage(Stage::Inject) {
         let mut injected = StageFile::open(&dir.injected())?;
         if let Some(before) = before.filter(|_| !ledger.is_finished(Stage::Inject)) {
             let before = StageAnswers::read(&before.join("injected.jsonl"))?;

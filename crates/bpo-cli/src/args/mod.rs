@@ -130,7 +130,7 @@ pub enum Command {
     /// Print the rounds of `bpo run --rounds`, as a table and as JSON lines
     #[cfg(feature = "model")]
     Rounds(RoundsCommand),
-    /// Generate answers about weakened images
+    /// Generate answers about weakened images, and with `--chosen` about the images as they are
     Weaken(WeakenCommand),
     /// Inject errors into the annotated answers
     Inject(InjectCommand),

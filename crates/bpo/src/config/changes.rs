@@ -52,18 +52,15 @@ impl fmt::Display for Change {
 /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a value.
 pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     let mut settings = flatten(config)?;
-    settings.retain(|key, _| affects(key, stage));
+    // the phrases decide which own answers can be chosen
+    let has_refusals = stage == Stage::Pair && config.chosen.has_own();
+    settings.retain(|key, _| affects(key, stage) || has_refusals && key == REFUSALS);
     if stage == Stage::Weaken {
         // a server has its own model, and without one no image is sent
         match config.weaken.server {
             Some(_) => settings.retain(|key, _| key != "model.dtype"),
             None => settings.retain(|key, _| !key.starts_with("weaken.server_images.")),
         }
-    }
-    if stage == Stage::Pair && config.chosen.has_own() {
-        // they decide which own answers can be chosen
-        let refusals = flatten(config)?.remove_entry(REFUSALS);
-        settings.extend(refusals);
     }
     if stage == Stage::Inject && !config.inject.is_local() {
         settings.remove("model.dtype");

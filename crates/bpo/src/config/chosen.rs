@@ -11,6 +11,9 @@ use super::affects::Affects;
 use super::validate::check;
 use crate::error::BpoError;
 
+/// The key of [`ChosenAnswer`] in the settings.
+pub(crate) const CHOSEN: &str = "chosen";
+
 /// The answer of a sample that is the chosen one of its pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

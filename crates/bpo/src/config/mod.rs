@@ -35,6 +35,7 @@ pub(crate) use affects::may_change_until_finished;
 pub use answers::{InjectSection, SentFormat, SentImages, WeakenSection};
 pub use changes::Change;
 pub(crate) use changes::{REFUSALS, stage_settings};
+pub(crate) use chosen::CHOSEN;
 pub use chosen::{ChosenAnswer, TruthSection};
 pub use distortions::Distortions;
 pub use full_finetune::FullFinetuneSection;
@@ -123,7 +124,7 @@ impl RunConfig {
         ("preset", &[]),
         ("device", &[]),
         ("rounds", &[]),
-        ("chosen", &[Stage::Weaken, Stage::Pair]),
+        (CHOSEN, &[Stage::Weaken, Stage::Pair]),
         ("seed", &[Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train]),
         ("filter", &[Stage::Pair]),
         ("pair", &[Stage::Pair]),
@@ -169,6 +170,12 @@ impl RunConfig {
         let ReferenceSection { path, adapter, .. } = &self.reference;
         let of_model = self.model.adapter.as_ref().filter(|_| path.is_none());
         adapter.as_ref().or(of_model).map(PathBuf::as_path)
+    }
+
+    /// Returns whether a run with these settings has a stage. Without annotated answers, no errors are
+    /// injected.
+    pub(crate) fn has_stage(&self, stage: Stage) -> bool {
+        stage != Stage::Inject || self.chosen.has_annotated()
     }
 
     /// Returns the name of the training result in a run directory: `adapter`, or `model` for full

@@ -140,7 +140,7 @@ pub fn check_answers(
         if entry.finished.is_none() {
             problems.push(AnswerProblem::Unfinished { path: path.to_owned(), stage });
         }
-        let has_own = entry.settings.contains_key("chosen");
+        let has_own = entry.chosen().has_own();
         if let Some(chosen) = chosen.filter(|chosen| stage == Stage::Weaken && has_own != chosen.has_own()) {
             if has_own {
                 tracing::warn!(

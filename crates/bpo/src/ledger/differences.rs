@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::inputs::IMAGES;
 use super::manifest::StageEntry;
-use crate::config::{Change, REFUSALS, may_change_until_finished};
+use crate::config::{CHOSEN, Change, REFUSALS, may_change_until_finished};
 use crate::error::BpoError;
 
 /// The setting with the path of the images.
@@ -51,7 +51,7 @@ impl Differences {
         }
         found.inputs.retain(|change| change.key != IMAGES);
         // with other chosen answers, other settings and inputs belong to the pairs
-        if found.settings.iter().any(|change| change.key == "chosen") {
+        if found.settings.iter().any(|change| change.key == CHOSEN) {
             found.settings.retain(|change| change.key != REFUSALS);
             found.inputs.retain(|change| !change.key.starts_with("truth."));
         }

@@ -23,7 +23,8 @@ pub struct Inputs(Vec<(String, Fingerprint, Vec<Stage>)>);
 
 impl Inputs {
     /// Computes the fingerprints of the inputs of `stages`: model, adapter, reference, evaluation
-    /// pairs, ground truth and prompt templates. `data` is the fingerprint of the annotated data, if it was read.
+    /// pairs, ground truth and prompt templates. `data` is the fingerprint of the annotated data, if it
+    /// was read.
     ///
     /// # Errors
     /// Returns all errors if inputs do not exist or cannot be read.

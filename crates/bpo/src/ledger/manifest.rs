@@ -12,7 +12,7 @@ use super::Inputs;
 use super::differences::IMAGES_KEY;
 use super::files::FileRecord;
 use super::inputs::IMAGES;
-use crate::config::{RunConfig, stage_settings};
+use crate::config::{CHOSEN, ChosenAnswer, RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::stage::Stage;
 use crate::summary::StageSummary;
@@ -54,6 +54,14 @@ impl StageEntry {
 }
 
 impl StageEntry {
+    /// Returns the chosen answers among the settings: the default if there is none.
+    pub(super) fn chosen(&self) -> ChosenAnswer {
+        // settings are TOML values, so the text is quoted
+        let value = self.settings.get(CHOSEN).map(|value| value.trim_matches('"'));
+        let chosen = ChosenAnswer::ALL.into_iter().find(|chosen| Some(chosen.as_str()) == value);
+        chosen.unwrap_or_default()
+    }
+
     /// Takes the place and the fingerprint of the images from another entry. Images that were
     /// moved, or that changed at their place, are the same input.
     pub(super) fn take_images(&mut self, current: &Self) {

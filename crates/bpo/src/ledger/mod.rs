@@ -38,7 +38,7 @@ pub use files::{ChangedFile, FileChange, FileRecord};
 pub use inputs::Inputs;
 pub use manifest::{Manifest, StageEntry};
 
-use crate::config::{ChosenAnswer, RunConfig};
+use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::run_dir::{self, RunDir};
@@ -74,8 +74,9 @@ impl StageLedger {
         let path = dir.manifest();
         let recorded_manifest = Manifest::read(&path)?;
         // with other chosen answers than recorded, the difference of the settings is the error
-        let has_injected = |manifest: &Manifest| manifest.stages.get(&Stage::Weaken).is_none_or(injects);
-        let injects = config.chosen.has_annotated() && recorded_manifest.as_ref().is_none_or(has_injected);
+        let weaken = recorded_manifest.as_ref().and_then(|manifest| manifest.stages.get(&Stage::Weaken));
+        let injects = config.has_stage(Stage::Inject)
+            && weaken.is_none_or(|recorded| recorded.chosen().has_annotated());
         let mut results = stage_files::existing(dir, injects)?;
         record::check_ours(&dir.config())?;
         let mut manifest = recorded_manifest.clone().unwrap_or_default();
@@ -112,8 +113,7 @@ impl StageLedger {
         };
         let is_trained = is_finished(&manifest, Stage::Train) && dir.has_result(config);
         files::check_run(dir, &mut manifest, is_trained)?;
-        for stage in RUN.into_iter().filter(|stage| config.chosen.has_annotated() || *stage != Stage::Inject)
-        {
+        for stage in RUN.into_iter().filter(|stage| config.has_stage(*stage)) {
             let has_results = results.iter().any(|(with_results, _)| *with_results == stage);
             // the data has no file; its changes are changes of the stages that read it
             let has_results = has_results || stage == Stage::Data && differences(stage)?.is_empty();
@@ -250,9 +250,8 @@ impl StageLedger {
             Stage::Train => has_content(&run.join("metrics.jsonl")) && run_dir::has_result(run, config),
             Stage::Data | Stage::Reference => true,
         };
-        let is_run = |stage: &Stage| config.chosen.has_annotated() || *stage != Stage::Inject;
         let is_unfinished = |stage: &Stage| !(is_recorded(*stage) && has_result(*stage));
-        Ok(RUN.into_iter().filter(is_run).filter(is_unfinished).collect())
+        Ok(RUN.into_iter().filter(|stage| config.has_stage(*stage)).filter(is_unfinished).collect())
     }
 
     /// Returns whether a stage is complete.
@@ -324,12 +323,6 @@ impl StageLedger {
     fn write(&mut self) -> Result<(), BpoError> {
         self.manifest.write(&self.path)
     }
-}
-
-/// Returns whether the run with this entry of the weaken stage injects errors.
-fn injects(weaken: &StageEntry) -> bool {
-    let own = toml::Value::from(ChosenAnswer::Own.as_str()).to_string();
-    weaken.settings.get("chosen") != Some(&own)
 }
 
 /// Returns the path of the manifest of a stage file.
