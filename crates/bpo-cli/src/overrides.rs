@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use bpo::inject::KindWeights;
 #[cfg(feature = "server")]
 use bpo::server::OpenAiConfig;
-use bpo::{BpoError, Distortions, Missing, Paths, Preset, RunConfig, Settings};
+use bpo::{BpoError, ChosenAnswer, Distortions, Missing, Paths, Preset, RunConfig, Settings};
 
+use crate::args::{
+    Accept, Chosen, ChosenTruth, Config, Data, Images, Inject, Judge, JudgeCommand, SeedArg, Select, Weaken,
+};
 #[cfg(feature = "model")]
 use crate::args::{Checkpoint, Model, RunArgs, Train};
-use crate::args::{Chosen, ChosenTruth, Config, Data, Images, Inject, SeedArg, Select, Weaken};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -124,6 +126,8 @@ impl Overrides for Weaken {
         let given = self.distortion.iter().chain(&self.noise_step).cloned().collect();
         set(&mut config.weaken.distortion, &Distortions::new(given));
         set(&mut config.weaken.samples, &self.samples);
+        set(&mut config.weaken.own_samples, &self.own_samples);
+        set(&mut config.weaken.temperature, &self.temperature);
         set(&mut config.weaken.max_new_tokens, &self.max_new_tokens);
         self.server().apply(&mut config.weaken.server);
     }
@@ -139,6 +143,55 @@ impl Weaken {
             url: (&self.vlm_server, "--vlm-server"),
             model: (&self.vlm_model, "--vlm-model"),
             alone: "given with --vlm-server, or with [weaken.server] in the settings file",
+        }
+    }
+}
+
+impl Overrides for Accept {
+    fn apply(&self, config: &mut RunConfig) {
+        set_some(&mut config.judge.accept_from, &self.accept_from);
+    }
+}
+
+impl Overrides for Judge {
+    fn apply(&self, config: &mut RunConfig) {
+        if let Some(method) = self.judge_method {
+            config.judge.method = method;
+        }
+        config.judge.images |= self.judge_images;
+        self.server().apply(&mut config.judge.server);
+    }
+
+    fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
+        self.server().check(config.judge.server.is_some())?;
+        let flags = [("--judge-method", self.judge_method.is_some()), ("--judge-images", self.judge_images)];
+        for (key, is_given) in flags {
+            if is_given && !config.judges() {
+                let expected = "given with --chosen judged, or with --chosen revised and --accept-from";
+                return Err(BpoError::Setting { key: key.into(), expected, found: "alone".to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Judge {
+    fn server(&self) -> ServerFlags<'_> {
+        ServerFlags {
+            url: (&self.judge_server, "--judge-server"),
+            model: (&self.judge_model, "--judge-model"),
+            alone: "given with --judge-server, or with [judge.server] in the settings file",
+        }
+    }
+}
+
+impl Overrides for JudgeCommand {
+    fn apply(&self, config: &mut RunConfig) {
+        match self.chosen {
+            Some(chosen) => config.chosen = chosen,
+            // the default of this command
+            None if config.chosen == ChosenAnswer::Annotated => config.chosen = ChosenAnswer::Judged,
+            None => {}
         }
     }
 }
@@ -362,7 +415,7 @@ pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'
 #[cfg(feature = "model")]
 impl RunArgs {
     /// All flags that override settings.
-    pub fn overrides(&self) -> [&dyn Overrides; 9] {
+    pub fn overrides(&self) -> [&dyn Overrides; 11] {
         [
             &self.seed,
             &self.model,
@@ -370,7 +423,9 @@ impl RunArgs {
             &self.images,
             &self.chosen,
             &self.truth,
+            &self.accept,
             &self.weaken,
+            &self.judge,
             &self.inject,
             &self.train,
         ]

@@ -33,7 +33,7 @@ pub fn count(number: usize, singular: &str, plural: &str) -> String {
 pub fn describe(stage: Stage, summary: &StageSummary) -> String {
     let done = match stage {
         Stage::Data => count(summary.done, "sample", "samples"),
-        Stage::Weaken | Stage::Inject => count(summary.done, "answer", "answers"),
+        Stage::Weaken | Stage::Judge | Stage::Inject => count(summary.done, "answer", "answers"),
         Stage::Pair | Stage::Reference => count(summary.done, "pair", "pairs"),
         Stage::Train => count(summary.done, "pair trained on", "pairs trained on"),
     };
@@ -48,7 +48,7 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
     };
     let own = match summary.own_chosen {
         0 => String::new(),
-        own => format!(" ({} with the model's own answer chosen)", HumanCount(own as u64)),
+        own => format!(" ({} with an answer of the model chosen)", HumanCount(own as u64)),
     };
     format!("{stage}: {done}{own}{skipped}{cuts}")
 }

@@ -18,20 +18,24 @@ pub enum InjectError {
         source: minijinja::Error,
     },
     /// A prompt template uses an unknown variable.
-    #[error("the {name} template asks for `{}`; known are `question` and `answer`", Untrusted(found))]
+    #[error("the {name} template asks for `{}`; known are {known}", Untrusted(found))]
     TemplateVariable {
         /// Name of the template.
         name: &'static str,
         /// Name of the variable.
         found: String,
+        /// The variables that the template can use.
+        known: String,
     },
-    /// A prompt template does not use `answer`, the text to rewrite.
-    #[error("the {name} template does not use `answer`, the text to rewrite")]
-    TemplateWithoutAnswer {
+    /// A prompt template does not use a variable that it needs.
+    #[error("the {name} template does not use `{required}`, which it needs")]
+    TemplateWithout {
         /// Name of the template.
         name: &'static str,
+        /// Name of the variable.
+        required: &'static str,
     },
-    /// A prompt template does not render for a question and answer.
+    /// A prompt template does not render for its values.
     #[error("the {name} template does not render")]
     TemplateRender {
         /// Name of the template.
@@ -83,7 +87,7 @@ mod tests {
             "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}".to_owned()
         };
         let errors = [
-            InjectError::TemplateVariable { name: "count", found: found() },
+            InjectError::TemplateVariable { name: "count", found: found(), known: String::new() },
             InjectError::Setting { key: "attempts", expected: "at least 1", found: found() },
         ];
         for error in errors {

@@ -23,4 +23,4 @@ pub use generator::{TextGenerator, TextQueue, TextRequest};
 pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionQueue, InjectionRequest};
 pub use kind::{ErrorKind, KindWeights};
 pub use llm::{LlmInjector, LlmInjectorConfig};
-pub use template::{PromptForm, PromptTexts, TemplateConfig, Templates};
+pub use template::{PromptForm, PromptSet, PromptTexts, PromptVariables, TemplateConfig, Templates};

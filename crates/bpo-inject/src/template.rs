@@ -7,15 +7,17 @@
 //! <https://github.com/pipilurj/bootstrapped-preference-optimization-BPO>, and section 3.2 of the
 //! paper (arXiv 2403.08730). The prompts for the other kinds are ours.
 
+mod set;
 mod texts;
 
 use std::fmt;
 use std::path::PathBuf;
 
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::context;
 use serde::{Deserialize, Serialize};
 
 use crate::{ErrorKind, InjectError};
+pub use set::{PromptSet, PromptVariables};
 pub use texts::PromptTexts;
 
 /// The prompt that an answer is rewritten with.
@@ -152,10 +154,13 @@ impl TemplateConfig {
     }
 }
 
-/// Parsed prompts.
+/// The variables of each prompt.
+const VARIABLES: PromptVariables = PromptVariables { known: &["question", "answer"], required: &["answer"] };
+
+/// The parsed prompts of error injection.
 #[derive(Debug)]
 pub struct Templates {
-    environment: Environment<'static>,
+    prompts: PromptSet,
     form: Option<PromptForm>,
 }
 
@@ -166,15 +171,8 @@ impl Templates {
     /// Returns an error if a file cannot be read, or a text does not parse, uses an unknown variable
     /// or does not use `answer`.
     pub fn new(config: &TemplateConfig) -> Result<Self, InjectError> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        for (name, text) in config.texts()?.iter() {
-            environment
-                .add_template_owned(name, text.to_owned())
-                .map_err(|source| InjectError::TemplateSyntax { name, source })?;
-            check_variables(&environment, name)?;
-        }
-        Ok(Self { environment, form: config.form })
+        let prompts = PromptSet::new(&config.texts()?, |_| VARIABLES)?;
+        Ok(Self { prompts, form: config.form })
     }
 
     /// Returns the form for a question.
@@ -193,33 +191,8 @@ impl Templates {
             kind => kind.as_str(),
         };
         let question = without_image_token(question);
-        self.environment
-            .get_template(name)
-            .and_then(|template| template.render(context! { question => question, answer => answer.trim() }))
-            .map(|prompt| prompt.trim_end().to_owned())
-            .map_err(|source| InjectError::TemplateRender { name, source })
+        self.prompts.render(name, context! { question => question, answer => answer.trim() })
     }
-}
-
-fn check_variables(environment: &Environment<'static>, name: &'static str) -> Result<(), InjectError> {
-    let used = environment
-        .get_template(name)
-        .map_err(|source| InjectError::TemplateSyntax { name, source })?
-        .undeclared_variables(false);
-    // The order of a set is not defined. The alphabetically first name is reported, so that the
-    // message is always the same.
-    let known = |found: &&String| *found == "question" || *found == "answer" || is_global(environment, found);
-    if let Some(found) = used.iter().filter(|found| !known(found)).min() {
-        return Err(InjectError::TemplateVariable { name, found: found.clone() });
-    }
-    if !used.contains("answer") {
-        return Err(InjectError::TemplateWithoutAnswer { name });
-    }
-    Ok(())
-}
-
-fn is_global(environment: &Environment<'static>, name: &str) -> bool {
-    environment.globals().any(|(global, _)| global == name)
 }
 
 /// Returns a question without the `<image>` token, which training data has at its start or end.
@@ -287,7 +260,7 @@ mod tests {
         assert!(
             matches!(with("{{ answer }} {{ respose }}"), InjectError::TemplateVariable { found, .. } if found == "respose")
         );
-        assert!(matches!(with("{{ question }}"), InjectError::TemplateWithoutAnswer { .. }));
+        assert!(matches!(with("{{ question }}"), InjectError::TemplateWithout { required: "answer", .. }));
     }
 
     #[test]

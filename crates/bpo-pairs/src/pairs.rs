@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::filter::PairFilter;
 use crate::pair_ref::PairRef;
 use crate::placeholders::check_answers;
-use crate::record::{CompletionKind, PreferencePair, Record};
+use crate::record::{PreferencePair, Record};
 use crate::skipped::{SkipCause, SkipReason, Skipped};
 
 /// Pairs, and the records and pairs that were skipped.
@@ -48,7 +48,7 @@ fn all_pair_refs(record: &Record) -> impl Iterator<Item = PairRef<'_>> {
             chosen: &chosen.response,
             rejected: &rejected.response,
             kind: &rejected.kind,
-            chosen_kind: Some(&chosen.kind).filter(|kind| **kind == CompletionKind::Own),
+            chosen_kind: Some(&chosen.kind).filter(|kind| kind.is_bootstrapped()),
             provenance: rejected.provenance.as_ref(),
             margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
             beta: None,
@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Completion;
+    use crate::record::{Completion, CompletionKind};
 
     fn record(scores: &[f64]) -> Record {
         let completion = |(i, &score): (usize, &f64)| Completion {

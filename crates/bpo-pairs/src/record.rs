@@ -39,6 +39,11 @@ impl CompletionKind {
             Self::Other(name) => name,
         }
     }
+
+    /// Returns whether a model made the answer for the pairs.
+    pub fn is_bootstrapped(&self) -> bool {
+        matches!(self, Self::ImageWeakened | Self::ErrorInjected | Self::Own)
+    }
 }
 
 impl fmt::Display for CompletionKind {

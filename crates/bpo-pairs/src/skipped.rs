@@ -65,12 +65,16 @@ pub enum SkipReason {
     WeakenedCut,
     /// The model declined to answer about a weakened image.
     WeakenedRefusal,
-    /// The model's own answer, which would be the chosen one, reached its maximum length.
+    /// The model's answer, which could be the chosen one, reached its maximum length.
     OwnCut,
-    /// The model declined to give an own answer, which would be the chosen one.
+    /// The model declined to give an answer, which could be the chosen one.
     OwnRefusal,
     /// There is no own answer of the model, which would be the chosen one.
     NoOwnAnswer,
+    /// The judge could not judge the answer, for example because it exceeds its context.
+    JudgeFailed,
+    /// The reply of the judge has no score, no claims or no verdict.
+    JudgeUnclear,
     /// The image's path leads outside the image root.
     ImageOutside,
     /// The image file does not exist.
@@ -143,7 +147,7 @@ impl SkipReason {
     /// send text where it sent none.
     /// A rejected rewrite is not such a reason, because the same seeds give the same replies.
     pub fn may_change(self) -> bool {
-        self.is_of_image() || matches!(self, Self::RequestFailed | Self::NoText)
+        self.is_of_image() || matches!(self, Self::RequestFailed | Self::NoText | Self::JudgeFailed)
     }
 
     /// Returns the description of the reason.
@@ -178,6 +182,8 @@ impl SkipReason {
             Self::OwnCut => "own answer cut off",
             Self::OwnRefusal => "own answer declines to answer",
             Self::NoOwnAnswer => "no own answer of the model",
+            Self::JudgeFailed => "judge could not answer",
+            Self::JudgeUnclear => "reply of the judge unclear",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",
             Self::ImageTooLarge => "image too large",

@@ -2,7 +2,7 @@
 //! [arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): aligns a vision-language model by direct
 //! preference optimization, with rejected answers that show the text prior of its language model.
 //!
-//! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and
+//! - [`stages`]: weakening, judging, injection, pairing and training, generic over model, injector and
 //!   policy
 //! - [`run()`]: all stages in a [run directory](RunDir), resumable after the process was killed at
 //!   any point
@@ -68,6 +68,7 @@ mod image_cache;
 mod images;
 mod injector;
 mod inspect;
+mod judge;
 mod ledger;
 #[cfg(feature = "model")]
 mod local;
@@ -128,8 +129,9 @@ pub use burn;
 pub use checkpoint::{Checkpoint, ModelUse, check_adapter, check_base};
 pub use config::{
     Change, ChosenAnswer, ConditionalSection, DataSection, Distortions, FullFinetuneSection,
-    HALF_PRECISION_TOLERANCE, InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required,
-    RunConfig, Seed, SentFormat, SentImages, Settings, TruthSection, VideoSection, WeakenSection,
+    HALF_PRECISION_TOLERANCE, InjectSection, JudgeMethod, JudgeSection, Missing, ModelSection, Preset,
+    ReferenceSection, Required, RunConfig, Seed, SentFormat, SentImages, Settings, TruthSection,
+    VideoSection, WeakenSection,
 };
 pub use device::{DeviceSpec, Devices, Dtype};
 #[cfg(feature = "sheet")]
@@ -145,6 +147,7 @@ pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 pub use inspect::Gallery;
+pub use judge::{Claim, Judgment, Verdict};
 pub use ledger::{
     AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
     check_answers, manifest_beside,
@@ -173,7 +176,7 @@ pub use samples::Sample;
 #[cfg(feature = "model")]
 pub use score::{Score, score, score_cached};
 #[cfg(feature = "server")]
-pub use server_vlm::{ServerVlm, ServerVlmError, open_vlm};
+pub use server_vlm::{ServerVlm, ServerVlmError, open_judge, open_vlm};
 pub use stage::Stage;
 pub use statistics::{KindStatistics, LengthBias, Lengths, PairStatistics, WordCount};
 pub use summary::{SkippedLine, StageSummary};

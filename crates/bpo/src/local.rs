@@ -29,7 +29,7 @@ use crate::run::{PipelineBackend, RunStatus};
 use crate::run_dir::RunDir;
 use crate::samples::sampler;
 #[cfg(feature = "server")]
-use crate::server_vlm::{ServerVlm, check as check_vlm, open_unchecked, open_vlm};
+use crate::server_vlm::{ServerUse, ServerVlm, open_judge, open_vlm};
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 use crate::text_model::TextModel;
@@ -58,6 +58,11 @@ pub struct LocalBackend {
     /// The model behind `weaken.server`, which `check` has created.
     #[cfg(feature = "server")]
     vlm: Option<ServerVlm>,
+    #[cfg(feature = "server")]
+    judge_key: Option<String>,
+    /// The judge behind `judge.server`, which `check` has created.
+    #[cfg(feature = "server")]
+    judge: Option<ServerVlm>,
     injector: Option<Box<MakeInjector>>,
 }
 
@@ -83,6 +88,10 @@ impl LocalBackend {
             vlm_key: None,
             #[cfg(feature = "server")]
             vlm: None,
+            #[cfg(feature = "server")]
+            judge_key: None,
+            #[cfg(feature = "server")]
+            judge: None,
             injector: None,
         }
     }
@@ -100,6 +109,14 @@ impl LocalBackend {
     #[must_use]
     pub fn with_vlm_key(mut self, api_key: Option<String>) -> Self {
         self.vlm_key = api_key;
+        self
+    }
+
+    /// Sets the key of `judge.server`, if it is set.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub fn with_judge_key(mut self, api_key: Option<String>) -> Self {
+        self.judge_key = api_key;
         self
     }
 
@@ -137,6 +154,12 @@ impl LocalBackend {
         Ok((model.merged(), processor))
     }
 
+    /// Returns the model of the run on all devices.
+    fn local_model(&mut self) -> Result<WeakenModel, BpoError> {
+        let (model, processor) = self.generator()?;
+        Ok(WeakenModel::Local(Box::new(LocalVlm::new(model, processor, &self.further)?)))
+    }
+
     /// Returns the model that rewrites the answers.
     fn text_responder(&mut self) -> Result<VlmResponder, BpoError> {
         let Some(path) = &self.config.inject.model else {
@@ -156,9 +179,30 @@ impl LocalBackend {
             return Ok(());
         }
         if self.vlm.is_none() {
-            self.vlm = Some(open_unchecked(&self.config, self.vlm_key.clone())?);
+            self.vlm = Some(ServerUse::Weaken.open(&self.config, self.vlm_key.clone())?);
         }
-        self.vlm.as_ref().map_or(Ok(()), check_vlm)
+        self.vlm.as_ref().map_or(Ok(()), |vlm| ServerUse::Weaken.check(vlm))
+    }
+
+    /// Checks the server of `judge.server`, if it is set, and keeps its client.
+    #[cfg(feature = "server")]
+    fn check_judge(&mut self) -> Result<(), BpoError> {
+        if self.config.judge.server.is_none() {
+            return Ok(());
+        }
+        if self.judge.is_none() {
+            self.judge = Some(ServerUse::Judge.open(&self.config, self.judge_key.clone())?);
+        }
+        self.judge.as_ref().map_or(Ok(()), |judge| ServerUse::Judge.check(judge))
+    }
+
+    /// Checks that no server is set, because this build has no client.
+    #[cfg(not(feature = "server"))]
+    fn check_judge(&mut self) -> Result<(), BpoError> {
+        match self.config.judge.server {
+            None => Ok(()),
+            Some(_) => Err(BpoError::NotBuilt { what: "`judge.server`", feature: "server" }),
+        }
     }
 
     /// Checks that no server is set, because this build has no client.
@@ -187,6 +231,9 @@ impl PipelineBackend for LocalBackend {
         let mut problems = Vec::new();
         if left.contains(&Stage::Weaken) {
             problems.extend(self.check_vlm().err());
+        }
+        if left.contains(&Stage::Judge) {
+            problems.extend(self.check_judge().err());
         }
         if left.contains(&Stage::Inject) && self.injector.is_none() {
             problems.extend(self.check_server().err());
@@ -220,8 +267,21 @@ impl PipelineBackend for LocalBackend {
         }
         #[cfg(not(feature = "server"))]
         self.check_vlm()?;
-        let (model, processor) = self.generator()?;
-        Ok(WeakenModel::Local(Box::new(LocalVlm::new(model, processor, &self.further)?)))
+        self.local_model()
+    }
+
+    fn judge(&mut self) -> Result<WeakenModel, BpoError> {
+        #[cfg(feature = "server")]
+        if self.config.judge.server.is_some() {
+            let judge = match self.judge.take() {
+                Some(judge) => judge,
+                None => open_judge(&self.config, self.judge_key.clone())?,
+            };
+            return Ok(WeakenModel::Server(judge.into()));
+        }
+        #[cfg(not(feature = "server"))]
+        self.check_judge()?;
+        self.local_model()
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {

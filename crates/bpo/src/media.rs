@@ -35,12 +35,12 @@ pub struct Media {
 
 impl Media {
     /// Uses the image root and the number of frames of the settings of a run. Without an image root,
-    /// records with videos or with images in rows are skipped. Samples need no answer if the chosen
-    /// answers are [the model's own](crate::config::ChosenAnswer::Own).
+    /// records with videos or with images in rows are skipped. Samples need an answer if the pairs or a
+    /// [judge](crate::JudgeSection) use it.
     pub fn of(config: &RunConfig) -> Self {
         let videos = Videos::of(config);
         let root = videos.image_root().map(|root| root.path().to_owned());
-        let answers = if config.chosen.has_annotated() { Answers::Required } else { Answers::Unused };
+        let answers = if config.needs_annotations() { Answers::Required } else { Answers::Unused };
         Self { videos, rows: RowNames { root, pass: Mutex::default() }, answers }
     }
 

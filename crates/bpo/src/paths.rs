@@ -77,6 +77,7 @@ impl Paths {
             ("reference.adapter", &config.reference.adapter),
             ("inject.model", &config.inject.model),
             ("inject.llm.templates.path", &config.inject.llm.templates.path),
+            ("judge.prompts", &config.judge.prompts),
         ];
         for (key, path) in paths {
             if let Some(path) = path {

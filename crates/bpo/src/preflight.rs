@@ -9,6 +9,7 @@ use bpo_pairs::format::jsonl::read_pairs_with;
 use crate::config::ChosenAnswer;
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::judge::Prompts;
 use crate::media::Media;
 
 /// Checks what the stages of a run use besides the data and the model, and adds all errors to
@@ -19,6 +20,9 @@ pub(crate) fn check(config: &RunConfig, problems: &mut Vec<BpoError>) {
     #[cfg(feature = "model")]
     problems.extend(check_training(config).err());
     problems.extend(check_text_model(config).err());
+    if config.judges() {
+        problems.extend(Prompts::new(&config.judge).err());
+    }
 }
 
 /// Checks that the evaluation pairs can be read and are not empty.
@@ -65,14 +69,14 @@ fn check_training(config: &RunConfig) -> Result<(), BpoError> {
     let is_made = |kind: &&CompletionKind| match kind {
         CompletionKind::ImageWeakened => true,
         CompletionKind::ErrorInjected => config.chosen.has_annotated(),
-        CompletionKind::Own => config.chosen == ChosenAnswer::Revised,
+        CompletionKind::Own => matches!(config.chosen, ChosenAnswer::Revised | ChosenAnswer::Judged),
         _ => false,
     };
     match train.kind_weights.keys().find(|kind| !is_made(kind)) {
         Some(kind) => Err(BpoError::Setting {
             key: "train.kind_weights".into(),
-            expected: "for kinds of rejected answers that the run makes: mllm-hal, llm-hal unless `chosen = \"own\"`, \
-                       own with `chosen = \"revised\"`",
+            expected: "for kinds of rejected answers that the run makes: mllm-hal, llm-hal with annotated \
+                       answers, own with `chosen = \"revised\"` or \"judged\"`",
             found: kind.to_string(),
         }),
         None => Ok(()),

@@ -22,10 +22,10 @@ use crate::stage::Stage;
 use crate::stages::{self, ExistingPairs, StageAnswers, StageFile, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
-/// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
+/// Model, judge, error injector and trainer of [`run()`]. Each is requested only if its stage has work
 /// left.
 pub trait PipelineBackend {
-    /// The model that answers about weakened images, and about images as they are.
+    /// The model that answers about weakened images, and about images as they are, and the judge.
     type Model: VisionLanguageModel;
     /// The injector of errors into annotated answers.
     type Injector: ErrorInjector;
@@ -47,6 +47,12 @@ pub trait PipelineBackend {
     /// # Errors
     /// Returns an error if the model cannot be loaded.
     fn model(&mut self) -> Result<Self::Model, BpoError>;
+
+    /// Returns the judge of answers, for [`RunConfig::judges`].
+    ///
+    /// # Errors
+    /// Returns an error if the judge cannot be loaded or reached.
+    fn judge(&mut self) -> Result<Self::Model, BpoError>;
 
     /// Returns the injector of errors into annotated answers. `samples` are all samples of the
     /// data.
@@ -160,6 +166,13 @@ pub(crate) fn run_after(
     let dropped = stages::without_answers([weakened.answers()]);
 
     let mut answers = vec![weakened.into_answers()];
+    if config.has_stage(Stage::Judge) {
+        let mut judged = StageFile::open(&dir.judged())?;
+        let (seen, judge) = (config.judge.images.then_some(&images), || backend.judge());
+        let outcome = stages::judge(&config, &samples, &answers, seen, judge, &mut judged, progress)?;
+        keep(&mut ledger, Stage::Judge, outcome)?;
+        answers = vec![judged.into_answers()];
+    }
     if config.has_stage(Stage::Inject) {
         let mut injected = StageFile::open(&dir.injected())?;
         if let Some(before) = before.filter(|_| !ledger.is_finished(Stage::Inject)) {
@@ -212,7 +225,7 @@ impl Checked {
         let images = ImageRoot::new(config.images_path()?).map_err(BpoError::from);
         let data = AnnotatedData::read(config.data_path()?, &Media::of(config).read_options());
         let mut problems = Vec::new();
-        let stages = [Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
+        let stages = [Stage::Weaken, Stage::Judge, Stage::Inject, Stage::Pair, Stage::Train];
         let print = data.as_ref().ok().map(|data| &data.fingerprint);
         let inputs = Inputs::collect(&stages, config, print, &mut problems);
         if left.contains(&Stage::Train) {

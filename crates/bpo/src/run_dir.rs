@@ -4,6 +4,7 @@
 //! config.toml       the resolved settings
 //! manifest.json     settings, fingerprints of inputs, and counts of each stage
 //! weakened.jsonl    the model's answers about weakened images, or why they were skipped
+//! judged.jsonl      the answers of weakened.jsonl with the scores of a judge, if one is asked
 //! injected.jsonl    annotated answers with injected errors, or why they were skipped
 //! pairs.jsonl       preference pairs
 //! skipped.jsonl     everything that is not trained on, with reasons
@@ -83,6 +84,11 @@ impl RunDir {
         self.root.join("weakened.jsonl")
     }
 
+    /// Returns the path of `judged.jsonl`.
+    pub fn judged(&self) -> PathBuf {
+        self.root.join("judged.jsonl")
+    }
+
     /// Returns the path of `injected.jsonl`.
     pub fn injected(&self) -> PathBuf {
         self.root.join("injected.jsonl")
@@ -160,7 +166,8 @@ impl RunDir {
     /// Returns all paths that the stages before training may write, replace or remove in a
     /// directory.
     pub(crate) fn outputs_of_stages(root: &Path) -> Vec<PathBuf> {
-        const NAMES: [&str; 4] = ["weakened.jsonl", "injected.jsonl", "pairs.jsonl", "skipped.jsonl"];
+        const NAMES: [&str; 5] =
+            ["weakened.jsonl", "judged.jsonl", "injected.jsonl", "pairs.jsonl", "skipped.jsonl"];
         NAMES.map(|name| root.join(name)).into()
     }
 

@@ -1,4 +1,5 @@
-//! A vision-language model behind an OpenAI-compatible server, as the model of the weaken stage.
+//! A vision-language model behind an OpenAI-compatible server, as the model of the weaken stage or as a
+//! judge.
 
 mod messages;
 mod sent_image;
@@ -11,7 +12,7 @@ use bpo_inject::{REMOVED_KEY, without_reasoning};
 use bpo_pairs::{Generated, RequestFailure, RequestQueue, RequestSlice, SkipError, SkipReason, UsageMeter};
 use bpo_server::{Chat, OpenAiClient, ServerError};
 
-use crate::config::{RunConfig, SentImages};
+use crate::config::{Required, RunConfig, SentImages};
 use crate::error::BpoError;
 use crate::images::ImageError;
 use crate::vision::{VisionLanguageModel, VisionQueue, VisionRequest};
@@ -186,6 +187,69 @@ fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
     Ok(Generated { text, ..generated })
 }
 
+/// The use of a model behind a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServerUse {
+    /// Answers of the weaken stage: `[weaken.server]`.
+    Weaken,
+    /// Judgments: `[judge.server]`.
+    Judge,
+}
+
+impl ServerUse {
+    fn section(self) -> &'static str {
+        match self {
+            Self::Weaken => "weaken.server",
+            Self::Judge => "judge.server",
+        }
+    }
+
+    /// Creates the model without a call of the server.
+    ///
+    /// # Errors
+    /// Returns [`BpoError::NotSet`] if no server is set, or [`BpoError::Server`] if a setting is invalid.
+    pub(crate) fn open(self, config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
+        let (server, images, required) = match self {
+            Self::Weaken => (&config.weaken.server, &config.weaken.server_images, Required::VlmServer),
+            Self::Judge => (&config.judge.server, &config.judge.server_images, Required::JudgeServer),
+        };
+        config.require(&[required], &[])?;
+        let Some(server) = server else { return Err(BpoError::NotSet { missing: Vec::new() }) };
+        let client = OpenAiClient::new(server.clone(), api_key)
+            .map_err(|source| BpoError::Server { section: self.section(), source: source.into() })?;
+        let adds_noise = config.weaken.distortion.iter().any(|distortion| {
+            distortion.stages().last().is_some_and(|last| matches!(last, Distortion::DiffusionNoise(_)))
+        });
+        if self == Self::Weaken && adds_noise {
+            tracing::info!("diffusion noise is added to the pixels of the images that are sent");
+        }
+        Ok(ServerVlm::new(client, images.clone()))
+    }
+
+    /// Checks that the server of a model can be reached, accepts the API key and has the model.
+    ///
+    /// # Errors
+    /// Returns [`BpoError::ServerUnusable`].
+    pub(crate) fn check(self, model: &ServerVlm) -> Result<(), BpoError> {
+        let flag = match self {
+            Self::Weaken => "--vlm-server",
+            Self::Judge => "--judge-server",
+        };
+        let failed = |source: ServerError| BpoError::ServerUnusable {
+            section: self.section(),
+            flag,
+            source: source.into(),
+        };
+        model.client.check().map_err(failed)
+    }
+
+    fn open_checked(self, config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
+        let model = self.open(config, api_key)?;
+        self.check(&model)?;
+        Ok(model)
+    }
+}
+
 /// Creates the model behind the server of `[weaken.server]`. `api_key` is the key of the server.
 ///
 /// The server is checked first; one that cannot be reached is tried again for `startup_timeout_s`.
@@ -195,35 +259,15 @@ fn answer_of(generated: Generated) -> Result<Generated, ServerVlmError> {
 /// or [`BpoError::ServerUnusable`] if the server cannot be reached, refuses the key or has no such
 /// model.
 pub fn open_vlm(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
-    let model = open_unchecked(config, api_key)?;
-    check(&model)?;
-    Ok(model)
+    ServerUse::Weaken.open_checked(config, api_key)
 }
 
-/// Creates the model without a call of the server.
+/// Creates the judge behind the server of `[judge.server]`, as [`open_vlm`] creates the model.
 ///
 /// # Errors
-/// Returns the errors of [`open_vlm`], except those of the server.
-pub(crate) fn open_unchecked(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
-    config.require(&[crate::config::Required::VlmServer], &[])?;
-    let Some(server) = &config.weaken.server else { return Err(BpoError::NotSet { missing: Vec::new() }) };
-    let client = OpenAiClient::new(server.clone(), api_key)
-        .map_err(|source| BpoError::Server { section: "weaken.server", source: source.into() })?;
-    if config.weaken.distortion.iter().any(|distortion| {
-        distortion.stages().last().is_some_and(|last| matches!(last, Distortion::DiffusionNoise(_)))
-    }) {
-        tracing::info!("diffusion noise is added to the pixels of the images that are sent");
-    }
-    Ok(ServerVlm::new(client, config.weaken.server_images.clone()))
-}
-
-/// Checks that the server can be reached, accepts the API key and has the model.
-///
-/// # Errors
-/// Returns [`BpoError::ServerUnusable`].
-pub(crate) fn check(model: &ServerVlm) -> Result<(), BpoError> {
-    let (section, flag) = ("weaken.server", "--vlm-server");
-    model.client.check().map_err(|source| BpoError::ServerUnusable { section, flag, source: source.into() })
+/// Returns the errors of [`open_vlm`].
+pub fn open_judge(config: &RunConfig, api_key: Option<String>) -> Result<ServerVlm, BpoError> {
+    ServerUse::Judge.open_checked(config, api_key)
 }
 
 #[cfg(test)]

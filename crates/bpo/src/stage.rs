@@ -12,9 +12,11 @@ pub enum Stage {
     Data,
     /// Generating answers about weakened images: `weakened.jsonl`.
     Weaken,
+    /// Scoring answers by a judge: `judged.jsonl`.
+    Judge,
     /// Injecting errors into annotated answers: `injected.jsonl`.
     Inject,
-    /// Making pairs of the annotated answers and both others: `pairs.jsonl`.
+    /// Making pairs of the answers: `pairs.jsonl`.
     Pair,
     /// Computing log-probabilities of the reference for a cache.
     Reference,
@@ -24,14 +26,15 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in order.
-    pub const ALL: [Self; 6] =
-        [Self::Data, Self::Weaken, Self::Inject, Self::Pair, Self::Reference, Self::Train];
+    pub const ALL: [Self; 7] =
+        [Self::Data, Self::Weaken, Self::Judge, Self::Inject, Self::Pair, Self::Reference, Self::Train];
 
     /// Returns the name of the stage in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Data => "data",
             Self::Weaken => "weaken",
+            Self::Judge => "judge",
             Self::Inject => "inject",
             Self::Pair => "pair",
             Self::Reference => "reference",

@@ -27,7 +27,7 @@ pub struct StageSummary {
     /// or the fallback was accepted. The others are in `skipped`.
     #[serde(default, skip_serializing_if = "RejectionCounts::is_empty")]
     pub rejected: RejectionCounts,
-    /// Number of pairs whose chosen answer is the model's own.
+    /// Number of pairs whose chosen answer is one of the model.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub own_chosen: usize,
 }

@@ -220,60 +220,68 @@ pub trait VisionLanguageModel {
     }
 }
 
-impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
-    type Error = M::Error;
+/// Implements the interface for a pointer to a model, by the model.
+macro_rules! impl_for_pointer {
+    ($pointer:ty) => {
+        impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for $pointer {
+            type Error = M::Error;
 
-    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>> {
-        (**self).respond(requests)
-    }
+            fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>> {
+                (**self).respond(requests)
+            }
 
-    fn respond_continuous(
-        &mut self,
-        requests: &[VisionRequest],
-        at_a_time: NonZeroUsize,
-    ) -> Vec<Result<Generated, Self::Error>> {
-        (**self).respond_continuous(requests, at_a_time)
-    }
+            fn respond_continuous(
+                &mut self,
+                requests: &[VisionRequest],
+                at_a_time: NonZeroUsize,
+            ) -> Vec<Result<Generated, Self::Error>> {
+                (**self).respond_continuous(requests, at_a_time)
+            }
 
-    fn respond_each(
-        &mut self,
-        requests: &[VisionRequest],
-        at_a_time: NonZeroUsize,
-        on_answer: &mut OnAnswer<'_, Self::Error>,
-    ) {
-        (**self).respond_each(requests, at_a_time, on_answer);
-    }
+            fn respond_each(
+                &mut self,
+                requests: &[VisionRequest],
+                at_a_time: NonZeroUsize,
+                on_answer: &mut OnAnswer<'_, Self::Error>,
+            ) {
+                (**self).respond_each(requests, at_a_time, on_answer);
+            }
 
-    fn respond_calls(
-        &mut self,
-        calls: &[Vec<VisionRequest>],
-        at_a_time: NonZeroUsize,
-        on_answer: &mut OnAnswer<'_, Self::Error>,
-    ) {
-        (**self).respond_calls(calls, at_a_time, on_answer);
-    }
+            fn respond_calls(
+                &mut self,
+                calls: &[Vec<VisionRequest>],
+                at_a_time: NonZeroUsize,
+                on_answer: &mut OnAnswer<'_, Self::Error>,
+            ) {
+                (**self).respond_calls(calls, at_a_time, on_answer);
+            }
 
-    fn calls_at_once(&self) -> NonZeroUsize {
-        (**self).calls_at_once()
-    }
+            fn calls_at_once(&self) -> NonZeroUsize {
+                (**self).calls_at_once()
+            }
 
-    fn respond_queue(&mut self, queue: &mut VisionQueue<'_, Self::Error>, at_a_time: NonZeroUsize) {
-        (**self).respond_queue(queue, at_a_time);
-    }
+            fn respond_queue(&mut self, queue: &mut VisionQueue<'_, Self::Error>, at_a_time: NonZeroUsize) {
+                (**self).respond_queue(queue, at_a_time);
+            }
 
-    fn is_batch_invariant(&self) -> bool {
-        (**self).is_batch_invariant()
-    }
+            fn is_batch_invariant(&self) -> bool {
+                (**self).is_batch_invariant()
+            }
 
-    fn usage(&self) -> Option<UsageMeter> {
-        (**self).usage()
-    }
+            fn usage(&self) -> Option<UsageMeter> {
+                (**self).usage()
+            }
 
-    fn is_request_error(&self, error: &Self::Error) -> bool {
-        (**self).is_request_error(error)
-    }
+            fn is_request_error(&self, error: &Self::Error) -> bool {
+                (**self).is_request_error(error)
+            }
 
-    fn takes_system(&self) -> bool {
-        (**self).takes_system()
-    }
+            fn takes_system(&self) -> bool {
+                (**self).takes_system()
+            }
+        }
+    };
 }
+
+impl_for_pointer!(&mut M);
+impl_for_pointer!(Box<M>);

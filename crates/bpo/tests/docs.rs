@@ -18,12 +18,15 @@ fn documented_configuration_is_valid() {
     let whole: String =
         toml.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
     let whole = RunConfig::parse(Path::new(page), &whole).unwrap();
-    // a model behind a server takes no contrastive decoding, and one model rewrites the answers
+    // a model behind a server takes no contrastive decoding, one model rewrites the answers, and a ground
+    // truth or a judge decides which answers are right
     let (mut local, mut remote) = (whole.clone(), whole);
     (local.weaken.server, local.inject.server, local.inject.model) = (None, None, None);
+    (local.judge.server, local.judge.accept_from) = (None, None);
     local.validate().unwrap();
     remote.weaken.contrast = None;
     (remote.inject.with_model, remote.inject.model) = (false, None);
+    remote.truth = Default::default();
     remote.validate().unwrap();
 
     let mut expected = RunConfig::default();

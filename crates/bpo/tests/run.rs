@@ -31,7 +31,13 @@ impl VisionLanguageModel for Model {
         let answer = |request: &VisionRequest| {
             let left = self.left.get().checked_sub(1).ok_or(NoPower)?;
             self.left.set(left);
-            let (width, height) = request.images[0].load().unwrap().dimensions();
+            let Some(image) = request.images.first() else {
+                // as a judge: answers about weakened images are worse
+                let score = if request.prompt.contains("clearly") { 5 } else { 2 };
+                let text = format!("Score: {score}");
+                return Ok(Generated { text, finish: FinishReason::Stop, tokens: None });
+            };
+            let (width, height) = image.load().unwrap().dimensions();
             let verb = if request.weakening.is_some() { "see" } else { "clearly see" };
             let text = format!("I {verb} {width} by {height} pixels.");
             Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
@@ -60,6 +66,7 @@ struct Counted {
     left: Rc<Cell<usize>>,
     checks: usize,
     models: usize,
+    judges: usize,
     injectors: usize,
     trained: Vec<PreferencePair>,
     fails_to_train: bool,
@@ -71,6 +78,7 @@ impl Counted {
             left: Rc::new(Cell::new(left)),
             checks: 0,
             models: 0,
+            judges: 0,
             injectors: 0,
             trained: Vec::new(),
             fails_to_train: false,
@@ -89,6 +97,11 @@ impl PipelineBackend for Counted {
 
     fn model(&mut self) -> Result<Model, BpoError> {
         self.models += 1;
+        Ok(Model { left: Rc::clone(&self.left) })
+    }
+
+    fn judge(&mut self) -> Result<Model, BpoError> {
+        self.judges += 1;
         Ok(Model { left: Rc::clone(&self.left) })
     }
 
@@ -224,6 +237,86 @@ fn own_answers_replace_the_annotated_ones() {
     fs::remove_file(out.join("weakened.jsonl")).unwrap();
     let error = run(&config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(matches!(error, BpoError::Missing { .. }), "{error}");
+}
+
+/// A run with a judge scores the answers before it makes pairs, and each interruption is continued to the
+/// same bytes.
+#[test]
+fn judged_answers_make_pairs_by_their_scores() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.chosen = ChosenAnswer::Judged;
+    let mut parts = Counted::new(12);
+    let report = run(&config, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((parts.models, parts.judges, parts.injectors, parts.left.get()), (1, 1, 0, 0));
+    assert_eq!((report.stages[&Stage::Judge].done, report.stages[&Stage::Judge].skipped.total()), (6, 0));
+    assert_eq!(report.stages[&Stage::Weaken].skipped.total(), 2);
+    let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();
+    assert_eq!(ids, ["a:1>0", "b:1>0", "c:1>0"]);
+    assert!(
+        parts.trained.iter().all(|pair| pair.chosen.starts_with("I clearly see") && pair.margin == Some(3.0))
+    );
+    assert!(run(&config, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
+    assert_eq!(StageLedger::unfinished(&out, &config).unwrap(), []);
+
+    for calls in 0..12 {
+        let again = dir.path().join(format!("again-{calls}"));
+        run(&config, &again, &mut Counted::new(calls), &mut ()).unwrap_err();
+        // unfinished batches are answered again as a whole
+        run(&config, &again, &mut Counted::new(18), &mut ()).unwrap();
+        for name in ["weakened.jsonl", "judged.jsonl", "pairs.jsonl", "skipped.jsonl"] {
+            assert_eq!(fs::read(again.join(name)).unwrap(), fs::read(out.join(name)).unwrap(), "{name}");
+        }
+    }
+    // the scores are those of the answers that are there
+    let mut other = config.clone();
+    other.judge.highest = 10.0;
+    let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("`judge.highest`"),
+        "{error}"
+    );
+    let text = fs::read_to_string(out.join("judged.jsonl")).unwrap();
+    fs::write(out.join("judged.jsonl"), text.replace("\"score\":5.0", "\"score\":1.0")).unwrap();
+    let error = run(&config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(
+        matches!(error, BpoError::FilesChanged { .. }) && error.to_string().contains("judged.jsonl"),
+        "{error}"
+    );
+    fs::remove_file(out.join("judged.jsonl")).unwrap();
+    let error = run(&config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(
+        matches!(error, BpoError::Missing { .. }) && error.to_string().contains("judged.jsonl"),
+        "{error}"
+    );
+}
+
+/// Own answers from a score on replace the annotated ones. The score is a setting of the pairs.
+#[test]
+fn a_judge_decides_which_answers_are_revised() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.chosen = ChosenAnswer::Revised;
+    config.judge.accept_from = Some(4.0);
+    let mut parts = Counted::new(12);
+    run(&config, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((parts.judges, parts.injectors), (1, 1));
+    assert!(parts.trained.iter().all(|pair| pair.chosen.starts_with("I clearly see")));
+    let mut stricter = config.clone();
+    stricter.judge.accept_from = Some(5.0);
+    let error = run(&stricter, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(error.to_string().contains("`judge.accept_from`"), "{error}");
+    // without a judge, a ground truth decides
+    let mut by_truth = config.clone();
+    by_truth.judge.accept_from = None;
+    let truth = dir.path().join("truth.jsonl");
+    fs::write(&truth, "{\"image\": \"cat.jpg\", \"objects\": [\"cat\"]}\n").unwrap();
+    by_truth.truth.path = Some(truth);
+    let error = run(&by_truth, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("`judge.accept_from`"),
+        "{error}"
+    );
 }
 
 /// The ground truth of revised answers is checked before any stage starts, and binds the pairs.

@@ -10,8 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 #[derive(Debug, Args)]
 pub struct Chosen {
     /// Chosen answers of the pairs: the annotated ones, the model's own about the images as they are,
-    /// or the own ones that name only objects of `--truth` and else the annotated ones [default:
-    /// annotated]
+    /// the own ones that are right (by `--truth` or `--accept-from`) and else the annotated ones, or
+    /// those with the higher score of `bpo judge` [default: annotated]
     #[arg(long, value_name = "ANSWER", value_parser = parser())]
     pub chosen: Option<ChosenAnswer>,
 }
@@ -32,7 +32,7 @@ pub struct ChosenTruth {
     pub objects: Option<PathBuf>,
 }
 
-fn parser() -> impl TypedValueParser<Value = ChosenAnswer> {
+pub(super) fn parser() -> impl TypedValueParser<Value = ChosenAnswer> {
     PossibleValuesParser::new(ChosenAnswer::ALL.map(ChosenAnswer::as_str))
         .map(|name| ChosenAnswer::ALL.into_iter().find(|chosen| chosen.as_str() == name).unwrap_or_default())
 }

@@ -10,6 +10,7 @@ mod eval;
 mod generate;
 mod inject;
 mod inspect;
+mod judge;
 #[cfg(feature = "model")]
 mod merge;
 mod pair;
@@ -47,6 +48,7 @@ pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsC
 pub use generate::GenerateCommand;
 pub use inject::{Inject, InjectCommand};
 pub use inspect::InspectCommand;
+pub use judge::{Accept, Judge, JudgeCommand};
 #[cfg(feature = "model")]
 pub use merge::MergeCommand;
 pub use pair::{PairCommand, Select};
@@ -124,7 +126,7 @@ pub enum Command {
     /// contains
     #[cfg(feature = "model")]
     Quickstart(QuickstartArgs),
-    /// Run all stages: weaken, inject, pair, train. The same command resumes an interrupted run
+    /// Run all stages: weaken, inject, pair, train; with `--chosen judged` weaken, judge, pair, train. The same command resumes an interrupted run
     #[cfg(feature = "model")]
     Run(Box<RunArgs>),
     /// Print the rounds of `bpo run --rounds`, as a table and as JSON lines
@@ -134,6 +136,8 @@ pub enum Command {
     Weaken(WeakenCommand),
     /// Inject errors into the annotated answers
     Inject(InjectCommand),
+    /// Score the answers of `weaken` by a judge: a model behind a server, or the model itself
+    Judge(Box<JudgeCommand>),
     /// Build preference pairs from the answers
     Pair(PairCommand),
     /// Write an HTML page that shows pairs with their images
@@ -185,7 +189,7 @@ fn not_built(words: &[OsString]) -> clap::Error {
 /// The error for a flag that this build does not have, if other builds have it.
 #[cfg(not(feature = "model"))]
 fn model_flag(error: &clap::Error) -> Option<clap::Error> {
-    const COMMANDS: [&str; 3] = ["weaken", "inject", "pair"];
+    const COMMANDS: [&str; 4] = ["weaken", "judge", "inject", "pair"];
     const FLAGS: [&str; 6] =
         ["--model", "--device", "--dtype", "--adapter", "--inject-model", "--inject-with-model"];
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };

@@ -6,7 +6,7 @@ use bpo::pairs::PairRule;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Chosen, ChosenTruth, Config, Data, Images, PresetArg, SeedArg};
+use super::{Accept, Chosen, ChosenTruth, Config, Data, Images, PresetArg, SeedArg};
 
 /// `bpo pair`
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct PairCommand {
     pub data: Data,
     #[command(flatten)]
     pub images: Images,
-    /// Answers of `weaken` or `inject`. Repeat it for several files, such as those of all shards,
+    /// Answers of `weaken`, `judge` or `inject`. Repeat it for several files, such as those of all shards,
     /// in any order
     #[arg(long, value_name = "FILE")]
     pub answers: Vec<PathBuf>,
@@ -33,6 +33,8 @@ pub struct PairCommand {
     pub chosen: Chosen,
     #[command(flatten)]
     pub truth: ChosenTruth,
+    #[command(flatten)]
+    pub accept: Accept,
     #[command(flatten)]
     pub select: Select,
     /// Output: pairs as JSON lines

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Chosen, ChosenTruth, Config, Data, Images, Inject, Model, PresetArg, SeedArg, Train, Weaken};
+use super::{
+    Accept, Chosen, ChosenTruth, Config, Data, Images, Inject, Judge, Model, PresetArg, SeedArg, Train,
+    Weaken,
+};
 
 /// `bpo run`
 #[derive(Debug, Args)]
@@ -26,7 +29,11 @@ pub struct RunArgs {
     #[command(flatten)]
     pub truth: ChosenTruth,
     #[command(flatten)]
+    pub accept: Accept,
+    #[command(flatten)]
     pub weaken: Weaken,
+    #[command(flatten)]
+    pub judge: Judge,
     #[command(flatten)]
     pub inject: Inject,
     #[command(flatten)]

@@ -21,9 +21,16 @@ pub struct Weaken {
     /// Same as --distortion diffusion-noise:step=N
     #[arg(long, value_name = "N", value_parser = noise)]
     pub noise_step: Option<Distortion>,
-    /// Number of answers for each distortion of an image [default: 1]
+    /// Number of answers for each distortion of an image; 0 asks about the images as they are alone
+    /// [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub samples: Option<usize>,
+    /// Number of the model's own answers about each image, for --chosen judged and revised [default: 1]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    pub own_samples: Option<usize>,
+    /// Sampling temperature of the answers [default: 0.2]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
     /// Maximum length of an answer about a weakened image, in tokens [default: 1024]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub max_new_tokens: Option<usize>,

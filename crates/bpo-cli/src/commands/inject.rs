@@ -55,13 +55,13 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let key = injector_key(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let weakened = read_answers(&args.weakened, &fingerprint, args.allow_mismatch)?;
+    let weakened = read_answers(&args.weakened, &fingerprint, (Stage::Inject, &config), args.allow_mismatch)?;
     weakened.iter().try_for_each(StageAnswers::check_weakened)?;
     let dropped = without_answers(&weakened);
     let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
     let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;
     // the answers that are tried again are removed only if something can make them
-    let retries = args.retry_skipped && file.count_retryable() > 0;
+    let retries = args.retry_skipped && file.count_retryable(Stage::Inject) > 0;
     let ready = retries.then(|| open_injector(&config, key.clone(), &samples)).transpose()?;
     let before = SkippedBefore::of(&mut ledger, Stage::Inject, &mut file, args.retry_skipped)?;
     let injector = || ready.map_or_else(|| open_injector(&config, key, &samples), Ok);

@@ -9,6 +9,7 @@ mod eval;
 mod generate;
 mod inject;
 mod inspect;
+mod judge;
 #[cfg(feature = "model")]
 mod merge;
 mod pair;
@@ -36,7 +37,7 @@ use bpo::pairs::Fingerprint;
 use bpo::server::OpenAiConfig;
 use bpo::stages::StageAnswers;
 use bpo::{
-    AnnotatedData, BpoError, ChosenAnswer, ImageRoot, Media, Paths, Progress, RunConfig, check_answers,
+    AnnotatedData, BpoError, ImageRoot, Media, Paths, Progress, RunConfig, Stage, check_answers,
     manifest_beside,
 };
 #[cfg(feature = "hub")]
@@ -66,6 +67,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Rounds(args) => rounds::rounds(&args),
         Command::Weaken(args) => weaken::weaken(&args),
         Command::Inject(args) => inject::inject(&args),
+        Command::Judge(args) => judge::judge(&args),
         Command::Pair(args) => pair::pair(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Stats(args) => stats::stats(&args),
@@ -215,6 +217,12 @@ fn vlm_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
     api_key(config.weaken.server.as_ref(), "weaken.server.api_key_env")
 }
 
+/// Returns the API key of the server with the judge.
+#[cfg(feature = "server")]
+fn judge_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
+    api_key(config.judge.server.as_ref(), "judge.server.api_key_env")
+}
+
 /// Loads the checkpoint of the settings with its adapter.
 #[cfg(feature = "model")]
 fn load_checkpoint(config: &RunConfig) -> Result<(Checkpoint, Vec<Device>), BpoError> {
@@ -241,22 +249,23 @@ fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<Annotate
 fn read_answers(
     files: &[PathBuf],
     data: &Fingerprint,
+    reader: (Stage, &RunConfig),
     allow_mismatch: bool,
 ) -> Result<Vec<StageAnswers>, BpoError> {
-    check_answer_files(files, data, None, allow_mismatch)?;
+    check_answer_files(files, data, reader, allow_mismatch)?;
     files.iter().map(|file| StageAnswers::read(file)).collect()
 }
 
 /// Checks answer files. With `allow_mismatch`, files that do not belong together or to the data cause
-/// a warning in place of an error. `chosen` are the chosen answers if pairs are made of the files.
+/// a warning in place of an error. `reader` is the stage that reads them, with its settings.
 fn check_answer_files(
     files: &[PathBuf],
     data: &Fingerprint,
-    chosen: Option<ChosenAnswer>,
+    reader: (Stage, &RunConfig),
     allow_mismatch: bool,
 ) -> Result<(), BpoError> {
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    match check_answers(&files, data, chosen) {
+    match check_answers(&files, data, reader) {
         Err(BpoError::Answers { problems }) if allow_mismatch => {
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             Ok(())

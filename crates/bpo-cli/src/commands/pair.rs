@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bpo::stages::{AnswerIndex, ExistingPairs, PairFiles, TokenCheck, pair_files};
-use bpo::{BpoError, Media, Missing, Required, RunConfig, SampleFile};
+use bpo::{BpoError, Media, Missing, Required, RunConfig, SampleFile, Stage};
 
 use super::check_answer_files;
 use crate::args::PairCommand;
@@ -17,8 +17,8 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
-    let flags: [&dyn Overrides; 6] =
-        [&args.seed, &args.data, &args.images, &args.chosen, &args.truth, &args.select];
+    let flags: [&dyn Overrides; 7] =
+        [&args.seed, &args.data, &args.images, &args.chosen, &args.truth, &args.accept, &args.select];
     let config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     let has_eval = config.pair.eval_percent.is_none() || args.eval_out.is_some();
     let flags =
@@ -42,7 +42,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let data = SampleFile::read(config.data_path()?, &Media::of(&config).read_options())?;
     print_skipped(&data.report(&mut *progress).skipped, None);
-    check_answer_files(&args.answers, &data.fingerprint, Some(config.chosen), args.allow_mismatch)?;
+    check_answer_files(&args.answers, &data.fingerprint, (Stage::Pair, &config), args.allow_mismatch)?;
     let answers = AnswerIndex::read(args.answers.iter().map(PathBuf::as_path))?;
     let files = PairFiles::new(out, args.eval_out.as_deref());
     let tokens = tokens.as_mut().map(|tokens| &mut **tokens as &mut dyn TokenCheck);

@@ -7,9 +7,9 @@ use bpo::{
     BpoError, LocalBackend, Required, RunConfig, RunReport, RunStatus, round_config, round_dir, run_rounds,
 };
 
-#[cfg(feature = "server")]
-use super::vlm_key;
 use super::{UsedModel, fetch_models, injector_key, open_devices};
+#[cfg(feature = "server")]
+use super::{judge_key, vlm_key};
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -62,7 +62,7 @@ fn open_backend(config: &RunConfig, devices: (Device, Vec<Device>)) -> Result<Lo
     let (device, further) = devices;
     let backend = LocalBackend::new(config.clone(), device, injector_key(config)?).with_devices(further);
     #[cfg(feature = "server")]
-    let backend = backend.with_vlm_key(vlm_key(config)?);
+    let backend = backend.with_vlm_key(vlm_key(config)?).with_judge_key(judge_key(config)?);
     Ok(backend)
 }
 

@@ -94,7 +94,7 @@ impl Work<'_> {
         let inputs = inputs.with_images(images.fingerprint(names));
         let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, config, &inputs, out)?;
         // the answers that are tried again are removed only if something can make them
-        let retries = retry_skipped && file.count_retryable() > 0;
+        let retries = retry_skipped && file.count_retryable(Stage::Weaken) > 0;
         let ready = retries.then(&model).transpose()?;
         let before = SkippedBefore::of(&mut ledger, Stage::Weaken, &mut file, retry_skipped)?;
         let model = || ready.map_or_else(&model, Ok);

@@ -13,6 +13,7 @@ mod stopwatch;
 mod summary;
 mod variant;
 mod world_injector;
+mod world_judge;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

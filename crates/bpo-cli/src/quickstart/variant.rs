@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
-use bpo::pairs::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PairRule, PreferencePair};
 use bpo::{
     BpoError, ChosenAnswer, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus,
     Stage, StageLedger, round_dir, run_rounds,
@@ -12,11 +12,15 @@ use bpo::{
 use serde::Serialize;
 
 use super::world_injector::WorldInjector;
+use super::world_judge::{self, WithWorldJudge};
 use crate::progress;
 use crate::terminal::print_line;
 
 /// Number of the rounds, and of the epochs that they are compared with.
 const ROUNDS: usize = 3;
+
+/// Number of own answers about an image that the judge compares.
+const OWN_SAMPLES: usize = 4;
 
 /// A training from the same annotated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -49,11 +53,16 @@ pub enum Variant {
     OwnRounds,
     /// The model's own answers as the chosen ones where they name no absent object.
     Revised,
+    /// Own answers that a judge who knows the picture prefers to other ones, with the steps of
+    /// [`Bpo`](Self::Bpo).
+    Judged,
+    /// Three rounds with such a judge.
+    JudgedRounds,
 }
 
 impl Variant {
     /// All trainings, in the order of the ablation. A training comes after those that it starts from.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Sft,
         Self::Weakened,
         Self::Injected,
@@ -67,6 +76,8 @@ impl Variant {
         Self::OwnLonger,
         Self::OwnRounds,
         Self::Revised,
+        Self::Judged,
+        Self::JudgedRounds,
     ];
 
     /// The name in files.
@@ -85,6 +96,8 @@ impl Variant {
             Self::OwnLonger => "own_longer",
             Self::OwnRounds => "own_rounds",
             Self::Revised => "revised",
+            Self::Judged => "judged",
+            Self::JudgedRounds => "judged_rounds",
         }
     }
 
@@ -104,6 +117,8 @@ impl Variant {
             Self::OwnLonger => "own, 3 x steps",
             Self::OwnRounds => "own, three rounds",
             Self::Revised => "revised",
+            Self::Judged => "judged",
+            Self::JudgedRounds => "judged, three rounds",
         }
     }
 
@@ -161,16 +176,29 @@ impl Trainings<'_> {
                 config.chosen = ChosenAnswer::Revised;
                 config.truth.path = Some(self.truth.to_owned());
             }
+            Variant::Judged | Variant::JudgedRounds => self.judged(&mut config)?,
             _ => {}
         }
         match variant {
-            Variant::Rounds | Variant::OwnRounds => {
+            Variant::Rounds | Variant::OwnRounds | Variant::JudgedRounds => {
                 config.rounds = Some(ROUNDS);
                 self.rounds(variant, &config, &dir)
             }
-            Variant::Own | Variant::OwnLonger | Variant::Revised => self.whole_run(variant, &config, dir),
+            Variant::Own | Variant::OwnLonger | Variant::Revised | Variant::Judged => {
+                self.whole_run(variant, &config, dir)
+            }
             _ => self.train_on_pairs(variant, config, dir),
         }
+    }
+
+    /// Sets own answers with the scores of a judge, of which the best and the worst of an image make a pair.
+    fn judged(&self, config: &mut RunConfig) -> Result<(), BpoError> {
+        config.chosen = ChosenAnswer::Judged;
+        (config.weaken.samples, config.weaken.own_samples) = (0, OWN_SAMPLES);
+        (config.weaken.temperature, config.weaken.top_p) = (1.0, 1.0);
+        config.pair.rule = PairRule::BestWorst;
+        config.judge.prompts = Some(world_judge::write_prompt(self.out)?);
+        Ok(())
     }
 
     /// Trains on pairs of [`Variant::Bpo`].
@@ -195,14 +223,14 @@ impl Trainings<'_> {
     /// Makes pairs of its own and trains on them.
     fn whole_run(&self, variant: Variant, config: &RunConfig, dir: PathBuf) -> Result<PathBuf, BpoError> {
         self.announce(variant, config, &dir)?;
-        bpo::run(config, &dir, &mut self.backend(config), &mut *progress::new())?;
+        bpo::run(config, &dir, &mut WithWorldJudge(self.backend(config)), &mut *progress::new())?;
         Ok(dir)
     }
 
     /// Does several rounds. Returns the directory of the last one.
     fn rounds(&self, variant: Variant, config: &RunConfig, dir: &Path) -> Result<PathBuf, BpoError> {
         self.announce(variant, config, &round_dir(dir, ROUNDS - 1))?;
-        run_rounds(config, dir, |_, config| Ok(self.backend(config)), &mut *progress::new())?;
+        run_rounds(config, dir, |_, config| Ok(WithWorldJudge(self.backend(config))), &mut *progress::new())?;
         Ok(round_dir(dir, ROUNDS - 1))
     }
 

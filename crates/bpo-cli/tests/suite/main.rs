@@ -39,6 +39,8 @@ mod eval;
 mod every_family;
 #[cfg(all(feature = "flex", feature = "hub"))]
 mod hub;
+#[cfg(feature = "server")]
+mod judge;
 #[cfg(feature = "flex")]
 mod kill;
 #[cfg(feature = "flex")]

@@ -195,7 +195,7 @@ fn answer_files_without_own_answers_are_refused() {
     pair("own.jsonl", "3", arguments![]).succeeds().says("which are not used");
     pair("own.jsonl", "4", arguments!["--chosen", "own"])
         .succeeds()
-        .says("with the model's own answer chosen");
+        .says("with an answer of the model chosen");
     pair("own.jsonl", "5", arguments!["--chosen", "revised", "--truth", &truth])
         .succeeds()
         .says("not in the ground truth");

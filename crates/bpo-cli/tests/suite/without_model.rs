@@ -264,6 +264,8 @@ fn commands_that_need_a_model_name_the_feature() {
             .refuses_naming(&[&format!("`bpo {command}` needs a program built with `--features model`")]);
     }
     for flag in ["--model", "--device", "--adapter"] {
+        bpo(arguments!["judge", "--data", "d.json", flag, "x"])
+            .refuses_naming(&[&format!("`{flag}` needs a program built with `--features model`")]);
         bpo(arguments!["weaken", "--data", "d.json", flag, "x"])
             .refuses_naming(&[&format!("`{flag}` needs a program built with `--features model`")]);
     }
@@ -276,7 +278,10 @@ fn help_lists_only_commands_of_this_build() {
     let help = bpo(["help"]).succeeds().stdout;
     let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["weaken", "inject", "pair", "inspect", "stats", "convert", "distort", "eval", "help"]);
+    assert_eq!(
+        names,
+        ["weaken", "inject", "judge", "pair", "inspect", "stats", "convert", "distort", "eval", "help"]
+    );
 }
 
 /// All but the last file would be ignored.

@@ -24,14 +24,19 @@ const BUILT_IN: [(&str, &str); 9] = [
 /// Ending of prompt files.
 const ENDING: &str = "j2";
 
-/// The Jinja texts of all prompts by name.
+/// The Jinja texts of prompts by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptTexts(BTreeMap<&'static str, String>);
 
 impl PromptTexts {
-    /// Returns the built-in prompts.
+    /// Returns the built-in prompts of error injection.
     pub fn built_in() -> Self {
-        Self(BUILT_IN.into_iter().map(|(name, text)| (name, text.to_owned())).collect())
+        Self::new(&BUILT_IN)
+    }
+
+    /// Creates prompts from pairs of a name and a text.
+    pub fn new(texts: &[(&'static str, &str)]) -> Self {
+        Self(texts.iter().map(|&(name, text)| (name, text.to_owned())).collect())
     }
 
     /// Iterates over the names and texts in alphabetical order of the names.
@@ -43,8 +48,13 @@ impl PromptTexts {
         self.0.insert(name, text);
     }
 
-    /// Replaces prompts by those of a directory, or by one file.
-    pub(super) fn read(&mut self, path: &Path) -> Result<(), InjectError> {
+    /// Replaces prompts by those of a directory, or by one file. The file `NAME.j2` replaces the prompt
+    /// NAME. Files of a directory with another ending are ignored.
+    ///
+    /// # Errors
+    /// Returns [`InjectError::UnknownTemplate`] for a file with the name of no prompt, or
+    /// [`InjectError::TemplateFile`] if a file cannot be read.
+    pub fn read(&mut self, path: &Path) -> Result<(), InjectError> {
         let failed = |source| InjectError::TemplateFile { source };
         if !path.is_dir() {
             return self.read_file(path);
@@ -61,10 +71,9 @@ impl PromptTexts {
 
     fn read_file(&mut self, path: &Path) -> Result<(), InjectError> {
         let stem = path.file_stem().filter(|_| path.extension().is_some_and(|ending| ending == ENDING));
-        let Some(&(name, _)) = BUILT_IN.iter().find(|(name, _)| stem.is_some_and(|stem| stem == *name))
-        else {
-            let known = BUILT_IN.map(|(name, _)| format!("{name}.{ENDING}")).join(", ");
-            return Err(InjectError::UnknownTemplate { path: path.to_owned(), known });
+        let Some(name) = self.0.keys().copied().find(|name| stem.is_some_and(|stem| stem == *name)) else {
+            let known: Vec<String> = self.0.keys().map(|name| format!("{name}.{ENDING}")).collect();
+            return Err(InjectError::UnknownTemplate { path: path.to_owned(), known: known.join(", ") });
         };
         let text = read_text(path, Limits::DEFAULT.template_bytes as u64)
             .map_err(|source| InjectError::TemplateFile { source })?;

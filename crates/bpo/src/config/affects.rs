@@ -1,8 +1,8 @@
 //! Lookup of the stages that a setting affects. The tables are next to the sections.
 
 use super::{
-    ConditionalSection, DataSection, InjectSection, ModelSection, ReferenceSection, RunConfig, TruthSection,
-    WeakenSection,
+    ConditionalSection, DataSection, InjectSection, JudgeSection, ModelSection, ReferenceSection, RunConfig,
+    TruthSection, WeakenSection,
 };
 use crate::stage::Stage;
 
@@ -25,6 +25,8 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
         "truth" => (TruthSection::AFFECTS, rest),
         "weaken" if is_transport_key(rest) => return Some(&[]),
         "weaken" => (WeakenSection::AFFECTS, rest),
+        "judge" if is_transport_key(rest) => return Some(&[]),
+        "judge" => (JudgeSection::AFFECTS, rest),
         "inject" if is_transport_key(rest) => return Some(&[]),
         // an input, compared by content
         "inject" if rest == "llm.templates.path" => return Some(&[]),
@@ -102,12 +104,13 @@ mod tests {
             keys::<DataSection>("data"),
             keys::<TruthSection>("truth"),
             keys::<WeakenSection>("weaken"),
+            keys::<JudgeSection>("judge"),
             keys::<InjectSection>("inject"),
             keys::<ReferenceSection>("reference"),
             keys::<ConditionalSection>("conditional"),
         ];
-        const WITH_A_TABLE: [&str; 7] =
-            ["model", "data", "truth", "weaken", "inject", "reference", "conditional"];
+        const WITH_A_TABLE: [&str; 8] =
+            ["model", "data", "truth", "weaken", "judge", "inject", "reference", "conditional"];
         for key in sections.concat() {
             assert!(
                 WITH_A_TABLE.contains(&key.as_str()) || declared(&key).is_some(),

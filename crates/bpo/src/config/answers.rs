@@ -23,7 +23,14 @@ pub struct WeakenSection {
     /// `diffusion-noise:step=900` (the BPO script).
     pub distortion: Distortions,
     /// Number of answers for each distortion of an image. Default: 1 (the BPO script).
+    ///
+    /// 0 with several `own_samples` asks about the images as they are alone.
     pub samples: usize,
+    /// Number of the model's own answers about an image as it is, for
+    /// [`ChosenAnswer::Judged`](super::ChosenAnswer::Judged) and
+    /// [`ChosenAnswer::Revised`](super::ChosenAnswer::Revised). Default: 1 (ours).
+    #[serde(skip_serializing_if = "is_one")]
+    pub own_samples: usize,
     /// Part of the stage that this process works on, if several processes share the work. Default:
     /// none, the whole stage.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +112,7 @@ impl WeakenSection {
     pub(super) const AFFECTS: Affects = &[
         ("distortion", &[Stage::Weaken]),
         ("samples", &[Stage::Weaken]),
+        ("own_samples", &[Stage::Weaken]),
         ("shard", &[Stage::Weaken]),
         ("prefix_fraction", &[Stage::Weaken]),
         ("contrast", &[Stage::Weaken]),
@@ -122,6 +130,7 @@ impl Default for WeakenSection {
         Self {
             distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
             samples: 1,
+            own_samples: 1,
             shard: None,
             prefix_fraction: 0.0,
             contrast: None,
@@ -135,8 +144,12 @@ impl Default for WeakenSection {
     }
 }
 
+fn is_one(number: &usize) -> bool {
+    *number == 1
+}
+
 impl WeakenSection {
-    /// Returns the number of answers of each sample.
+    /// Returns the number of answers about weakened images of each sample.
     pub fn variants(&self) -> usize {
         self.distortion.len().saturating_mul(self.samples)
     }

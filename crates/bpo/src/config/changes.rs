@@ -52,7 +52,7 @@ impl fmt::Display for Change {
 /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a value.
 pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     let mut settings = flatten(config)?;
-    // the phrases decide which own answers can be chosen
+    // the phrases decide which answers of the model can be chosen
     let has_refusals = stage == Stage::Pair && config.chosen.has_own();
     settings.retain(|key, _| affects(key, stage) || has_refusals && key == REFUSALS);
     if stage == Stage::Weaken {
@@ -60,6 +60,20 @@ pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMa
         match config.weaken.server {
             Some(_) => settings.retain(|key, _| key != "model.dtype"),
             None => settings.retain(|key, _| !key.starts_with("weaken.server_images.")),
+        }
+    }
+    if stage == Stage::Judge {
+        match config.judge.server {
+            Some(_) => settings.retain(|key, _| key != "model.dtype"),
+            None => settings.retain(|key, _| !key.starts_with("judge.server_images.")),
+        }
+        if !config.judge.images {
+            let is_of_images = |key: &str| {
+                key == "data.images"
+                    || key.starts_with("data.limits.")
+                    || key.starts_with("judge.server_images.")
+            };
+            settings.retain(|key, _| !is_of_images(key));
         }
     }
     if stage == Stage::Inject && !config.inject.is_local() {

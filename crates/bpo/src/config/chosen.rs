@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bpo_eval::{ObjectTable, Truth, TruthFiles};
 use serde::{Deserialize, Serialize};
 
+use super::JudgeSection;
 use super::RunConfig;
 use super::affects::Affects;
 use super::validate::check;
@@ -29,11 +30,14 @@ pub enum ChosenAnswer {
     /// annotated one. An own answer that names another object is a rejected one. The rule is ours,
     /// with the objects of CHAIR (Rohrbach et al., arXiv 1809.02156).
     Revised,
+    /// Every answer of the model that a judge gave a higher score than another one, as in LLaVA-Hound
+    /// (Zhang et al., arXiv 2404.01258) and RLAIF-V (Yu et al., arXiv 2405.17220). No errors are injected.
+    Judged,
 }
 
 impl ChosenAnswer {
     /// All values.
-    pub const ALL: [Self; 3] = [Self::Annotated, Self::Own, Self::Revised];
+    pub const ALL: [Self; 4] = [Self::Annotated, Self::Own, Self::Revised, Self::Judged];
 
     /// Returns the name in settings.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +45,7 @@ impl ChosenAnswer {
             Self::Annotated => "annotated",
             Self::Own => "own",
             Self::Revised => "revised",
+            Self::Judged => "judged",
         }
     }
 
@@ -49,9 +54,9 @@ impl ChosenAnswer {
         self != Self::Annotated
     }
 
-    /// Returns whether the annotated answers are used, so that errors are injected into them.
+    /// Returns whether the annotated answers make pairs, so that errors are injected into them.
     pub fn has_annotated(self) -> bool {
-        self != Self::Own
+        matches!(self, Self::Annotated | Self::Revised)
     }
 
     /// Returns whether this is the default.
@@ -107,7 +112,8 @@ impl TruthSection {
     /// read, or the table has none of the objects.
     pub(crate) fn read(&self) -> Result<(ObjectTable, Truth), BpoError> {
         let has_images = self.path.is_some() || !self.coco.is_empty();
-        let expected = "set (--truth), or `truth.coco` (--coco), with `chosen = \"revised\"`";
+        let expected =
+            "set (--truth), or `truth.coco` (--coco), or `judge.accept_from`, with `chosen = \"revised\"`";
         check("truth.path", has_images, expected, "left out".to_owned())?;
         let (path, coco, objects) = (self.path.clone(), self.coco.clone(), self.objects.clone());
         let (table, truth) = TruthFiles { truth: path, coco, objects, as_published: false }.read()?;
@@ -124,10 +130,11 @@ impl TruthSection {
 /// Checks that the other settings agree with the chosen answers.
 ///
 /// # Errors
-/// Returns [`BpoError::Conflict`] for a ground truth or a model that rewrites answers if it is not used,
-/// and for the start of an annotated answer in front of an own one.
+/// Returns [`BpoError::Conflict`] for a ground truth, a judge or a model that rewrites answers if it is not
+/// used, and for the start of an annotated answer in front of an own one, or [`BpoError::Setting`] for a
+/// number of answers that makes no pairs.
 pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
-    let RunConfig { chosen, truth, .. } = config;
+    let RunConfig { chosen, truth, weaken, judge, .. } = config;
     let chosen = *chosen;
     let conflict = |key: String, reason| {
         Err(BpoError::Conflict { key: key.into(), with: format!("`chosen = \"{chosen}\"`"), reason })
@@ -137,6 +144,42 @@ pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
     {
         return conflict(key, "the ground truth is for `chosen = \"revised\"` (--chosen)");
     }
+    if judge.accept_from.is_some() {
+        if chosen != ChosenAnswer::Revised {
+            return conflict("judge.accept_from".to_owned(), "it is for `chosen = \"revised\"` (--chosen)");
+        }
+        if let Some((key, _)) = truth.files().next() {
+            let reason = "own answers are compared with the ground truth or by the judge";
+            return Err(BpoError::Conflict {
+                key: key.into(),
+                with: "`judge.accept_from`".to_owned(),
+                reason,
+            });
+        }
+    }
+    if judge.server.is_some() && !config.judges() {
+        return conflict(
+            "judge.server".to_owned(),
+            "a judge is for `chosen = \"judged\"`, and for \"revised\" with `judge.accept_from`",
+        );
+    }
+    if !config.judges() && *judge != JudgeSection::default() {
+        return conflict(
+            "judge".to_owned(),
+            "a judge is for `chosen = \"judged\"`, and for \"revised\" with `judge.accept_from`",
+        );
+    }
+    let own = weaken.own_samples;
+    if own != 1 && !matches!(chosen, ChosenAnswer::Judged | ChosenAnswer::Revised) {
+        return conflict("weaken.own_samples".to_owned(), "it is for \"judged\" and \"revised\"");
+    }
+    let (least, expected) = match chosen {
+        ChosenAnswer::Judged => (2, "at least 2 together with `weaken.own_samples`, so that there are pairs"),
+        ChosenAnswer::Revised => (1, "at least 1 together with `weaken.own_samples`"),
+        ChosenAnswer::Annotated | ChosenAnswer::Own => (2, "at least 1"),
+    };
+    let answers = weaken.variants().saturating_add(own);
+    check("weaken.samples", answers >= least, expected, weaken.samples.to_string())?;
     if !chosen.has_annotated() && config.inject.has_llm() {
         let section = &config.inject;
         let key = match () {

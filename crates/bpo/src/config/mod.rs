@@ -1,7 +1,7 @@
 //! The settings of a run, as one TOML file.
 //!
 //! These keys have no default: `model.path`, `data.path`, `data.images`, `base_url` and `model` of
-//! `[weaken.server]` and `[inject.server]`, and `path` of an entry of `train.lr_groups`. Every other key has one.
+//! `[weaken.server]`, `[judge.server]` and `[inject.server]`, and `path` of an entry of `train.lr_groups`. Every other key has one.
 //! Defaults follow the recipe of the BPO authors (Pi et al., ECCV 2024, arXiv 2403.08730) where it
 //! gives a value. Defaults marked "ours" are not from the authors.
 
@@ -13,6 +13,7 @@ mod changes;
 mod chosen;
 mod distortions;
 mod full_finetune;
+mod judge;
 mod preset;
 mod read;
 mod required;
@@ -39,6 +40,7 @@ pub(crate) use chosen::CHOSEN;
 pub use chosen::{ChosenAnswer, TruthSection};
 pub use distortions::Distortions;
 pub use full_finetune::FullFinetuneSection;
+pub use judge::{JudgeMethod, JudgeSection};
 pub use preset::Preset;
 pub use required::{Missing, Required};
 pub use resolve::Settings;
@@ -89,6 +91,8 @@ pub struct RunConfig {
     pub truth: TruthSection,
     /// Image weakening.
     pub weaken: WeakenSection,
+    /// Scores of answers by a judge.
+    pub judge: JudgeSection,
     /// Error injection.
     pub inject: InjectSection,
     /// Filter of preference pairs.
@@ -124,8 +128,8 @@ impl RunConfig {
         ("preset", &[]),
         ("device", &[]),
         ("rounds", &[]),
-        (CHOSEN, &[Stage::Weaken, Stage::Pair]),
-        ("seed", &[Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train]),
+        (CHOSEN, &[Stage::Weaken, Stage::Judge, Stage::Pair]),
+        ("seed", &[Stage::Weaken, Stage::Judge, Stage::Inject, Stage::Pair, Stage::Train]),
         ("filter", &[Stage::Pair]),
         ("pair", &[Stage::Pair]),
         ("lora", &[Stage::Train]),
@@ -172,10 +176,14 @@ impl RunConfig {
         adapter.as_ref().or(of_model).map(PathBuf::as_path)
     }
 
-    /// Returns whether a run with these settings has a stage. Without annotated answers, no errors are
-    /// injected.
+    /// Returns whether a run with these settings has a stage. Without annotated answers in the pairs, no
+    /// errors are injected, and a judge is asked only for pairs that need scores.
     pub(crate) fn has_stage(&self, stage: Stage) -> bool {
-        stage != Stage::Inject || self.chosen.has_annotated()
+        match stage {
+            Stage::Judge => self.judges(),
+            Stage::Inject => self.chosen.has_annotated(),
+            _ => true,
+        }
     }
 
     /// Returns the name of the training result in a run directory: `adapter`, or `model` for full
@@ -224,6 +232,7 @@ impl RunConfig {
             &mut self.reference.adapter,
             &mut self.reference.cache,
             &mut self.inject.llm.templates.path,
+            &mut self.judge.prompts,
         ];
         let paths = paths.into_iter().flatten().chain(self.truth.paths_mut());
         for path in models.into_iter().flatten().filter(is_local).chain(paths) {

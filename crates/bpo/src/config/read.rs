@@ -214,6 +214,9 @@ fn elsewhere(key: &str) -> Option<String> {
     let path = PathBuf::new;
     full.truth = TruthSection { path: Some(path()), coco: vec![path()], objects: Some(path()) };
     full.weaken.server = example_server();
+    full.weaken.own_samples = 2;
+    full.judge.server = example_server();
+    (full.judge.accept_from, full.judge.prompts) = (Some(0.0), Some(path()));
     full.inject.server = example_server();
     find(&toml::Table::try_from(full).ok()?, key, "")
 }

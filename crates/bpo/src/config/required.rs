@@ -16,6 +16,8 @@ pub enum Required {
     Images,
     /// `base_url` of `[weaken.server]`
     VlmServer,
+    /// `base_url` of `[judge.server]`
+    JudgeServer,
 }
 
 impl Required {
@@ -26,13 +28,14 @@ impl Required {
             Self::Data => config.data.path.as_deref(),
             Self::Images => config.data.images.as_deref(),
             // a server has no path
-            Self::VlmServer => None,
+            Self::VlmServer | Self::JudgeServer => None,
         }
     }
 
     fn is_set(self, config: &RunConfig) -> bool {
         match self {
             Self::VlmServer => config.weaken.server.is_some(),
+            Self::JudgeServer => config.judge.server.is_some(),
             setting => setting.of(config).is_some(),
         }
     }
@@ -43,6 +46,7 @@ impl Required {
             Self::Data => ("data.path", "--data"),
             Self::Images => ("data.images", "--images"),
             Self::VlmServer => ("weaken.server", "--vlm-server"),
+            Self::JudgeServer => ("judge.server", "--judge-server"),
         };
         Missing { key: Some(key), flag }
     }

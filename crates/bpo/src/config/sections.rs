@@ -45,7 +45,7 @@ impl ModelSection {
         // inputs, compared by content
         ("path", &[]),
         ("adapter", &[]),
-        ("dtype", &[Stage::Weaken, Stage::Inject, Stage::Train]),
+        ("dtype", &[Stage::Weaken, Stage::Judge, Stage::Inject, Stage::Train]),
         ("max_length", &[Stage::Train]),
         ("gradient_checkpointing", &[]),
     ];
@@ -104,10 +104,10 @@ impl DataSection {
     pub(super) const AFFECTS: Affects = &[
         // inputs, compared by content, and images by path or by names and sizes
         ("path", &[]),
-        ("images", &[Stage::Weaken, Stage::Train]),
+        ("images", &[Stage::Weaken, Stage::Judge, Stage::Train]),
         ("eval_pairs", &[]),
-        ("limits", &[Stage::Weaken, Stage::Train]),
-        ("video", &[Stage::Weaken, Stage::Inject, Stage::Train]),
+        ("limits", &[Stage::Weaken, Stage::Judge, Stage::Train]),
+        ("video", &[Stage::Weaken, Stage::Judge, Stage::Inject, Stage::Train]),
     ];
 }
 

@@ -44,7 +44,9 @@ impl RunConfig {
         for (key, value) in [
             ("rounds", self.rounds.unwrap_or(1)),
             ("model.max_length", self.model.max_length.unwrap_or(1)),
-            ("weaken.samples", self.weaken.samples),
+            ("weaken.own_samples", self.weaken.own_samples),
+            ("judge.max_new_tokens", self.judge.max_new_tokens),
+            ("judge.batch_size", self.judge.batch_size),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens),
             ("weaken.batch_size", self.weaken.batch_size),
             ("inject.batch_size", self.inject.batch_size),
@@ -59,6 +61,9 @@ impl RunConfig {
             ("rounds", self.rounds.unwrap_or(1), limits.samples, "at most 1000"),
             ("model.max_length", self.model.max_length.unwrap_or(1), limits.positions, "at most 134217728"),
             ("weaken.samples", self.weaken.samples, limits.samples, "at most 1000"),
+            ("weaken.own_samples", self.weaken.own_samples, limits.samples, "at most 1000"),
+            ("judge.max_new_tokens", self.judge.max_new_tokens, limits.new_tokens, "at most 1048576"),
+            ("judge.batch_size", self.judge.batch_size, limits.batch_size, "at most 1048576"),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens, limits.new_tokens, "at most 1048576"),
             ("weaken.batch_size", self.weaken.batch_size, limits.batch_size, "at most 1048576"),
             ("inject.batch_size", self.inject.batch_size, limits.batch_size, "at most 1048576"),
@@ -84,6 +89,7 @@ impl RunConfig {
         let alone = !conditional.needs_other() && !conditional.needs_model();
         let expected = "a distortion of one image, without a second image or model features";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
+        self.judge.validate()?;
         chosen::validate(self)?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
@@ -109,9 +115,11 @@ impl RunConfig {
             found: error.found,
         })?;
         #[cfg(feature = "server")]
-        for (section, server) in
-            [("weaken.server", &self.weaken.server), ("inject.server", &self.inject.server)]
-        {
+        for (section, server) in [
+            ("weaken.server", &self.weaken.server),
+            ("judge.server", &self.judge.server),
+            ("inject.server", &self.inject.server),
+        ] {
             if let Some(server) = server {
                 server.validate().map_err(|source| BpoError::Server { section, source: source.into() })?;
             }
@@ -146,12 +154,14 @@ impl RunConfig {
     /// Checks that a server can do what `[weaken]` asks for, if one is set.
     fn validate_vlm_server(&self) -> Result<(), BpoError> {
         let section = &self.weaken;
-        let SentImages { jpeg_quality, max_side, .. } = &section.server_images;
-        let key = "weaken.server_images.jpeg_quality";
-        check(key, (1..=100).contains(jpeg_quality), "from 1 to 100", jpeg_quality.to_string())?;
-        if let Some(side) = max_side {
-            let key = "weaken.server_images.max_side";
-            check(key, (16..=65_535).contains(side), "from 16 to 65535", side.to_string())?;
+        for (quality_key, side_key, SentImages { jpeg_quality, max_side, .. }) in [
+            ("weaken.server_images.jpeg_quality", "weaken.server_images.max_side", &section.server_images),
+            ("judge.server_images.jpeg_quality", "judge.server_images.max_side", &self.judge.server_images),
+        ] {
+            check(quality_key, (1..=100).contains(jpeg_quality), "from 1 to 100", jpeg_quality.to_string())?;
+            if let Some(side) = max_side {
+                check(side_key, (16..=65_535).contains(side), "from 16 to 65535", side.to_string())?;
+            }
         }
         if section.server.is_none() {
             return Ok(());

@@ -137,6 +137,18 @@ pub enum BpoError {
         /// [`ModelError::NotFiniteWeights`](bpo_model::ModelError::NotFiniteWeights).
         source: bpo_model::ModelError,
     },
+    /// An answer has no score of a judge, on which the pairs depend.
+    #[error(
+        "the {kind} answer of sample {} has no score: make the answers with `bpo judge`, which scores those of \
+         `bpo weaken`",
+        Untrusted(id)
+    )]
+    NotJudged {
+        /// Id of the sample.
+        id: String,
+        /// Source of the answer.
+        kind: bpo_pairs::CompletionKind,
+    },
     /// A setting has an invalid value.
     #[error("`{key}` must be {expected}, not {}", Untrusted(found))]
     Setting {

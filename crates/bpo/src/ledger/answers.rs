@@ -10,7 +10,7 @@ use super::differences::Differences;
 use super::files::{ChangedFile, Place};
 use super::manifest::{Manifest, StageEntry};
 use super::manifest_beside;
-use crate::config::{Change, ChosenAnswer};
+use crate::config::{Change, ChosenAnswer, RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::stage::Stage;
 use crate::stages::Shard;
@@ -48,6 +48,18 @@ pub enum AnswerProblem {
         path: PathBuf,
         /// The chosen answers of the pairs.
         chosen: ChosenAnswer,
+    },
+    /// The scores of a file are of another method or scale than those that the pairs are made by.
+    OtherScores {
+        /// The file.
+        path: PathBuf,
+        /// The settings that differ: `old` in the file, `new` in the settings of the pairs.
+        changes: Vec<Change>,
+    },
+    /// A file has no scores of a judge, on which the pairs depend.
+    NotJudged {
+        /// The file.
+        path: PathBuf,
     },
     /// Shards of a stage are missing.
     MissingShards {
@@ -89,6 +101,18 @@ impl fmt::Display for AnswerProblem {
                 "{} has no own answers of the model: make it with `bpo weaken --chosen {chosen}`",
                 UntrustedPath(path)
             ),
+            Self::OtherScores { path, changes } => {
+                let changes: Vec<String> = changes.iter().map(in_words).collect();
+                write!(
+                    f,
+                    "the scores of {} are not those of the settings: {} here",
+                    UntrustedPath(path),
+                    changes.join(", ")
+                )
+            }
+            Self::NotJudged { path } => {
+                write!(f, "{} has no scores: give the file that `bpo judge` makes of it", UntrustedPath(path))
+            }
             Self::MissingShards { stage, missing } => {
                 let (shards, are, files) = match missing.len() {
                     1 => ("shard", "is", "its file"),
@@ -109,9 +133,9 @@ fn in_words(change: &Change) -> String {
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
 /// fingerprint `data`, all are finished and unchanged since then, the files of a stage have the
-/// same settings and inputs, its shards are complete, and those of the weaken stage have the model's own
-/// answers if these are the `chosen` ones of the pairs that are made of the files. A warning says if
-/// there are own answers that are not used.
+/// same settings and inputs, and its shards are complete. `reader` is the stage that reads them, with its
+/// settings: the files must have the model's own answers or the scores of a judge if it depends on them. A
+/// warning says if there are own answers or scores that are not used.
 ///
 /// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
 /// without a manifest, which another program made, is not checked, with a warning.
@@ -122,7 +146,7 @@ fn in_words(change: &Change) -> String {
 pub fn check_answers(
     files: &[&Path],
     data: &Fingerprint,
-    chosen: Option<ChosenAnswer>,
+    reader: (Stage, &RunConfig),
 ) -> Result<(), BpoError> {
     let mut problems = Vec::new();
     let mut stages: BTreeMap<Stage, Vec<(&Path, StageEntry)>> = BTreeMap::new();
@@ -140,17 +164,12 @@ pub fn check_answers(
         if entry.finished.is_none() {
             problems.push(AnswerProblem::Unfinished { path: path.to_owned(), stage });
         }
-        let has_own = entry.chosen().has_own();
-        if let Some(chosen) = chosen.filter(|chosen| stage == Stage::Weaken && has_own != chosen.has_own()) {
-            if has_own {
-                tracing::warn!(
-                    file = %UntrustedPath(path),
-                    "the file has own answers of the model, which are not used: `chosen` (--chosen) is {chosen}"
-                );
-            } else {
-                problems.push(AnswerProblem::NoOwn { path: path.to_owned(), chosen });
-            }
-        }
+        let problem = match reader {
+            (Stage::Pair, config) => unsuitable(path, stage, &entry, config)?,
+            (Stage::Judge, config) => without_own(path, stage, &entry, config),
+            _ => None,
+        };
+        problems.extend(problem);
         let changed = Place::File(path.to_owned()).changed(stage, &entry)?;
         problems.extend(changed.into_iter().map(AnswerProblem::Changed));
         stages.entry(stage).or_default().push((path, entry));
@@ -162,6 +181,59 @@ pub fn check_answers(
     if problems.is_empty() { Ok(()) } else { Err(BpoError::Answers { problems }) }
 }
 
+/// Compares what the answers of a file have with what the pairs depend on.
+///
+/// # Errors
+/// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a setting.
+fn unsuitable(
+    path: &Path,
+    stage: Stage,
+    entry: &StageEntry,
+    pairs: &RunConfig,
+) -> Result<Option<AnswerProblem>, BpoError> {
+    let chosen = pairs.chosen;
+    let unused = |what: &str| {
+        tracing::warn!(
+            file = %UntrustedPath(path),
+            "the file has {what}, which are not used: `chosen` (--chosen) is {chosen}"
+        );
+        None
+    };
+    Ok(match stage {
+        Stage::Weaken if pairs.judges() => Some(AnswerProblem::NotJudged { path: path.to_owned() }),
+        Stage::Judge if !pairs.judges() => unused("scores of a judge"),
+        Stage::Judge if pairs.judge.accept_from.is_some() => other_scores(path, entry, pairs)?,
+        Stage::Weaken if entry.chosen().has_own() && !chosen.has_own() => unused("own answers of the model"),
+        Stage::Weaken => without_own(path, stage, entry, pairs),
+        _ => None,
+    })
+}
+
+/// Checks that a file of the weaken stage has own answers, if `config` needs them.
+fn without_own(path: &Path, stage: Stage, entry: &StageEntry, config: &RunConfig) -> Option<AnswerProblem> {
+    let chosen = config.chosen;
+    // answers about weakened images alone can be judged
+    let is_needed = chosen.has_own() && chosen != ChosenAnswer::Judged;
+    let is_missing = stage == Stage::Weaken && is_needed && !entry.chosen().has_own();
+    is_missing.then(|| AnswerProblem::NoOwn { path: path.to_owned(), chosen })
+}
+
+/// Compares the method and the scale of scores with those of the settings, which a score is compared with.
+fn other_scores(
+    path: &Path,
+    entry: &StageEntry,
+    pairs: &RunConfig,
+) -> Result<Option<AnswerProblem>, BpoError> {
+    const KEYS: [&str; 3] = ["judge.method", "judge.lowest", "judge.highest"];
+    let of = |settings: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        let known = settings.iter().filter(|(key, _)| KEYS.contains(&key.as_str()));
+        known.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let changes = Change::between(&of(&entry.settings), &of(&stage_settings(Stage::Judge, pairs)?));
+    let path = path.to_owned();
+    Ok((!changes.is_empty()).then_some(AnswerProblem::OtherScores { path, changes }))
+}
+
 /// Reads the manifest entry of an answer file. Returns `None` if the file has no manifest.
 fn entry_of(path: &Path) -> Result<Option<(Stage, StageEntry)>, BpoError> {
     if let Some(manifest) = Manifest::read(&manifest_beside(path))? {
@@ -169,6 +241,7 @@ fn entry_of(path: &Path) -> Result<Option<(Stage, StageEntry)>, BpoError> {
     }
     let stage = match path.file_name().and_then(|name| name.to_str()) {
         Some("weakened.jsonl") => Stage::Weaken,
+        Some("judged.jsonl") => Stage::Judge,
         Some("injected.jsonl") => Stage::Inject,
         _ => return Ok(None),
     };
@@ -211,7 +284,6 @@ fn is_shard(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RunConfig;
     use crate::ledger::{Inputs, StageLedger};
     use crate::summary::StageSummary;
 
@@ -240,7 +312,7 @@ mod tests {
         let check = |names: &[&str]| {
             let paths: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
             let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-            match check_answers(&paths, &Fingerprint::of("a"), Some(ChosenAnswer::Annotated)) {
+            match check_answers(&paths, &Fingerprint::of("a"), (Stage::Pair, &RunConfig::default())) {
                 Ok(()) => Vec::new(),
                 Err(BpoError::Answers { problems }) => problems,
                 Err(other) => panic!("{other}"),
@@ -279,11 +351,14 @@ mod tests {
         write(&at("x"), "b", |_| {}, true);
         std::fs::copy(manifest_beside(&at("x")), at("manifest.json")).unwrap();
         std::fs::copy(at("x"), at("injected.jsonl")).unwrap();
-        let error =
-            check_answers(&[&at("injected.jsonl")], &Fingerprint::of("a"), Some(ChosenAnswer::Annotated))
-                .unwrap_err();
+        let error = check_answers(
+            &[&at("injected.jsonl")],
+            &Fingerprint::of("a"),
+            (Stage::Pair, &RunConfig::default()),
+        )
+        .unwrap_err();
         assert!(matches!(error, BpoError::Answers { .. }), "{error}");
-        check_answers(&[&at("injected.jsonl")], &Fingerprint::of("b"), Some(ChosenAnswer::Annotated))
+        check_answers(&[&at("injected.jsonl")], &Fingerprint::of("b"), (Stage::Pair, &RunConfig::default()))
             .unwrap();
     }
 }

@@ -104,6 +104,7 @@ const fn names(stage: Stage) -> &'static [&'static str] {
     match stage {
         Stage::Data | Stage::Reference => &[],
         Stage::Weaken => &["weakened.jsonl"],
+        Stage::Judge => &["judged.jsonl"],
         Stage::Inject => &["injected.jsonl"],
         Stage::Pair => &["pairs.jsonl"],
         Stage::Train => &["metrics.jsonl", "eval.jsonl", "samples.jsonl"],
@@ -184,7 +185,9 @@ pub(super) fn check_run(dir: &RunDir, manifest: &mut Manifest, is_trained: bool)
     let is_paired = has_content(&dir.pairs());
     let mut all = Vec::new();
     for (stage, file, is_used) in [
+        // a judge compares its records with the answers
         (Stage::Weaken, dir.weakened(), is_paired),
+        (Stage::Judge, dir.judged(), is_paired),
         (Stage::Inject, dir.injected(), is_paired),
         (Stage::Pair, dir.pairs(), is_trained),
     ] {
@@ -222,11 +225,11 @@ pub(super) fn reopen(entry: &mut StageEntry, changed: &[ChangedFile]) {
 /// Returns the error for changed files, with the files to delete.
 fn refuse(changed: Vec<ChangedFile>, dir: &RunDir) -> Result<(), BpoError> {
     let Some(first) = changed.first() else { return Ok(()) };
-    let pairs = match first.stage {
-        Stage::Weaken | Stage::Inject => Some(dir.pairs()),
-        _ => None,
+    let made = match first.stage {
+        Stage::Weaken | Stage::Judge | Stage::Inject => vec![dir.pairs()],
+        _ => Vec::new(),
     };
-    let made = pairs.into_iter().chain(dir.files_of_training());
+    let made = made.into_iter().chain(dir.files_of_training());
     let delete = made.filter(|path| has_content(path)).collect();
     Err(BpoError::FilesChanged { files: changed, delete })
 }

@@ -66,6 +66,9 @@ impl Inputs {
         if config.weaken.server.is_none() {
             of_model.push(Stage::Weaken);
         }
+        if config.judges() && config.judge.server.is_none() {
+            of_model.push(Stage::Judge);
+        }
         if config.inject.with_model {
             of_model.push(Stage::Inject);
         }
@@ -88,19 +91,28 @@ impl Inputs {
         for (name, text) in &prompts {
             add(&format!("template of {name}"), &[Stage::Inject], &|| Ok(Fingerprint::of(text)));
         }
+        if config.judges() {
+            add("prompts of the judge", &[Stage::Judge], &|| {
+                let texts = config.judge.texts()?;
+                let used = texts.iter().filter(|(name, _)| config.judge.method.prompts().contains(name));
+                let texts: Vec<String> = used.map(|(name, text)| format!("{name}: {text}")).collect();
+                Ok(Fingerprint::of(texts.join("\n")))
+            });
+        }
         for (key, path) in config.truth.files() {
             add(&key, &[Stage::Pair], &|| Ok(fingerprint_file(path)?));
         }
         if let Some(data) = data {
-            inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Inject]);
+            inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Judge, Stage::Inject]);
         }
         inputs
     }
 
-    /// Adds the fingerprint of the images that the stages read.
+    /// Adds the fingerprint of the images that the stages read. Of a judge they are an input if it sees
+    /// them.
     #[must_use]
     pub fn with_images(mut self, print: Fingerprint) -> Self {
-        self.add(IMAGES, print, &[Stage::Weaken, Stage::Train]);
+        self.add(IMAGES, print, &[Stage::Weaken, Stage::Judge, Stage::Train]);
         self
     }
 

@@ -49,7 +49,11 @@ impl StageEntry {
     /// # Errors
     /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a setting.
     pub(super) fn new(stage: Stage, config: &RunConfig, inputs: &Inputs) -> Result<Self, BpoError> {
-        Ok(Self { settings: stage_settings(stage, config)?, inputs: inputs.of(stage), ..Self::default() })
+        let mut inputs = inputs.of(stage);
+        if stage == Stage::Judge && !config.judge.images {
+            inputs.remove(IMAGES);
+        }
+        Ok(Self { settings: stage_settings(stage, config)?, inputs, ..Self::default() })
     }
 }
 

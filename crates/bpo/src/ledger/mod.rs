@@ -50,7 +50,7 @@ use files::Place;
 pub(crate) use stage_files::has_content;
 
 /// The stages that have an entry in the manifest of a run.
-const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
+const RUN: [Stage; 6] = [Stage::Data, Stage::Weaken, Stage::Judge, Stage::Inject, Stage::Pair, Stage::Train];
 
 /// The manifest of a run directory or of a stage file, checked against the current settings and
 /// inputs.
@@ -74,10 +74,11 @@ impl StageLedger {
         let path = dir.manifest();
         let recorded_manifest = Manifest::read(&path)?;
         // with other chosen answers than recorded, the difference of the settings is the error
-        let weaken = recorded_manifest.as_ref().and_then(|manifest| manifest.stages.get(&Stage::Weaken));
-        let injects = config.has_stage(Stage::Inject)
-            && weaken.is_none_or(|recorded| recorded.chosen().has_annotated());
-        let mut results = stage_files::existing(dir, injects)?;
+        let has_stage = |stage| {
+            let recorded = recorded_manifest.as_ref().filter(|manifest| !manifest.stages.is_empty());
+            config.has_stage(stage) && recorded.is_none_or(|manifest| manifest.stages.contains_key(&stage))
+        };
+        let mut results = stage_files::existing(dir, has_stage)?;
         record::check_ours(&dir.config())?;
         let mut manifest = recorded_manifest.clone().unwrap_or_default();
         let differences = |stage| -> Result<Differences, BpoError> {
@@ -85,7 +86,7 @@ impl StageLedger {
             Ok(Differences::find(recorded, &StageEntry::new(stage, config, inputs)?))
         };
         // a stage without any answer starts again if no later stage has results
-        while let Some((stage @ (Stage::Weaken | Stage::Inject), path)) = results.last()
+        while let Some((stage @ (Stage::Weaken | Stage::Judge | Stage::Inject), path)) = results.last()
             && !differences(*stage)?.is_empty()
         {
             let mut file = StageFile::open(path)?;
@@ -200,7 +201,7 @@ impl StageLedger {
     pub fn open_training(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
         let has_started = has_any(&dir.files_of_training());
-        let is_in_run = has_any(&[dir.weakened(), dir.injected()]);
+        let is_in_run = has_any(&[dir.weakened(), dir.judged(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();
         let current = StageEntry::new(Stage::Train, config, inputs)?;
@@ -245,6 +246,7 @@ impl StageLedger {
         };
         let has_result = |stage: Stage| match stage {
             Stage::Weaken => has_content(&run.join("weakened.jsonl")),
+            Stage::Judge => has_content(&run.join("judged.jsonl")),
             Stage::Inject => has_content(&run.join("injected.jsonl")),
             Stage::Pair => has_content(&run.join("pairs.jsonl")),
             Stage::Train => has_content(&run.join("metrics.jsonl")) && run_dir::has_result(run, config),
@@ -285,7 +287,7 @@ impl StageLedger {
         self.finish(Stage::Train, summary)
     }
 
-    /// Removes from the file of a stage the skipped items whose reason [may
+    /// Removes from the file of a stage the skipped items of this stage whose reason [may
     /// change](bpo_pairs::SkipReason::may_change), so that the stage makes them again, and returns
     /// their number.
     ///
@@ -295,10 +297,10 @@ impl StageLedger {
     /// # Errors
     /// Returns an error if the manifest or the file cannot be written.
     pub fn retry_skipped(&mut self, stage: Stage, file: &mut StageFile) -> Result<usize, BpoError> {
-        let count = file.count_retryable();
+        let count = file.count_retryable(stage);
         if count > 0 {
             self.restart(stage)?;
-            file.remove_skipped()?;
+            file.remove_skipped(stage)?;
         }
         Ok(count)
     }

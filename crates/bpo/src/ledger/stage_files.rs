@@ -7,21 +7,26 @@ use crate::error::BpoError;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
 
-/// Returns the stages that have results, in order, each with its first file. A run that injects no errors
-/// has no file of that stage.
+/// Returns the stages that have results, in order, each with its first file. `has_stage` returns whether
+/// the run has the stage of a judge, or of injected errors.
 ///
 /// # Errors
 /// Returns [`BpoError::Missing`] if a file is missing although later files exist.
-pub(super) fn existing(dir: &RunDir, injects: bool) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
+pub(super) fn existing(
+    dir: &RunDir,
+    has_stage: impl Fn(Stage) -> bool,
+) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
     let mut chain = vec![
         (Stage::Data, dir.manifest()),
         (Stage::Data, dir.config()),
         (Stage::Weaken, dir.weakened()),
+        (Stage::Judge, dir.judged()),
         (Stage::Inject, dir.injected()),
         (Stage::Pair, dir.pairs()),
         (Stage::Train, dir.metrics()),
     ];
-    chain.retain(|(stage, path)| injects || *stage != Stage::Inject || has_content(path));
+    let is_optional = |stage: Stage| matches!(stage, Stage::Judge | Stage::Inject);
+    chain.retain(|(stage, path)| !is_optional(*stage) || has_stage(*stage) || has_content(path));
     // these may be missing: not every training has evaluations or samples, checkpoints are removed
     // after the last step, and a result can be written again
     let ends = [dir.evaluations(), dir.samples(), dir.checkpoints(), dir.adapter(), dir.model()];

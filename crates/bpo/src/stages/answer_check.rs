@@ -6,7 +6,7 @@ use bpo_inject::AcceptanceRules;
 use bpo_pairs::{CompletionKind, FinishReason, Record, SftSample, SkipCounts, SkipReason, Skipped};
 
 use super::record::Bootstrapped;
-use crate::config::RunConfig;
+use crate::config::{ChosenAnswer, RunConfig};
 
 /// Finds weakened answers that were cut off, and refusals ("I'm sorry, I cannot see ..."). They make
 /// pairs unless `pair.skip_cut` and `pair.skip_refusals` are set.
@@ -16,6 +16,7 @@ pub(super) struct AnswerCheck<'a> {
     skip_refusals: bool,
     /// Whether the annotated answers are used.
     has_annotated: bool,
+    is_judged: bool,
     rules: &'a AcceptanceRules,
     kept: RefCell<SkipCounts>,
     left_out: RefCell<SkipCounts>,
@@ -29,6 +30,7 @@ impl<'a> AnswerCheck<'a> {
             skip_cut: config.pair.skip_cut,
             skip_refusals: config.pair.skip_refusals,
             has_annotated: config.chosen.has_annotated(),
+            is_judged: config.chosen == ChosenAnswer::Judged,
             rules: &config.inject.llm.acceptance,
             kept: RefCell::default(),
             left_out: RefCell::default(),
@@ -38,7 +40,8 @@ impl<'a> AnswerCheck<'a> {
 
     /// Returns whether an answer makes a pair of its sample, and counts it otherwise.
     pub(super) fn keeps(&self, sample: &SftSample, answer: &Bootstrapped) -> bool {
-        if answer.kind != CompletionKind::ImageWeakened {
+        // of judged answers, none that was cut off or declines makes a pair
+        if answer.kind != CompletionKind::ImageWeakened || self.is_judged {
             return true;
         }
         let is_cut = answer.finish == Some(FinishReason::Length);

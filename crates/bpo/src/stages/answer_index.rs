@@ -41,10 +41,39 @@ enum Content {
 #[derive(Debug, Default)]
 struct Entry {
     places: Vec<Place>,
-    /// Whether there is a record of an answer about a weakened image.
-    is_weakened: bool,
-    /// Whether one of these allows a pair.
+    /// The records of answers about weakened images.
+    weakened: Records,
+    /// The records of all answers.
+    all: Records,
+}
+
+/// Records of one sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct Records {
+    /// Whether there are any.
+    exist: bool,
+    /// Whether one of them allows a pair.
     is_usable: bool,
+}
+
+impl Records {
+    fn add(&mut self, record: &StageRecord) {
+        self.exist = true;
+        self.is_usable |= is_usable(record);
+    }
+
+    /// Returns whether all of them were skipped, so that the sample has no pair.
+    fn are_skipped(self) -> bool {
+        self.exist && !self.is_usable
+    }
+}
+
+impl Entry {
+    /// Returns whether the sample has no pair, because its weakened answers or, if `by_own` is true, its
+    /// answers of any kind were all skipped.
+    fn is_dropped(&self, by_own: bool) -> bool {
+        if by_own { self.all.are_skipped() } else { self.weakened.are_skipped() }
+    }
 }
 
 /// A line of a file.
@@ -99,9 +128,9 @@ impl AnswerIndex {
             // a line has at most `Limits::record_bytes`, so its length fits
             let bytes = (read.get() - offset) as u32;
             entry.places.push(Place { file, line: line as u32, offset, bytes });
+            entry.all.add(&record);
             if *record.kind() == CompletionKind::ImageWeakened {
-                entry.is_weakened = true;
-                entry.is_usable |= is_usable(&record);
+                entry.weakened.add(&record);
             }
             offset = read.get();
         }
@@ -109,18 +138,19 @@ impl AnswerIndex {
     }
 
     /// Returns the number of samples whose weakened answers were all skipped, so that they have no
-    /// pair; see [`without_answers`](super::without_answers).
-    pub(super) fn count_dropped(&self) -> usize {
-        self.samples.values().filter(|entry| entry.is_weakened && !entry.is_usable).count()
+    /// pair; see [`without_answers`](super::without_answers). If `by_own` is true, these are the samples
+    /// whose answers of any kind were skipped.
+    pub(super) fn count_dropped(&self, by_own: bool) -> usize {
+        self.samples.values().filter(|entry| entry.is_dropped(by_own)).count()
     }
 
     /// Takes the answers of a sample, in the order of the stages and variants. Returns `None` if the
-    /// sample has no pair, because its weakened answers were all skipped.
+    /// sample is among those of [`count_dropped`](Self::count_dropped).
     ///
     /// # Errors
     /// Returns an error if a line cannot be read, or [`PairsError::DuplicateId`] if an answer occurs
     /// twice.
-    pub(super) fn take(&mut self, id: &str) -> Result<Option<Vec<Bootstrapped>>, BpoError> {
+    pub(super) fn take(&mut self, id: &str, by_own: bool) -> Result<Option<Vec<Bootstrapped>>, BpoError> {
         let Some(entry) = self.samples.remove(&hash(id)) else { return Ok(Some(Vec::new())) };
         let mut answers = Vec::new();
         let mut seen: Vec<(RecordKey, CompletionKind)> = Vec::new();
@@ -144,7 +174,7 @@ impl AnswerIndex {
         answers.sort_by(|one, other| {
             rank(&one.kind).cmp(&rank(&other.kind)).then(one.variant.cmp(&other.variant))
         });
-        Ok((!entry.is_weakened || entry.is_usable).then_some(answers))
+        Ok((!entry.is_dropped(by_own)).then_some(answers))
     }
 
     /// Checks that all answers were taken. Skipped items of unknown samples are ignored.
@@ -244,9 +274,9 @@ mod tests {
         fs::write(at("second"), second.concat()).unwrap();
         let open = || AnswerIndex::read([at("second").as_path(), at("first").as_path()]).unwrap();
         let mut index = open();
-        assert_eq!(index.count_dropped(), 1);
+        assert_eq!((index.count_dropped(false), index.count_dropped(true)), (1, 0));
         let mut texts = |id: &str| -> Option<Vec<String>> {
-            Some(index.take(id).unwrap()?.into_iter().map(|answer| answer.response).collect())
+            Some(index.take(id, false).unwrap()?.into_iter().map(|answer| answer.response).collect())
         };
         assert_eq!(texts("b").unwrap(), ["three", "猫 two", "five"]);
         assert_eq!(texts("a").unwrap(), ["one"]);
@@ -256,7 +286,7 @@ mod tests {
         index.finish().unwrap();
 
         let mut index = open();
-        index.take("b").unwrap();
+        index.take("b", false).unwrap();
         assert!(matches!(index.finish(), Err(BpoError::UnknownId { id }) if id == "c"));
     }
 
@@ -266,7 +296,7 @@ mod tests {
         let path = dir.path().join("answers");
         fs::write(&path, [line("a", 0, "llm-hal", "x"), line("a", 0, "llm-hal", "y")].concat()).unwrap();
         let mut index = AnswerIndex::read([path.as_path()]).unwrap();
-        let error = index.take("a").unwrap_err();
+        let error = index.take("a", false).unwrap_err();
         assert!(matches!(error, BpoError::Pairs(PairsError::DuplicateId { line: 2, .. })), "{error:?}");
     }
 }

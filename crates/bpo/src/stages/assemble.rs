@@ -63,19 +63,24 @@ pub(super) fn record_of(
     chosen: Completion,
     rejected: impl IntoIterator<Item = Bootstrapped>,
 ) -> Record {
-    let rejected = rejected.into_iter().map(|answer| Completion {
-        response: answer.response,
-        score: 0.0,
-        kind: answer.kind,
-        provenance: answer.provenance,
-    });
+    let rejected = rejected.into_iter().map(|answer| completion(0.0, answer));
+    record_with(sample, std::iter::once(chosen).chain(rejected).collect())
+}
+
+/// Makes a completion of an answer.
+pub(super) fn completion(score: f64, answer: Bootstrapped) -> Completion {
+    Completion { response: answer.response, score, kind: answer.kind, provenance: answer.provenance }
+}
+
+/// Makes the record of a sample with its completions.
+pub(super) fn record_with(sample: &SftSample, completions: Vec<Completion>) -> Record {
     Record {
         id: sample.id.clone(),
         images: sample.images.clone(),
         system: sample.system.clone(),
         history: sample.history.clone(),
         prompt: sample.prompt.clone(),
-        completions: std::iter::once(chosen).chain(rejected).collect(),
+        completions,
     }
 }
 
@@ -94,13 +99,25 @@ pub(super) fn rank(kind: &CompletionKind) -> (usize, &str) {
 ///
 /// Such samples have no pair, so the inject stage needs no answer for them. A text without an image
 /// is not among them: it has no image to weaken, but its answer can be rewritten. Neither is a sample
-/// for which a server sent no text.
+/// for which a server sent no text, or whose answers a judge could not score.
 pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) -> HashSet<String> {
+    all_skipped(files, |kind| *kind == CompletionKind::ImageWeakened)
+}
+
+/// Returns the ids of the samples whose answers of any kind were all skipped because of their image or
+/// their question.
+pub(super) fn without_any_answer<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) -> HashSet<String> {
+    all_skipped(files, |_| true)
+}
+
+fn all_skipped<'a>(
+    files: impl IntoIterator<Item = &'a StageAnswers>,
+    counts: impl Fn(&CompletionKind) -> bool,
+) -> HashSet<String> {
     let mut has_answer: HashMap<&str, bool> = HashMap::new();
-    for record in files.into_iter().flat_map(StageAnswers::records) {
-        if *record.kind() == CompletionKind::ImageWeakened {
-            *has_answer.entry(record.id()).or_default() |= is_usable(record);
-        }
+    let records = files.into_iter().flat_map(StageAnswers::records);
+    for record in records.filter(|record| counts(record.kind())) {
+        *has_answer.entry(record.id()).or_default() |= is_usable(record);
     }
     has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
 }
@@ -111,6 +128,7 @@ pub(super) fn is_usable(record: &StageRecord) -> bool {
         StageRecord::Answered(_) => true,
         StageRecord::Skipped { skipped, .. } => {
             matches!(skipped.reason, SkipReason::NoImage | SkipReason::NoText)
+                || matches!(skipped.reason, SkipReason::JudgeFailed | SkipReason::JudgeUnclear)
         }
     }
 }

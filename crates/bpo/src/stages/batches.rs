@@ -132,15 +132,31 @@ impl<'a> Batches<'a> {
         file: &'a mut StageFile,
     ) -> Result<Self, BpoError> {
         let of = |sample| (0..variants.get()).map(move |variant| Item { sample, variant });
-        let items: Vec<Item<'_>> = samples.iter().flat_map(of).collect();
+        let items = samples.iter().flat_map(of).collect();
+        Self::of_items(stage, items, size, shard, |item| !is_dropped(&item.sample.id), file)
+    }
+
+    /// Splits items into batches as [`new`](Self::new) does. Those for which `is_wanted` returns false get no
+    /// answer.
+    ///
+    /// # Errors
+    /// Returns the error of [`new`](Self::new).
+    pub(super) fn of_items(
+        stage: Stage,
+        items: Vec<Item<'a>>,
+        size: NonZeroUsize,
+        shard: Option<Shard>,
+        is_wanted: impl Fn(&Item<'a>) -> bool,
+        file: &'a mut StageFile,
+    ) -> Result<Self, BpoError> {
         let in_shard = |place: usize| shard.is_none_or(|shard| shard.has_batch(place / size.get()));
-        let places: HashMap<&str, usize> =
-            samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
+        let key = |item: &Item<'a>| (item.sample.id.as_str(), item.variant);
+        let places: HashMap<(&str, usize), usize> =
+            items.iter().enumerate().map(|(place, item)| (key(item), place)).collect();
         let mut done = Done { is_done: vec![false; items.len()], ..Done::default() };
         for (line, record) in file.answers().lines() {
             let RecordKey { id, variant } = RecordKey::of(record);
-            let place = places.get(id.as_str()).map(|place| place * variants.get() + variant);
-            let place = place.filter(|&place| variant < variants.get() && in_shard(place));
+            let place = places.get(&(id.as_str(), variant)).copied().filter(|&place| in_shard(place));
             let place = place.ok_or_else(|| BpoError::OtherSamples {
                 path: file.answers().path().to_owned(),
                 line: *line,
@@ -148,8 +164,7 @@ impl<'a> Batches<'a> {
             })?;
             done.count(place, record);
         }
-        let is_wanted =
-            items.iter().enumerate().map(|(place, item)| in_shard(place) && !is_dropped(&item.sample.id));
+        let is_wanted = items.iter().enumerate().map(|(place, item)| in_shard(place) && is_wanted(item));
         Ok(Self { stage, is_wanted: is_wanted.collect(), items, size, file, done })
     }
 

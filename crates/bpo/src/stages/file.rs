@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use bpo_pairs::files::AppendLog;
 use bpo_pairs::format::FileKind;
 use bpo_pairs::format::jsonl::JsonLines;
-use bpo_pairs::{CompletionKind, JsonlStore, PairsError};
+use bpo_pairs::{CompletionKind, JsonlStore, PairsError, SkipReason};
 
 use super::record::StageRecord;
 use crate::error::BpoError;
+use crate::stage::Stage;
 
 /// The records of a stage file, in the order of the file.
 #[derive(Clone, Debug)]
@@ -115,21 +116,30 @@ impl StageFile {
         self.answers.records().any(|record| matches!(record, StageRecord::Answered(_)))
     }
 
-    /// Removes the skipped items whose reason [may change](bpo_pairs::SkipReason::may_change).
+    /// Removes the skipped items of a stage whose reason may change.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written, or another process has locked the new file.
-    pub(crate) fn remove_skipped(&mut self) -> Result<(), BpoError> {
-        self.store.retain(|record| !may_change(record))?;
-        self.answers.records.retain(|(_, record)| !may_change(record));
+    pub(crate) fn remove_skipped(&mut self, stage: Stage) -> Result<(), BpoError> {
+        self.retain(|record| !may_change(record, stage))
+    }
+
+    /// Removes the records for which `keeps` returns false. All other lines keep their bytes.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written, or another process has locked the new file.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&StageRecord) -> bool) -> Result<(), BpoError> {
+        self.store.retain(&keeps)?;
+        self.answers.records.retain(|(_, record)| keeps(record));
         let lines = self.answers.records.iter_mut().enumerate();
         lines.for_each(|(place, (line, _))| *line = place + 1);
         Ok(())
     }
 
-    /// Returns the number of skipped items whose reason [may change](bpo_pairs::SkipReason::may_change).
-    pub fn count_retryable(&self) -> usize {
-        self.answers.records().filter(|record| may_change(record)).count()
+    /// Returns the number of skipped items of a stage whose reason [may
+    /// change](bpo_pairs::SkipReason::may_change).
+    pub fn count_retryable(&self, stage: Stage) -> usize {
+        self.answers.records().filter(|record| may_change(record, stage)).count()
     }
 
     /// Appends a record.
@@ -156,6 +166,12 @@ impl StageFile {
     }
 }
 
-fn may_change(record: &StageRecord) -> bool {
-    matches!(record, StageRecord::Skipped { skipped, .. } if skipped.reason.may_change())
+/// Returns whether a skipped item of a stage may be possible later. A judge's file has copies of items that
+/// the weaken stage has skipped.
+fn may_change(record: &StageRecord, stage: Stage) -> bool {
+    let StageRecord::Skipped { skipped, .. } = record else { return false };
+    match stage {
+        Stage::Judge => skipped.reason == SkipReason::JudgeFailed,
+        _ => skipped.reason.may_change(),
+    }
 }

@@ -175,6 +175,7 @@ fn record(sample: &SftSample, answer: Result<Injection, InjectionFailure>) -> Re
             provenance: injection.error.map(Provenance::of_error),
             cuts: injection.cuts,
             rejected: injection.rejected,
+            judgment: None,
         })),
         Err(failure) => {
             let reason = match &failure {

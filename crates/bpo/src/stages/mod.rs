@@ -16,6 +16,7 @@ mod batches;
 mod choice;
 mod file;
 mod inject;
+mod judge;
 mod missing;
 mod pair;
 mod pair_output;
@@ -34,6 +35,7 @@ pub(crate) use choice::check_truth;
 pub use file::{StageAnswers, StageFile};
 pub(crate) use inject::copy_answers;
 pub use inject::inject;
+pub use judge::judge;
 pub use pair::{ExistingPairs, PairFiles, TokenCheck, pair, pair_files};
 pub use record::{Bootstrapped, StageRecord};
 pub use shard::{Shard, ShardError};
@@ -70,8 +72,10 @@ impl StageOutcome {
     /// Returns the error of a stage in which the model refused all requests, for example because the
     /// server does not know it.
     fn nothing_answered(&self, stage: Stage) -> Option<BpoError> {
-        let is_refused =
-            |skipped: &&Skipped| matches!(skipped.reason, SkipReason::RequestFailed | SkipReason::NoText);
+        let is_refused = |skipped: &&Skipped| {
+            use SkipReason::{JudgeFailed, JudgeUnclear, NoText, RequestFailed};
+            matches!(skipped.reason, RequestFailed | NoText | JudgeFailed | JudgeUnclear)
+        };
         let is_unasked =
             |skipped: &Skipped| skipped.reason.is_of_image() || skipped.reason == SkipReason::NoImage;
         let first = self.skipped.iter().find(is_refused)?;

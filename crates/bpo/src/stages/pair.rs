@@ -10,11 +10,11 @@ use bpo_pairs::{
 
 use super::answer_check::AnswerCheck;
 use super::answer_index::AnswerIndex;
-use super::assemble::{by_sample, without_answers};
+use super::assemble::{by_sample, without_answers, without_any_answer};
 use super::choice::Choice;
 use super::pair_output::Output;
 use super::{StageAnswers, StageOutcome, StageRecord};
-use crate::config::RunConfig;
+use crate::config::{ChosenAnswer, RunConfig};
 use crate::error::BpoError;
 use crate::media::Media;
 use crate::progress::Progress;
@@ -139,7 +139,11 @@ impl Input<'_> {
     ) -> Result<(), BpoError> {
         match self {
             Self::Memory { samples, answers } => {
-                let dropped = without_answers(&answers);
+                let dropped = match config.chosen {
+                    // any answer of the model can be the chosen one
+                    ChosenAnswer::Judged => without_any_answer(&answers),
+                    _ => without_answers(&answers),
+                };
                 log_dropped(dropped.len());
                 let answered = unique(answers, &dropped)?;
                 let keeps = |sample: &_, answer: &_| check.keeps(sample, answer);
@@ -156,10 +160,11 @@ impl Input<'_> {
                 Ok(())
             }
             Self::Files { data, mut answers } => {
-                log_dropped(answers.count_dropped());
+                let by_own = config.chosen == ChosenAnswer::Judged;
+                log_dropped(answers.count_dropped(by_own));
                 let mut place = 0;
                 data.for_each(&Media::of(config).read_options(), &mut |sample| {
-                    if let Some(mut answers) = answers.take(&sample.id)? {
+                    if let Some(mut answers) = answers.take(&sample.id, by_own)? {
                         answers.retain(|answer| check.keeps(sample, answer));
                         let record = choice.record_of(sample, answers)?;
                         if !check.is_left_out(&record) {
@@ -175,14 +180,14 @@ impl Input<'_> {
     }
 }
 
-/// Returns whether the chosen answer of a pair is the model's own.
+/// Returns whether the chosen answer of a pair is one of the model.
 fn is_own(pair: &PreferencePair) -> bool {
-    pair.chosen_kind == Some(CompletionKind::Own)
+    pair.chosen_kind.as_ref().is_some_and(CompletionKind::is_bootstrapped)
 }
 
 fn log_dropped(samples: usize) {
     if samples > 0 {
-        tracing::info!(samples, "samples without a weakened answer have no pair");
+        tracing::info!(samples, "samples whose answers were all skipped have no pair");
     }
 }
 

@@ -4,6 +4,8 @@ use bpo_inject::{Cut, Rejection};
 use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
+use crate::judge::Judgment;
+
 /// A bootstrapped answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bootstrapped {
@@ -23,11 +25,13 @@ pub struct Bootstrapped {
     pub cuts: Vec<Cut>,
     /// The reasons for which earlier replies of the language model were rejected.
     pub rejected: Vec<Rejection>,
+    /// What a judge found about the answer, if one was asked.
+    pub judgment: Option<Judgment>,
 }
 
 /// A line of a stage's file: an answer, or the reason why there is none.
 ///
-/// The keys are `{"id", "type", "response", "finish", "provenance", "cuts", "rejected"}` or
+/// The keys are `{"id", "type", "response", "finish", "provenance", "cuts", "rejected", "judgment"}` or
 /// `{"id", "type", "reason", "detail"}`, and `"variant"` if it is not 0. Skipped items have a line
 /// too, so that they are counted and not requested again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +94,8 @@ struct Line {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rejected: Vec<Rejection>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    judgment: Option<Judgment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<SkipReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
@@ -104,14 +110,25 @@ impl TryFrom<Line> for StageRecord {
 
     fn try_from(line: Line) -> Result<Self, LineError> {
         let id = if line.id.is_empty() { return Err(LineError) } else { line.id.clone() };
-        let Line { variant, finish, provenance, cuts, rejected, .. } = line;
+        let Line { variant, finish, provenance, cuts, rejected, judgment, .. } = line;
         match (line.kind, line.response, line.reason, line.detail) {
-            (Some(kind), Some(response), None, None) => {
-                let answer = Bootstrapped { id, variant, kind, response, finish, provenance, cuts, rejected };
-                Ok(Self::Answered(answer))
-            }
+            (Some(kind), Some(response), None, None) => Ok(Self::Answered(Bootstrapped {
+                id,
+                variant,
+                kind,
+                response,
+                finish,
+                provenance,
+                cuts,
+                rejected,
+                judgment,
+            })),
             (Some(kind), None, Some(reason), Some(detail))
-                if finish.is_none() && provenance.is_none() && cuts.is_empty() && rejected.is_empty() =>
+                if finish.is_none()
+                    && provenance.is_none()
+                    && cuts.is_empty()
+                    && rejected.is_empty()
+                    && judgment.is_none() =>
             {
                 Ok(Self::Skipped { kind, skipped: Skipped { id, variant, reason, detail } })
             }
@@ -124,9 +141,20 @@ impl From<StageRecord> for Line {
     fn from(record: StageRecord) -> Self {
         match record {
             StageRecord::Answered(answer) => {
-                let Bootstrapped { id, variant, kind, response, finish, provenance, cuts, rejected } = answer;
-                let (kind, response) = (Some(kind), Some(response));
-                Self { id, variant, kind, response, finish, provenance, cuts, rejected, ..Self::default() }
+                let Bootstrapped { id, variant, finish, provenance, cuts, rejected, judgment, .. } = answer;
+                let (kind, response) = (Some(answer.kind), Some(answer.response));
+                Self {
+                    id,
+                    variant,
+                    kind,
+                    response,
+                    finish,
+                    provenance,
+                    cuts,
+                    rejected,
+                    judgment,
+                    ..Self::default()
+                }
             }
             StageRecord::Skipped { kind, skipped: Skipped { id, variant, reason, detail } } => {
                 let (kind, reason, detail) = (Some(kind), Some(reason), Some(detail));
@@ -148,6 +176,8 @@ mod tests {
             r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","provenance":{"distortion":"no-image","prefix_words":3}}"#,
             r#"{"id":"a","type":"llm-hal","response":"A dog.","cuts":["reasoning","note"]}"#,
             r#"{"id":"a","type":"llm-hal","response":"A dog.","provenance":{"error":"count"},"rejected":["empty","other_opening"]}"#,
+            r#"{"id":"a","variant":3,"type":"own","response":"A dog.","judgment":{"score":4.5,"reply":"Score: 4.5"}}"#,
+            r#"{"id":"a","type":"own","response":"A dog.","judgment":{"score":0.0,"claims":[{"question":"A dog?","verdict":"right"}]}}"#,
             r#"{"id":"a","variant":2,"type":"mllm-hal","reason":"request-failed","detail":"too long"}"#,
             r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"no image \"a.jpg\""}"#,
         ];
@@ -165,6 +195,8 @@ mod tests {
             r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","rejected":["empty"]}"#,
             r#"{"id":"a","type":"gt","reason":"no-such-reason","detail":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,
+            r#"{"id":"a","type":"gt","response":"A dog.","judgment":{"reply":"Score: 4.5"}}"#,
+            r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","judgment":{"score":1}}"#,
         ];
         for line in bad {
             assert!(serde_json::from_str::<StageRecord>(line).is_err(), "{line}");

@@ -51,7 +51,7 @@ pub fn weaken<M: VisionLanguageModel>(
     let _span = tracing::info_span!("weaken", samples = samples.len()).entered();
     let cache = ImageCache::new(images.clone());
     let job = Job { config, samples, cache, at_a_time: at_least_one(config.weaken.batch_size) };
-    let own = usize::from(config.chosen.has_own());
+    let own = if config.chosen.has_own() { config.weaken.own_samples } else { 0 };
     let variants = at_least_one(config.weaken.variants().saturating_add(own));
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
     let shard = config.weaken.shard;

@@ -2,6 +2,7 @@
 //! uninterrupted run.
 
 mod chosen;
+mod judge;
 mod kinds;
 mod ledger;
 mod orders;

@@ -11,7 +11,6 @@ use bpo_pairs::{
 use super::super::batches::Item;
 use super::super::sample_images::{self, OtherImage};
 use super::super::{Bootstrapped, StageRecord};
-use super::at_least_one;
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
 use crate::image_cache::{ImageCache, LazyImage};
@@ -31,9 +30,11 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     /// Returns the distortion of an item, or `None` if its answer is about the image as it is. Variants
     /// are the answers for the first distortion, then those for the second, and so on; then the model's
-    /// own answer.
+    /// own answers.
     pub(super) fn distortion(&self, item: Item<'_>) -> Option<&Distortion> {
-        self.config.weaken.distortion.get(item.variant / at_least_one(self.config.weaken.samples))
+        let section = &self.config.weaken;
+        let place = item.variant.checked_div(section.samples)?;
+        section.distortion.get(place)
     }
 
     fn kind(&self, item: Item<'_>) -> CompletionKind {
@@ -52,7 +53,10 @@ impl<'a> Job<'a> {
     fn answer_seed(&self, item: Item<'_>) -> u64 {
         match self.distortion(item) {
             Some(_) => self.seed(item, "weaken/answer"),
-            None => self.seed(Item { variant: 0, ..item }, "weaken/own"),
+            None => {
+                let variant = item.variant - self.config.weaken.variants();
+                self.seed(Item { variant, ..item }, "weaken/own")
+            }
         }
     }
 
@@ -146,6 +150,7 @@ impl<'a> Job<'a> {
                 provenance,
                 cuts: Vec::new(),
                 rejected: Vec::new(),
+                judgment: None,
             })),
             Err(RequestFailure { error, is_request_error: true }) => {
                 let reason = SkipError::reason_of(&error).unwrap_or(SkipReason::RequestFailed);

@@ -1,0 +1,171 @@
+//! The answers that a judge scores.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+
+use bpo_pairs::{CompletionKind, Keyed, PairsError, RecordKey, SftSample, SkipReason, Skipped};
+
+use super::super::batches::Item;
+use super::super::file::StageFile;
+use super::super::record::Bootstrapped;
+use super::super::sample_images;
+use super::super::weaken::at_least_one;
+use super::super::{StageAnswers, StageRecord};
+use super::check_kinds;
+use crate::config::{ChosenAnswer, RunConfig};
+use crate::error::BpoError;
+use crate::image_cache::{ImageCache, LazyImage};
+use crate::images::ImageRoot;
+use crate::judge::Prompts;
+
+/// The parameters of the stage.
+pub(super) struct Job<'a> {
+    pub(super) config: &'a RunConfig,
+    pub(super) prompts: Prompts,
+    /// The images, if the judge sees them.
+    cache: Option<ImageCache>,
+    /// The records of the files by sample and variant.
+    records: HashMap<(&'a str, usize), &'a StageRecord>,
+    /// Number of answers judged at the same time.
+    pub(super) at_a_time: NonZeroUsize,
+}
+
+impl<'a> Job<'a> {
+    /// Collects the answers of files.
+    ///
+    /// # Errors
+    /// Returns an error if the prompts cannot be read, the answers are not of the weaken stage or have
+    /// scores, an answer belongs to no sample, or two records of a sample have the same variant.
+    pub(super) fn new(
+        config: &'a RunConfig,
+        samples: &[SftSample],
+        files: &'a [StageAnswers],
+        images: Option<&ImageRoot>,
+    ) -> Result<Self, BpoError> {
+        files.iter().try_for_each(check_kinds)?;
+        let known: HashSet<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
+        let mut records = HashMap::new();
+        for file in files {
+            for (line, record) in file.lines() {
+                if records.insert((record.id(), record.variant()), record).is_some() {
+                    let (path, id) = (file.path().to_owned(), RecordKey::of(record).to_string());
+                    return Err(PairsError::DuplicateId { path, line: *line, id }.into());
+                }
+                if !known.contains(record.id()) {
+                    return Err(BpoError::UnknownId { id: record.id().to_owned() });
+                }
+            }
+        }
+        Ok(Self {
+            config,
+            prompts: Prompts::new(&config.judge)?,
+            cache: images.map(|images| ImageCache::new(images.clone())),
+            records,
+            at_a_time: at_least_one(config.judge.batch_size),
+        })
+    }
+
+    /// Returns the items of all records, in the order of the samples and variants.
+    pub(super) fn items(&self, samples: &'a [SftSample]) -> Vec<Item<'a>> {
+        let mut variants: HashMap<&str, Vec<usize>> = HashMap::new();
+        for &(id, variant) in self.records.keys() {
+            variants.entry(id).or_default().push(variant);
+        }
+        let mut items = Vec::with_capacity(self.records.len());
+        for sample in samples {
+            let mut variants = variants.remove(sample.id.as_str()).unwrap_or_default();
+            variants.sort_unstable();
+            items.extend(variants.into_iter().map(|variant| Item { sample, variant }));
+        }
+        items
+    }
+
+    /// Returns the answer of an item that the judge scores, if there is one.
+    pub(super) fn answer(&self, item: Item<'_>) -> Option<&'a Bootstrapped> {
+        self.to_judge(item.sample.id.as_str(), item.variant)
+    }
+
+    /// Returns whether an answer is one that the judge scores.
+    pub(super) fn is_judged(&self, id: &str, variant: usize) -> bool {
+        self.to_judge(id, variant).is_some()
+    }
+
+    fn to_judge(&self, id: &str, variant: usize) -> Option<&'a Bootstrapped> {
+        match self.records.get(&(id, variant))? {
+            StageRecord::Answered(answer) if self.needs_score(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Revised pairs depend on the scores of own answers alone.
+    fn needs_score(&self, answer: &Bootstrapped) -> bool {
+        self.config.chosen != ChosenAnswer::Revised || answer.kind == CompletionKind::Own
+    }
+
+    /// Removes the records of `file` that are not about an answer as it is in the files.
+    pub(super) fn remove_outdated(&self, file: &mut StageFile) -> Result<(), BpoError> {
+        let is_current = |record: &StageRecord| {
+            let Some(known) = self.records.get(&(record.id(), record.variant())) else { return false };
+            match (record, known) {
+                (StageRecord::Answered(judged), StageRecord::Answered(answer)) => {
+                    let is_judged = judged.judgment.is_some() == self.needs_score(answer);
+                    is_judged && Bootstrapped { judgment: None, ..judged.clone() } == *answer
+                }
+                // the judge has skipped it
+                (StageRecord::Skipped { skipped, .. }, StageRecord::Answered(_)) => {
+                    matches!(skipped.reason, SkipReason::JudgeFailed | SkipReason::JudgeUnclear)
+                }
+                (copy, known) => copy == *known,
+            }
+        };
+        let outdated = file.answers().records().filter(|record| !is_current(record)).count();
+        if outdated == 0 {
+            return Ok(());
+        }
+        tracing::warn!(records = outdated, "judgments are made again, because their answers changed");
+        file.retain(is_current)
+    }
+
+    /// Copies the records that need no judgment, unless `file` has them.
+    pub(super) fn copy_unjudged(&self, file: &mut StageFile) -> Result<(), BpoError> {
+        let there: HashSet<RecordKey> = file.answers().records().map(RecordKey::of).collect();
+        let is_copied = |&(id, variant): &(&str, usize)| !self.is_judged(id, variant);
+        let mut keys: Vec<_> = self.records.keys().copied().filter(is_copied).collect();
+        keys.sort_unstable();
+        for key in keys.into_iter().filter(|&(id, variant)| !there.contains(&RecordKey::new(id, variant))) {
+            file.append(self.records[&key].clone())?;
+        }
+        file.sync()
+    }
+
+    /// Returns the images of an item that the judge sees, without loading them.
+    pub(super) fn images(&self, item: Item<'_>) -> Result<Vec<LazyImage>, Skipped> {
+        let Some(cache) = &self.cache else { return Ok(Vec::new()) };
+        if item.sample.images.is_empty() {
+            let skipped = Skipped::new(&item.sample.id, SkipReason::JudgeFailed);
+            return Err(skipped.with_detail("no image: the judge compares answers with the images"));
+        }
+        Ok(item.sample.images.iter().map(|name| cache.image(name)).collect())
+    }
+
+    /// Returns the images of an item that the judge sees, after loading each of them once. The inner error
+    /// is the reason to skip the item.
+    ///
+    /// # Errors
+    /// Returns an error if the failure is not caused by an image.
+    pub(super) fn checked_images(&self, item: Item<'_>) -> Result<Result<Vec<LazyImage>, Skipped>, BpoError> {
+        match (self.images(item), &self.cache) {
+            (Ok(images), Some(cache)) if !images.is_empty() => {
+                let checked = sample_images::check(cache, item.sample)?;
+                Ok(checked.map_err(|cause| Skipped { reason: SkipReason::JudgeFailed, ..cause }))
+            }
+            (images, _) => Ok(images),
+        }
+    }
+
+    /// Returns the record of an answer that is not judged.
+    pub(super) fn skipped(&self, answer: &Bootstrapped, skipped: Skipped) -> StageRecord {
+        let kind = answer.kind.clone();
+        StageRecord::Skipped { kind, skipped: skipped.with_variant(answer.variant) }
+    }
+}
