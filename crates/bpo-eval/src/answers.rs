@@ -2,17 +2,14 @@
 
 use std::path::Path;
 
-use bpo_pairs::format::FileKind;
-use bpo_pairs::format::json::for_each;
-use serde_json::{Map, Value};
-
+use crate::asked::{Answered, Asked, label, yes_no_label};
 use crate::chair::ChairItem;
 use crate::error::EvalError;
 use crate::objects::ObjectTable;
-use crate::pairing::{Files, Question, pair};
+use crate::pairing::Files;
 use crate::pope::{PopeItem, PopeLabel, is_clear_yes_no, parse_yes_no};
 use crate::records::{self, Answer};
-use crate::truth::{Truth, open};
+use crate::truth::Truth;
 
 /// Answers that can be scored, and the names of those that cannot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,61 +77,33 @@ pub fn read_chair_answers(
 ///   together.
 /// - [`EvalError::Unclear`] if no answer contains yes or no.
 pub fn read_pope_answers(questions: &Path, answers: &Path) -> Result<Scored<PopeItem>, EvalError> {
-    let mut asked = Vec::new();
-    let mut labels = Vec::new();
-    for (i, question) in read_questions(questions)?.iter().enumerate() {
-        let label = question.get("label").filter(|label| !label.is_null());
-        let label = label.ok_or_else(|| no_label(questions, i + 1, question))?;
-        labels.push(read_label(label).ok_or_else(|| EvalError::Label {
-            path: questions.into(),
-            record: i + 1,
-            found: label.as_str().map_or_else(|| label.to_string(), str::to_owned),
-        })?);
-        asked.push(Question {
-            id: records::id(question),
-            image: records::image(question),
-            text: records::find(question, &["text", "question", "prompt"]),
-        });
-    }
-    let given = records::read_answers(answers, |one, other| parse_yes_no(one) == parse_yes_no(other))?;
-    let paired = pair(Files { questions, answers }, &asked, &given)?;
-    let mut scored = Scored { items: Vec::new(), unmatched: paired.unasked };
-    for ((question, label), answer) in asked.into_iter().zip(labels).zip(paired.answers) {
-        let Answer { image, text, .. } = &given[answer];
-        let image = question.image.or_else(|| image.clone()).unwrap_or_default();
-        scored.items.push(PopeItem { image, label, text: text.clone() });
-    }
-    if let Some(first) = scored.items.first()
-        && !scored.items.iter().any(|item| is_clear_yes_no(&item.text))
-    {
-        let first = first.text.chars().take(80).collect();
-        return Err(EvalError::Unclear { path: answers.into(), answers: scored.items.len(), first });
-    }
-    Ok(scored)
-}
-
-fn read_questions(path: &Path) -> Result<Vec<Map<String, Value>>, EvalError> {
-    let mut all = Vec::new();
-    for_each(path, open(path)?, &mut |record| {
-        all.push(record);
-        Ok(())
+    let asked = Asked::read(questions, |record, question| {
+        yes_no_label(questions, record, label(questions, record, question)?)
     })?;
-    Ok(all)
+    let given = records::read_answers(answers, |one, other| parse_yes_no(one) == parse_yes_no(other))?;
+    let Scored { items, unmatched } = asked.answered(Files { questions, answers }, &given)?;
+    let item = |answered: Answered<PopeLabel>| PopeItem {
+        image: answered.image(),
+        label: answered.label,
+        text: answered.answer.text,
+    };
+    let items: Vec<PopeItem> = items.into_iter().map(item).collect();
+    check_clear(answers, &items, |item| (&item.text, is_clear_yes_no(&item.text)))?;
+    Ok(Scored { items, unmatched })
 }
 
-/// Returns the error for a question without a label, or for another file of bpo in place of
-/// questions.
-fn no_label(path: &Path, record: usize, question: &Map<String, Value>) -> EvalError {
-    match FileKind::of_record(question).filter(|kind| *kind != FileKind::Questions) {
-        Some(found) => found.instead_of("questions with labels", path).into(),
-        None => EvalError::NoLabel { path: path.into(), record },
-    }
-}
-
-fn read_label(label: &Value) -> Option<PopeLabel> {
-    match label.as_str()?.trim().to_lowercase().as_str() {
-        "yes" => Some(PopeLabel::Yes),
-        "no" => Some(PopeLabel::No),
-        _ => None,
+/// Refuses answers none of which is clear. `of` returns the text of an item, and whether it is clear.
+pub(crate) fn check_clear<T>(
+    answers: &Path,
+    items: &[T],
+    of: impl Fn(&T) -> (&str, bool),
+) -> Result<(), EvalError> {
+    match items.first() {
+        Some(first) if !items.iter().any(|item| of(item).1) => Err(EvalError::Unclear {
+            path: answers.into(),
+            answers: items.len(),
+            first: of(first).0.chars().take(80).collect(),
+        }),
+        _ => Ok(()),
     }
 }

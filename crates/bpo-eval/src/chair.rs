@@ -184,13 +184,7 @@ pub fn relative_change(
     after: &[ChairItem],
     bootstrap: &Bootstrap,
 ) -> Result<Estimate, EvalError> {
-    let image = |items: &[ChairItem], place: usize| items.get(place).map(|item| item.image.clone());
-    let places = 0..before.len().max(after.len());
-    let mut differing = places.filter(|&place| image(before, place) != image(after, place));
-    if let Some(place) = differing.next() {
-        let first = image(before, place).or_else(|| image(after, place)).unwrap_or_default();
-        return Err(EvalError::Unpaired { before: before.len(), after: after.len(), first });
-    }
+    EvalError::check_paired(before, after, |item| item.image.clone(), |image| image)?;
     let [before, after] = [before, after].map(counts);
     Ok(bootstrap.estimate(before.len(), |chosen| {
         let (before, after) = (metric.of(&before, chosen)?, metric.of(&after, chosen)?);

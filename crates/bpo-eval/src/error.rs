@@ -164,6 +164,39 @@ pub enum EvalError {
         /// Number of the record, from 1.
         record: usize,
     },
+    /// The type of an annotation is none of AMBER's.
+    #[error(
+        "{}: record {record}: the type is {:?}; expected generative, discriminative-hallucination, \
+         discriminative-attribute-state, discriminative-attribute-number, discriminative-attribute-action or \
+         discriminative-relation, as in AMBER's annotations.json",
+        UntrustedPath(path),
+        Untrusted(found)
+    )]
+    AmberType {
+        /// Path of the file of annotations.
+        path: PathBuf,
+        /// Number of the record, from 1.
+        record: usize,
+        /// The type.
+        found: String,
+    },
+    /// A question of AMBER has no annotation.
+    #[error(
+        "{}: record {record}: {} has no annotation with the id {:?}; both files must be of AMBER",
+        UntrustedPath(path),
+        UntrustedPath(annotations),
+        Untrusted(id)
+    )]
+    NoAnnotation {
+        /// Path of the file of questions.
+        path: PathBuf,
+        /// Number of the question, from 1.
+        record: usize,
+        /// Id of the question.
+        id: String,
+        /// Path of the file of annotations.
+        annotations: PathBuf,
+    },
     /// Two questions or two answers have the same id.
     #[error(
         "{}: record {record}: the id {:?} repeats that of an earlier record",
@@ -315,6 +348,23 @@ fn some(names: &[String]) -> String {
 
 fn joined(names: &[String]) -> String {
     names.iter().map(|name| Untrusted(name).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl EvalError {
+    /// Checks that two systems have the same questions in the same order. `question` returns what must
+    /// be equal, and `name` its name.
+    pub(crate) fn check_paired<T, Q: PartialEq>(
+        before: &[T],
+        after: &[T],
+        question: impl Fn(&T) -> Q,
+        name: impl Fn(Q) -> String,
+    ) -> Result<(), Self> {
+        let of = |items: &[T], place: usize| items.get(place).map(&question);
+        let mut places = 0..before.len().max(after.len());
+        let Some(place) = places.find(|&place| of(before, place) != of(after, place)) else { return Ok(()) };
+        let first = of(before, place).or_else(|| of(after, place)).map(name).unwrap_or_default();
+        Err(Self::Unpaired { before: before.len(), after: after.len(), first })
+    }
 }
 
 impl From<FileError> for EvalError {

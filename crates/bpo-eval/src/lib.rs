@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod amber;
+mod amber_files;
 mod answers;
 mod as_published;
+mod asked;
 mod bootstrap;
 mod chair;
 mod error;
@@ -14,7 +17,10 @@ mod singular;
 mod table;
 mod truth;
 mod truth_files;
+mod yes_no;
 
+pub use amber::{AmberItem, AmberKind, AmberKinds, AmberReport, AmberScores};
+pub use amber_files::AmberFiles;
 pub use answers::{Scored, read_chair_answers, read_pope_answers};
 pub use bootstrap::{Bootstrap, Estimate};
 pub use chair::{ChairDifferences, ChairItem, ChairMetric, ChairReport, relative_change};
@@ -27,3 +33,4 @@ pub use pope::{
 pub use table::{ReportTable, format_difference, format_number, format_percent, format_points};
 pub use truth::Truth;
 pub use truth_files::TruthFiles;
+pub use yes_no::YesNoReading;

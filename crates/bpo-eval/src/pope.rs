@@ -144,15 +144,8 @@ impl PopeDifferences {
     /// # Errors
     /// Returns [`EvalError::Unpaired`] if the two lists differ in an image or a label.
     pub fn new(before: &[PopeItem], after: &[PopeItem], bootstrap: &Bootstrap) -> Result<Self, EvalError> {
-        let question =
-            |items: &[PopeItem], place: usize| items.get(place).map(|item| (item.image.clone(), item.label));
-        let places = 0..before.len().max(after.len());
-        let mut differing = places.filter(|&place| question(before, place) != question(after, place));
-        if let Some(place) = differing.next() {
-            let first = question(before, place).or_else(|| question(after, place));
-            let first = first.map(|(image, _)| image).unwrap_or_default();
-            return Err(EvalError::Unpaired { before: before.len(), after: after.len(), first });
-        }
+        let question = |item: &PopeItem| (item.image.clone(), item.label);
+        EvalError::check_paired(before, after, question, |(image, _)| image)?;
         let [before, after] = [before, after].map(by_image);
         let difference = |metric: PopeMetric| {
             bootstrap.estimate(before.len(), |chosen| {

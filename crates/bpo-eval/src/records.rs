@@ -149,6 +149,11 @@ pub(crate) fn no_image(path: &Path, record: usize) -> EvalError {
     EvalError::NoKey { path: path.into(), record, keys: IMAGE }
 }
 
+/// The error of a record without an id.
+pub(crate) fn no_id(path: &Path, record: usize) -> EvalError {
+    EvalError::NoKey { path: path.into(), record, keys: ID }
+}
+
 /// A string unchanged, or a number as written.
 fn plain(value: &Value) -> Option<String> {
     match value {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::amber::{AmberKinds, AmberReport};
 use crate::bootstrap::Estimate;
 use crate::chair::{ChairDifferences, ChairReport};
 use crate::pope::{PopeDifferences, PopeReport};
@@ -74,6 +75,35 @@ impl ReportTable {
         row("recall", &|differences| format_points(&differences.recall));
         row("F1", &|differences| format_points(&differences.f1));
         row("yes ratio", &|differences| format_points(&differences.yes_ratio));
+        table
+    }
+
+    /// The AMBER metrics of one or more systems. A kind without questions has no rows.
+    pub fn amber(systems: &[(&str, &AmberReport)]) -> Self {
+        let kinds: Vec<_> = systems.iter().map(|(name, report)| (*name, &report.kinds)).collect();
+        let mut table = Self::amber_rows(&kinds, format_percent);
+        let counts = systems.iter().map(|(_, report)| format!("{} ({})", report.items, report.unclear));
+        table.row("questions (unclear)", counts);
+        table
+    }
+
+    /// The differences of one or more systems from another one, in points.
+    pub fn amber_differences(systems: &[(&str, &AmberKinds)]) -> Self {
+        Self::amber_rows(systems, format_points)
+    }
+
+    fn amber_rows(systems: &[(&str, &AmberKinds)], format: fn(&Estimate) -> String) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        let Some((_, first)) = systems.first() else { return table };
+        for (kind, scores) in first.iter() {
+            for (place, (metric, _)) in scores.metrics().into_iter().enumerate() {
+                let cell = |kinds: &AmberKinds| {
+                    let found = kinds.iter().find(|(name, _)| *name == kind);
+                    found.map_or_else(|| "-".to_owned(), |(_, scores)| format(scores.metrics()[place].1))
+                };
+                table.row(&format!("{kind} {metric}"), systems.iter().map(|(_, kinds)| cell(kinds)));
+            }
+        }
         table
     }
 

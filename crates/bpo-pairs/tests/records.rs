@@ -171,11 +171,14 @@ fn wrong_value_in_questions_skips_one_record() {
         r#"{"image": "a.jpg", "text": "<video> What?"}"#,
         r#"{"image": "a.jpg", "prompt": "What?", "video": "a.mp4"}"#,
         r#"{"image": "a.jpg", "prompt": "Why?", "system_prompt": "Be short."}"#,
+        r#"{"id": 1005, "image": "AMBER_1.jpg", "query": "Is there a dog?"}"#,
+        r#"{"image": "a.jpg", "query": "Why?", "response": "So."}"#,
     ];
     fs::write(&path, lines.join("\n")).unwrap();
     let data = questions::read(&path, &NoVideos).unwrap();
     let ids: Vec<String> = data.questions.iter().map(|question| question.id_at(9)).collect();
-    assert_eq!(ids, ["0", "1", "6"]);
+    assert_eq!(ids, ["0", "1", "6", "1005"]);
+    assert_eq!(data.questions[3].prompt, "Is there a dog?");
     assert_eq!(data.questions[1].prompt, "Is there a cat?");
     assert_eq!(data.questions[2].system.as_deref(), Some("Be short."));
     assert_eq!(Question::new("a.jpg", "What?").id_at(9), "9");
@@ -197,6 +200,7 @@ fn wrong_value_in_questions_skips_one_record() {
             SkipReason::OtherMedia,
             "video or audio: expected images and nothing else, found the video \"a.mp4\" (record 6)".into(),
         ),
+        ("8", SkipReason::Malformed, format!("{form}`prompt`: expected text, found no such key (record 9)")),
     ];
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
     assert_eq!(skips(&data.skipped), expected);

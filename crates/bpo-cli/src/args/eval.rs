@@ -17,6 +17,9 @@ pub enum EvalCommand {
     /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line for each
     /// file on standard output. Several files are compared
     Pope(PopeCommand),
+    /// Compute the metrics of AMBER's discriminative task: a table on standard error, one JSON line for
+    /// each file on standard output. Several files are compared
+    Amber(AmberCommand),
     /// Print yes-or-no questions in POPE's form as JSON lines, for `generate` and `eval pope`
     Questions(QuestionsCommand),
 }
@@ -85,6 +88,28 @@ pub struct PopeCommand {
     /// with the first
     #[arg(long, value_name = "FILE", required = true)]
     pub answers: Vec<PathBuf>,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// `bpo eval amber`
+#[derive(Debug, Args)]
+pub struct AmberCommand {
+    /// AMBER's query_discriminative.json, or its part for existence, attribute or relation
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// AMBER's annotations.json, the correct answers
+    #[arg(long, value_name = "FILE")]
+    pub annotations: PathBuf,
+    /// Answers {"id", "response"}, as JSON lines or a JSON array, or those of `bpo generate`. Their
+    /// images and prompts, if any, must be those of the questions. Repeat it to compare files: the
+    /// others with the first
+    #[arg(long, value_name = "FILE", required = true)]
+    pub answers: Vec<PathBuf>,
+    /// Read an answer by its first word, yes or no. Without it only exactly Yes and No count, as in
+    /// the published script
+    #[arg(long)]
+    pub first_word: bool,
     #[command(flatten)]
     pub bootstrap: BootstrapArgs,
 }

@@ -43,7 +43,9 @@ pub use convert::ConvertCommand;
 #[cfg(feature = "model")]
 pub use convert_checkpoint::ConvertCheckpointCommand;
 pub use distort::DistortCommand;
-pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
+pub use eval::{
+    AmberCommand, BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs,
+};
 #[cfg(feature = "model")]
 pub use generate::GenerateCommand;
 pub use inject::{Inject, InjectCommand};

@@ -10,6 +10,7 @@
 #[macro_use]
 mod common;
 
+mod benchmarks;
 mod cases;
 mod convert;
 mod distort;

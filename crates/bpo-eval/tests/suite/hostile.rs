@@ -29,6 +29,8 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         EvalError::Ambiguous { word: text(), first: text(), second: text() },
         EvalError::Label { path: path(), record, found: text() },
         EvalError::NoLabel { path: path(), record },
+        EvalError::AmberType { path: path(), record, found: text() },
+        EvalError::NoAnnotation { path: path(), record, id: text(), annotations: path() },
         EvalError::Repeated { path: path(), record, id: text() },
         EvalError::NoId { path: path(), record, with: 1, records: 2 },
         EvalError::Uncovered { questions: path(), answers: path(), missing: texts(), unasked: texts() },

@@ -1,5 +1,6 @@
 //! Tests of the public API, one module per topic.
 
+mod amber;
 mod answers;
 mod as_published;
 mod chair;

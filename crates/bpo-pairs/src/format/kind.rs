@@ -155,7 +155,7 @@ impl PairsError {
 
 /// Returns whether a record has a question and nothing else.
 fn is_question(fields: &Fields) -> bool {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 13] = [
         "id",
         "question_id",
         "image",
@@ -165,11 +165,14 @@ fn is_question(fields: &Fields) -> bool {
         "system",
         "history",
         "prompt",
+        "query",
         "text",
         "label",
         "category",
     ];
-    let is_asked = fields.has("prompt") || fields.has("question_id") && fields.has("text");
+    let is_asked = fields.has("prompt")
+        || fields.has("question_id") && fields.has("text")
+        || fields.has("id") && fields.has("query");
     is_asked && fields.keys().all(|key| KEYS.contains(&key))
 }
 
@@ -196,6 +199,7 @@ mod tests {
             (r#"{"prompt": "p", "completions": []}"#, Some(FileKind::Pairs)),
             (r#"{"id": "a", "image": "a.jpg", "prompt": "p"}"#, Some(FileKind::Questions)),
             (r#"{"question_id": 1, "image": "a", "text": "p", "label": "no"}"#, Some(FileKind::Questions)),
+            (r#"{"id": 1005, "image": "a.jpg", "query": "p"}"#, Some(FileKind::Questions)),
             (r#"{"image": "a.jpg", "text": "A cat."}"#, None),
             (r#"{"image": "a.jpg", "question": "q", "answer": "a"}"#, Some(FileKind::Samples)),
             // a pair in a form that is not known

@@ -1,7 +1,8 @@
 //! Questions about images, without answers.
 //!
 //! A file is a JSON array, or has one object per line, of `{"id", "image", "prompt"}` with optional
-//! `history` and `system`; `images` is a list of several. POPE's `question_id` and `text` are accepted for `id` and `prompt`.
+//! `history` and `system`; `images` is a list of several. POPE's `question_id` and `text` are accepted for `id` and `prompt`,
+//! and AMBER's `query` for `prompt`.
 //! Unknown keys are ignored. A record that cannot be used is skipped with a reason that names the
 //! key, the value and what was expected.
 
@@ -121,7 +122,11 @@ fn question(
     videos: &dyn VideoFrames,
 ) -> Result<(Option<Id>, Question), SkipCause> {
     let id = if named { None } else { fields.id("question_id")? };
-    let key = question_key(&mut fields)?;
+    let key = match question_key(&mut fields)? {
+        // a query with a response is annotated data
+        "prompt" if !fields.has("prompt") && fields.has("query") && !fields.has("response") => "query",
+        key => key,
+    };
     let QuestionFields { images, system, history, prompt } =
         QuestionFields::take_unplaced(&mut fields, key, videos)?;
     // Checks that the image tokens can be placed. The question itself stays unchanged, because
