@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::amber::{AmberItem, AmberKind};
 use crate::answers::{Scored, check_clear};
-use crate::asked::{Answered, Asked, read_records, yes_no_label};
+use crate::asked::{Answered, Asked, yes_no_label};
 use crate::error::EvalError;
 use crate::pairing::Files;
 use crate::pope::PopeLabel;
@@ -69,7 +69,7 @@ impl AmberFiles {
     fn read_annotations(&self) -> Result<HashMap<String, Annotation>, EvalError> {
         let path = &self.annotations;
         let mut all = HashMap::new();
-        for (i, annotation) in read_records(path)?.iter().enumerate() {
+        for (i, annotation) in records::read_records(path, |error| error)?.iter().enumerate() {
             let record = i + 1;
             let id = records::id(annotation).ok_or_else(|| records::no_id(path, record))?;
             let read = read_annotation(path, record, annotation)?;

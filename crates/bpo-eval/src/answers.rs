@@ -78,7 +78,7 @@ pub fn read_chair_answers(
 /// - [`EvalError::Unclear`] if no answer contains yes or no.
 pub fn read_pope_answers(questions: &Path, answers: &Path) -> Result<Scored<PopeItem>, EvalError> {
     let asked = Asked::read(questions, |record, question| {
-        yes_no_label(questions, record, label(questions, record, question)?)
+        yes_no_label(questions, record, label(questions, record, question, records::YES_NO)?)
     })?;
     let given = records::read_answers(answers, |one, other| parse_yes_no(one) == parse_yes_no(other))?;
     let Scored { items, unmatched } = asked.answered(Files { questions, answers }, &given)?;

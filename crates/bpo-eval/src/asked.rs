@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use bpo_pairs::format::FileKind;
-use bpo_pairs::format::json::for_each;
 use serde_json::{Map, Value};
 
 use crate::answers::Scored;
@@ -11,7 +10,6 @@ use crate::error::EvalError;
 use crate::pairing::{Files, Question, pair};
 use crate::pope::PopeLabel;
 use crate::records::{self, Answer};
-use crate::truth::open;
 
 /// A question with its label and its answer.
 pub(crate) struct Answered<T> {
@@ -34,7 +32,7 @@ impl<T> Asked<T> {
         mut label: impl FnMut(usize, &Map<String, Value>) -> Result<T, EvalError>,
     ) -> Result<Self, EvalError> {
         let (mut questions, mut labels) = (Vec::new(), Vec::new());
-        for (i, record) in read_records(path)?.iter().enumerate() {
+        for (i, record) in records::read_records(path, |error| error)?.iter().enumerate() {
             labels.push(label(i + 1, record)?);
             questions.push(Question {
                 id: records::id(record),
@@ -61,32 +59,28 @@ impl<T> Asked<T> {
 }
 
 impl<T> Answered<T> {
+    /// The id of the question or, if it has none, its number in the file.
+    pub fn name(&self, record: usize) -> String {
+        self.question.id.clone().unwrap_or_else(|| format!("question {record}"))
+    }
+
     /// The image of the question or, if it has none, that of the answer.
     pub fn image(&self) -> String {
         self.question.image.clone().or_else(|| self.answer.image.clone()).unwrap_or_default()
     }
 }
 
-/// Reads all records of a file.
-pub(crate) fn read_records(path: &Path) -> Result<Vec<Map<String, Value>>, EvalError> {
-    let mut all = Vec::new();
-    for_each(path, open(path)?, &mut |record| {
-        all.push(record);
-        Ok(())
-    })?;
-    Ok(all)
-}
-
-/// Returns the label of a question.
+/// Returns the label of a question. `expected` describes it in the error of a question without one.
 pub(crate) fn label<'a>(
     path: &Path,
     record: usize,
     question: &'a Map<String, Value>,
+    expected: &'static str,
 ) -> Result<&'a Value, EvalError> {
     let label = question.get("label").filter(|label| !label.is_null());
     label.ok_or_else(|| match FileKind::of_record(question).filter(|kind| *kind != FileKind::Questions) {
         Some(found) => found.instead_of("questions with labels", path).into(),
-        None => EvalError::NoLabel { path: path.into(), record },
+        None => EvalError::NoLabel { path: path.into(), record, expected },
     })
 }
 

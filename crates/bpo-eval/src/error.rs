@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use bpo_pairs::files::FileError;
 use bpo_pairs::{OverLimit, PairsError, Untrusted, UntrustedPath};
 
+use crate::pairing::QuestionMismatch;
+
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,15 +156,36 @@ pub enum EvalError {
         found: String,
     },
     /// A question has no label.
-    #[error(
-        "{}: record {record}: no label; expected \"label\": \"yes\" or \"no\", as in POPE's coco_pope_*.json",
-        UntrustedPath(path)
-    )]
+    #[error("{}: record {record}: no label; expected {expected}", UntrustedPath(path))]
     NoLabel {
         /// Path of the file.
         path: PathBuf,
         /// Number of the record, from 1.
         record: usize,
+        /// The label that is needed.
+        expected: &'static str,
+    },
+    /// Only some answers have a score, or a score is no number.
+    #[error(
+        "{}: record {record}: {found}; expected a number under score in every answer, or in none",
+        UntrustedPath(path)
+    )]
+    NoScore {
+        /// Path of the file of answers.
+        path: PathBuf,
+        /// Number of the answer, from 1.
+        record: usize,
+        /// What was found.
+        found: &'static str,
+    },
+    /// Scores were to be read by their first word.
+    #[error(
+        "{}: the answers are numbers under score, so reading them by their first word (--first-word) has no effect",
+        UntrustedPath(path)
+    )]
+    FirstWordOfScore {
+        /// Path of the file of answers.
+        path: PathBuf,
     },
     /// The type of an annotation is none of AMBER's.
     #[error(
@@ -312,28 +335,6 @@ pub enum EvalError {
         /// The reason.
         why: String,
     },
-}
-
-/// The mismatch between an answer and the question that its id or position names.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "its {what} is {:?}, but that of the question in record {question} of {} is {:?}",
-    Untrusted(found),
-    UntrustedPath(questions),
-    Untrusted(expected)
-)]
-#[non_exhaustive]
-pub struct QuestionMismatch {
-    /// The field that differs: `image` or `question`.
-    pub what: &'static str,
-    /// The value of the answer.
-    pub found: String,
-    /// Path of the file of questions.
-    pub questions: PathBuf,
-    /// Number of the question, from 1.
-    pub question: usize,
-    /// The value of the question.
-    pub expected: String,
 }
 
 /// The first names of a list, in brackets.

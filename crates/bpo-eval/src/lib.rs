@@ -6,12 +6,15 @@ mod amber_files;
 mod answers;
 mod as_published;
 mod asked;
+mod auc;
 mod bootstrap;
 mod chair;
 mod error;
 mod objects;
 mod pairing;
 mod pope;
+mod ranking;
+mod ranking_files;
 mod records;
 mod singular;
 mod table;
@@ -22,14 +25,18 @@ mod yes_no;
 pub use amber::{AmberItem, AmberKind, AmberKinds, AmberReport, AmberScores};
 pub use amber_files::AmberFiles;
 pub use answers::{Scored, read_chair_answers, read_pope_answers};
+pub use auc::{AucDifferences, AucItem, AucReport};
 pub use bootstrap::{Bootstrap, Estimate};
 pub use chair::{ChairDifferences, ChairItem, ChairMetric, ChairReport, relative_change};
-pub use error::{EvalError, QuestionMismatch};
+pub use error::EvalError;
 pub use objects::{Mention, ObjectTable};
+pub use pairing::QuestionMismatch;
 pub use pope::{
     PopeDifferences, PopeItem, PopeLabel, PopeNegatives, PopeQuestion, PopeReport, is_clear_yes_no,
     parse_yes_no, pope_questions,
 };
+pub use ranking::{RankingDifferences, RankingItem, RankingReport};
+pub use ranking_files::{read_auc_answers, read_ranking_answers};
 pub use table::{ReportTable, format_difference, format_number, format_percent, format_points};
 pub use truth::Truth;
 pub use truth_files::TruthFiles;

@@ -1,9 +1,11 @@
 //! Matching of answers to questions by id, order, image and text.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::{EvalError, QuestionMismatch};
+use bpo_pairs::{Untrusted, UntrustedPath};
+
+use crate::error::EvalError;
 use crate::records::{Answer, bare, holds_question, is_same_image, is_same_question};
 
 /// The known fields of a question.
@@ -28,6 +30,28 @@ pub(crate) struct Paired {
 pub(crate) struct Files<'a> {
     pub questions: &'a Path,
     pub answers: &'a Path,
+}
+
+/// The mismatch between an answer and the question that its id or position names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its {what} is {:?}, but that of the question in record {question} of {} is {:?}",
+    Untrusted(found),
+    UntrustedPath(questions),
+    Untrusted(expected)
+)]
+#[non_exhaustive]
+pub struct QuestionMismatch {
+    /// The field that differs: `image` or `question`.
+    pub what: &'static str,
+    /// The value of the answer.
+    pub found: String,
+    /// Path of the file of questions.
+    pub questions: PathBuf,
+    /// Number of the question, from 1.
+    pub question: usize,
+    /// The value of the question.
+    pub expected: String,
 }
 
 /// Result of the comparison of an answer with a question.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::PairsError;
 use bpo_pairs::format::FileKind;
 use bpo_pairs::format::json::for_each;
 use serde_json::{Map, Value};
@@ -24,6 +25,11 @@ const TEXT: &str = "text";
 /// answer under one of the keys above is refused: there, `answer` is often the annotated answer.
 const PREDICTION: &[&str] =
     &["prediction", "pred", "predict", "model_answer", "generated_text", "output_text"];
+
+/// The key of a score.
+const SCORE: &str = "score";
+/// What the label of a yes-or-no question must be.
+pub(crate) const YES_NO: &str = "\"label\": \"yes\" or \"no\", as in POPE's coco_pope_*.json";
 
 /// The name of answers to evaluate in messages.
 const ANSWERS: &str = "answers to questions about images";
@@ -51,12 +57,7 @@ pub(crate) struct Answer {
 /// Reads answers from a JSON array or JSON lines. `agree` decides whether two texts are the same
 /// answer; a record with two different answers is an error.
 pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
-    let mut all = Vec::new();
-    let read = for_each(path, open(path)?, &mut |record: Map<String, Value>| {
-        all.push(record);
-        Ok(())
-    });
-    read.map_err(|error| error.or_other_kind(path, ANSWERS, &ACCEPTED))?;
+    let all = read_all(path)?;
     let other = |kind: FileKind| EvalError::from(kind.instead_of(ANSWERS, path));
     let kind = all.first().and_then(FileKind::of_record);
     // their records have an answer, but no image
@@ -70,6 +71,62 @@ pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result
         Some(kind) if matches!(error, EvalError::NoKey { record: 1, .. }) => other(kind),
         _ => error,
     })
+}
+
+fn read_all(path: &Path) -> Result<Vec<Map<String, Value>>, EvalError> {
+    read_records(path, |error| error.or_other_kind(path, ANSWERS, &ACCEPTED))
+}
+
+/// Reads all records of a file. `map` changes the errors of its content.
+pub(crate) fn read_records(
+    path: &Path,
+    map: impl FnOnce(PairsError) -> PairsError,
+) -> Result<Vec<Map<String, Value>>, EvalError> {
+    let mut all = Vec::new();
+    let read = for_each(path, open(path)?, &mut |record| {
+        all.push(record);
+        Ok(())
+    });
+    read.map_err(map)?;
+    Ok(all)
+}
+
+/// Answers that are numbers, and the numbers, in the order of the file.
+pub(crate) struct ScoreAnswers {
+    pub answers: Vec<Answer>,
+    pub scores: Vec<f64>,
+}
+
+/// Reads answers that are numbers under `score`. Returns `None` if no record has a score.
+pub(crate) fn read_scores(path: &Path) -> Result<Option<ScoreAnswers>, EvalError> {
+    let all = read_all(path)?;
+    let given = |record: &Map<String, Value>| record.get(SCORE).is_some_and(|value| !value.is_null());
+    if !all.iter().any(given) {
+        return Ok(None);
+    }
+    let (mut answers, mut scores) = (Vec::new(), Vec::new());
+    for (i, record) in all.iter().enumerate() {
+        let no_score = |found| EvalError::NoScore { path: path.into(), record: i + 1, found };
+        let value = record.get(SCORE).ok_or_else(|| no_score("no score"))?;
+        let score = value.as_f64().ok_or_else(|| no_score(kind(value)))?;
+        let asked = QUESTION.iter().find_map(|key| record.get(*key)?.as_str());
+        answers.push(Answer {
+            record: i + 1,
+            id: find(record, ID),
+            image: image(record),
+            question: asked.or_else(|| question_in_text(record)).map(str::to_owned),
+            text: score.to_string(),
+            under_text: false,
+        });
+        scores.push(score);
+    }
+    Ok(Some(ScoreAnswers { answers, scores }))
+}
+
+/// The `text` next to an answer if it is the question. It may also repeat the answer in other words; a
+/// question has a question mark.
+fn question_in_text(record: &Map<String, Value>) -> Option<&str> {
+    record.get(TEXT)?.as_str().filter(|text| text.contains('?'))
 }
 
 fn answer(
@@ -116,12 +173,7 @@ fn answer(
             });
         }
     }
-    // Next to an answer, `text` may repeat that answer in other words: a question has a question
-    // mark.
-    let question = asked.or_else(|| {
-        let text = record.get(TEXT).filter(|_| !under_text)?.as_str()?;
-        text.contains('?').then(|| text.to_owned())
-    });
+    let question = asked.or_else(|| question_in_text(record).filter(|_| !under_text).map(str::to_owned));
     Ok(Answer { record: place, id: find(record, ID), image: image(record), question, text, under_text })
 }
 
@@ -155,7 +207,7 @@ pub(crate) fn no_id(path: &Path, record: usize) -> EvalError {
 }
 
 /// A string unchanged, or a number as written.
-fn plain(value: &Value) -> Option<String> {
+pub(crate) fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

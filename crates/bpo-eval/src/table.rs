@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use crate::amber::{AmberKinds, AmberReport};
+use crate::auc::{AucDifferences, AucReport};
 use crate::bootstrap::Estimate;
 use crate::chair::{ChairDifferences, ChairReport};
 use crate::pope::{PopeDifferences, PopeReport};
+use crate::ranking::{RankingDifferences, RankingReport};
 
 /// A text table with a column per system and a row per metric. Shares are in percent, with their
 /// intervals.
@@ -104,6 +106,47 @@ impl ReportTable {
                 table.row(&format!("{kind} {metric}"), systems.iter().map(|(_, kinds)| cell(kinds)));
             }
         }
+        table
+    }
+
+    /// The metrics of ranked lists of one or more systems. All must have the same `k`.
+    pub fn ranking(systems: &[(&str, &RankingReport)]) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        let k = systems.first().map_or(0, |(_, report)| report.k);
+        let mut row = |name: &str, cell: &dyn Fn(&RankingReport) -> String| {
+            table.row(name, systems.iter().map(|(_, report)| cell(report)));
+        };
+        row(&format!("HR@{k}"), &|report| format_percent(&report.hit_rate));
+        row(&format!("NDCG@{k}"), &|report| format_percent(&report.ndcg));
+        row("lists (empty)", &|report| format!("{} ({})", report.items, report.empty));
+        table
+    }
+
+    /// The differences of one or more systems from another one, in points.
+    pub fn ranking_differences(systems: &[(&str, &RankingDifferences)]) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        let k = systems.first().map_or(0, |(_, differences)| differences.k);
+        let mut row = |name: &str, cell: &dyn Fn(&RankingDifferences) -> String| {
+            table.row(name, systems.iter().map(|(_, differences)| cell(differences)));
+        };
+        row(&format!("HR@{k}"), &|differences| format_points(&differences.hit_rate));
+        row(&format!("NDCG@{k}"), &|differences| format_points(&differences.ndcg));
+        table
+    }
+
+    /// The AUC of one or more systems.
+    pub fn auc(systems: &[(&str, &AucReport)]) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        table.row("AUC", systems.iter().map(|(_, report)| format_percent(&report.auc)));
+        let counts = systems.iter().map(|(_, report)| format!("{} ({})", report.items, report.unclear));
+        table.row("questions (unclear)", counts);
+        table
+    }
+
+    /// The differences of one or more systems from another one, in points.
+    pub fn auc_differences(systems: &[(&str, &AucDifferences)]) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        table.row("AUC", systems.iter().map(|(_, differences)| format_points(&differences.auc)));
         table
     }
 

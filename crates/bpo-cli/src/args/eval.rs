@@ -20,6 +20,12 @@ pub enum EvalCommand {
     /// Compute the metrics of AMBER's discriminative task: a table on standard error, one JSON line for
     /// each file on standard output. Several files are compared
     Amber(AmberCommand),
+    /// Compute HR@k and NDCG@k of lists with one relevant item, such as recommendations: a table on
+    /// standard error, one JSON line for each file on standard output. Several files are compared
+    Ranking(RankingCommand),
+    /// Compute the AUC of yes-or-no answers or of scores: a table on standard error, one JSON line for
+    /// each file on standard output. Several files are compared
+    Auc(AucCommand),
     /// Print yes-or-no questions in POPE's form as JSON lines, for `generate` and `eval pope`
     Questions(QuestionsCommand),
 }
@@ -108,6 +114,45 @@ pub struct AmberCommand {
     pub answers: Vec<PathBuf>,
     /// Read an answer by its first word, yes or no. Without it only exactly Yes and No count, as in
     /// the published script
+    #[arg(long)]
+    pub first_word: bool,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// `bpo eval ranking`
+#[derive(Debug, Args)]
+pub struct RankingCommand {
+    /// Questions {"id", "image", "prompt", "label"}, as JSON lines or a JSON array. The label is the
+    /// relevant item; of several lines, the first
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Answers {"id", "text"} with one item per line, the best first, or {"answer"} in the order of the
+    /// questions, as JSON lines or a JSON array, or those of `bpo generate`. Repeat it to compare
+    /// files: the others with the first
+    #[arg(long, value_name = "FILE", required = true)]
+    pub answers: Vec<PathBuf>,
+    /// Number of items of each list that count
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = positive)]
+    pub k: usize,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// `bpo eval auc`
+#[derive(Debug, Args)]
+pub struct AucCommand {
+    /// Questions {"id", "image", "prompt", "label"}, as JSON lines or a JSON array. The label is yes or
+    /// no
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Answers {"id", "text"}, or {"answer"} in the order of the questions, as JSON lines or a JSON
+    /// array, or those of `bpo generate`. If all have a number under `score`, higher for yes, it
+    /// replaces the text. Repeat it to compare files: the others with the first
+    #[arg(long, value_name = "FILE", required = true)]
+    pub answers: Vec<PathBuf>,
+    /// Read an answer by its first word, yes or no. Without it only yes and no in any case count, as in
+    /// HaNoRec's published script
     #[arg(long)]
     pub first_word: bool,
     #[command(flatten)]

@@ -44,7 +44,8 @@ pub use convert::ConvertCommand;
 pub use convert_checkpoint::ConvertCheckpointCommand;
 pub use distort::DistortCommand;
 pub use eval::{
-    AmberCommand, BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs,
+    AmberCommand, AucCommand, BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand,
+    RankingCommand, TruthArgs,
 };
 #[cfg(feature = "model")]
 pub use generate::GenerateCommand;

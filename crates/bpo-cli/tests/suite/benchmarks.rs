@@ -104,3 +104,68 @@ fn amber_counts_unclear_answers() {
     let none = amber.answers("none", ["yes", "no", "no"]);
     amber.eval(&[&none], &[]).fails_naming(&["none of 3 answers says yes or no"]);
 }
+
+#[test]
+fn ranked_lists_are_scored_and_compared() {
+    let files = Files::new();
+    let asked = |id: u64, label: &str| json!({"id": id, "prompt": "Which film?", "label": label});
+    let questions = files.write("questions", &[asked(1, "Alien"), asked(2, "Brazil")]);
+    let answers = |name: &str, texts: [&str; 2]| {
+        let answer = |(i, text)| json!({"id": i + 1, "text": text});
+        files.write(name, &texts.into_iter().enumerate().map(answer).collect::<Vec<_>>())
+    };
+    let eval = |answers: &[&PathBuf], flags: Vec<std::ffi::OsString>| {
+        let answers = answers.iter().flat_map(|path| arguments!["--answers", path]);
+        let questions = arguments!["eval", "ranking", "--questions", &questions];
+        bpo(questions.into_iter().chain(answers).chain(flags).collect::<Vec<_>>())
+    };
+    let before = answers("before", ["\"Brazil\"\n\"Alien\"", ""]);
+    let after = answers("after", ["\"Alien\"\n\"Brazil\"", "Alien"]);
+    let outcome =
+        eval(&[&before], vec![]).succeeds().says("HR@3").says("warning: 1 of 2 answers without an item");
+    assert_eq!(outcome.lines()[0]["hit_rate"]["value"], 0.5);
+    let lines = eval(&[&before, &after], arguments!["--k", "1"]).succeeds().says("NDCG@1").lines();
+    assert_eq!((&lines[0]["report"]["ndcg"]["value"], &lines[0]["report"]["k"]), (&json!(0.0), &json!(1)));
+    assert_eq!(lines[1]["differences"]["ndcg"]["value"], 0.5);
+    assert_eq!(eval(&[&before], arguments!["--k", "0"]).code, Some(2));
+    let numbered = answers("numbered", ["1. Alien", "1. Brazil"]);
+    eval(&[&numbered], vec![]).succeeds().says("warning: no answer lists the item of its label");
+    let one = files.write("one", &[json!({"id": 1, "text": "Alien"})]);
+    eval(&[&one], vec![]).fails_naming(&["1 questions have no answer (2)"]);
+}
+
+#[test]
+fn auc_of_answers_and_of_scores() {
+    let files = Files::new();
+    let labels = ["Yes", "No", "Yes", "No"];
+    let asked =
+        |(i, label): (usize, &str)| json!({"id": i, "prompt": "Will the user like it?", "label": label});
+    let questions = files.write("questions", &labels.into_iter().enumerate().map(asked).collect::<Vec<_>>());
+    let answers = |name: &str, key: &str, values: [Value; 4]| {
+        let answer = |(i, value)| json!({"id": i, key: value});
+        files.write(name, &values.into_iter().enumerate().map(answer).collect::<Vec<_>>())
+    };
+    let eval = |answers: &[&PathBuf], flags: Vec<std::ffi::OsString>| {
+        let answers = answers.iter().flat_map(|path| arguments!["--answers", path]);
+        let questions = arguments!["eval", "auc", "--questions", &questions];
+        bpo(questions.into_iter().chain(answers).chain(flags).collect::<Vec<_>>())
+    };
+    let texts = answers("texts", "text", ["yes", "No", "Yes, surely.", "YES"].map(Value::from));
+    let outcome = eval(&[&texts], vec![])
+        .succeeds()
+        .says("warning: 1 of 4 answers unclear under the published rule, such as \"Yes, surely.\"");
+    assert_eq!(
+        (&outcome.lines()[0]["auc"]["value"], &outcome.lines()[0]["unclear"]),
+        (&json!(0.75), &json!(1))
+    );
+    let outcome = eval(&[&texts], arguments!["--first-word"]).succeeds();
+    assert_eq!(outcome.lines()[0]["unclear"], 0);
+    let scores = answers("scores", "score", [0.9, 0.1, 0.8, 0.2].map(Value::from));
+    eval(&[&scores], arguments!["--first-word"])
+        .fails_naming(&["scores: the answers are numbers", "no effect"]);
+    let lines = eval(&[&texts, &scores], vec![]).succeeds().says("AUC").lines();
+    assert_eq!(lines[1]["differences"]["auc"]["value"], 0.25);
+    let same = answers("same", "text", ["yes", "?", "yes", "?"].map(Value::from));
+    let outcome = eval(&[&same], vec![]).succeeds().says("warning: there is no AUC");
+    assert_eq!(outcome.lines()[0]["auc"]["value"], Value::Null);
+}

@@ -3,8 +3,10 @@
 mod amber;
 mod answers;
 mod as_published;
+mod auc;
 mod chair;
 mod hostile;
 mod pairing;
 mod pope;
+mod ranking;
 mod support;

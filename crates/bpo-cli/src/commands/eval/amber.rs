@@ -2,14 +2,14 @@
 
 use bpo::eval::{AmberFiles, AmberKinds, AmberReport, ReportTable, YesNoReading};
 
-use super::{Evaluation, bootstrap};
+use super::{Evaluation, bootstrap, reading, under};
 use crate::args::AmberCommand;
 use crate::failure::Failure;
 
 pub fn amber(args: &AmberCommand) -> Result<(), Failure> {
     let bootstrap = bootstrap(&args.bootstrap)?;
     let files = AmberFiles { questions: args.questions.clone(), annotations: args.annotations.clone() };
-    let reading = if args.first_word { YesNoReading::FirstWord } else { YesNoReading::AsPublished };
+    let reading = reading(args.first_word);
     let evaluation = Evaluation::new(
         &args.answers,
         "all questions are of the generative task, which is not scored",
@@ -18,14 +18,11 @@ pub fn amber(args: &AmberCommand) -> Result<(), Failure> {
         |one, other| AmberKinds::differences(one, other, &bootstrap),
     )?;
     evaluation.print_tables(ReportTable::amber, ReportTable::amber_differences);
-    let (under, counts) = match reading {
-        YesNoReading::FirstWord => ("by their first word", "they count as wrong"),
-        _ => (
-            "under the published rule",
-            "it counts all but exactly Yes and No as wrong; --first-word reads the first word",
-        ),
+    let counts = match reading {
+        YesNoReading::FirstWord => "they count as wrong",
+        _ => "it counts all but exactly Yes and No as wrong; --first-word reads the first word",
     };
-    evaluation.warn_of_unclear(|item| (&item.text, item.answer.is_some()), under, counts);
+    evaluation.warn_of_unclear(|item| (&item.text, item.answer.is_some()), under(reading), counts);
     evaluation.print_reports()?;
     evaluation.warn_of_unmatched();
     Ok(())

@@ -1,13 +1,15 @@
 //! `bpo eval`
 
 mod amber;
+mod auc;
 mod chair;
 mod pope;
+mod ranking;
 
 use std::path::{Path, PathBuf};
 
 use bpo::BpoError;
-use bpo::eval::{Bootstrap, EvalError, ReportTable, Scored};
+use bpo::eval::{Bootstrap, EvalError, ReportTable, Scored, YesNoReading};
 use bpo::pairs::Untrusted;
 use serde::Serialize;
 
@@ -25,6 +27,8 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
         EvalCommand::Chair(args) => chair::chair(args),
         EvalCommand::Pope(args) => pope::pope(args),
         EvalCommand::Amber(args) => amber::amber(args),
+        EvalCommand::Ranking(args) => ranking::ranking(args),
+        EvalCommand::Auc(args) => auc::auc(args),
         EvalCommand::Questions(args) => chair::ask(args),
     }
 }
@@ -163,6 +167,19 @@ struct Compared<'a, R, D> {
     answers: &'a Path,
     report: &'a R,
     differences: Option<&'a D>,
+}
+
+/// The reading that `--first-word` selects.
+fn reading(first_word: bool) -> YesNoReading {
+    if first_word { YesNoReading::FirstWord } else { YesNoReading::AsPublished }
+}
+
+/// How answers are read, for messages: after "unclear".
+fn under(reading: YesNoReading) -> &'static str {
+    match reading {
+        YesNoReading::FirstWord => "by their first word",
+        _ => "under the published rule",
+    }
 }
 
 /// Checked before any file is read.
