@@ -16,8 +16,11 @@ pub struct ChairItem {
     pub image: String,
     /// The answer.
     pub text: String,
-    /// The mentions of objects, each with whether the image shows the object.
+    /// The mentions of objects, each with whether the image shows the object. Those of
+    /// [extracted names](Self::from_names) have the empty range at the start of the text.
     pub mentions: Vec<(Mention, bool)>,
+    /// Words of extracted names that the table does not have.
+    pub unknown: Vec<String>,
     counts: Counts,
 }
 
@@ -25,6 +28,7 @@ pub struct ChairItem {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     answers: usize,
+    answers_with_mention: usize,
     answers_with_false: usize,
     mentions: usize,
     false_mentions: usize,
@@ -37,6 +41,7 @@ struct Counts {
 impl Counts {
     fn add(&mut self, other: Self) {
         self.answers += other.answers;
+        self.answers_with_mention += other.answers_with_mention;
         self.answers_with_false += other.answers_with_false;
         self.mentions += other.mentions;
         self.false_mentions += other.false_mentions;
@@ -56,9 +61,35 @@ impl ChairItem {
         truth: &BTreeSet<String>,
     ) -> Self {
         let (image, text) = (image.into(), text.into());
+        let (mentions, words) = (table.mentions(&text), count_words(&text));
+        Self::of_mentions(table, image, text, mentions, words, truth)
+    }
+
+    /// An answer of `words` words in which a language model found objects.
+    pub(crate) fn of_objects(
+        table: &ObjectTable,
+        image: String,
+        text: String,
+        objects: &[&str],
+        unknown: Vec<String>,
+        words: usize,
+        truth: &BTreeSet<String>,
+    ) -> Self {
+        let mention = |object: &&str| Mention { object: (*object).to_owned(), start: 0, end: 0 };
+        let mentions = objects.iter().map(mention).collect();
+        Self { unknown, ..Self::of_mentions(table, image, text, mentions, words, truth) }
+    }
+
+    fn of_mentions(
+        table: &ObjectTable,
+        image: String,
+        text: String,
+        mentions: Vec<Mention>,
+        words: usize,
+        truth: &BTreeSet<String>,
+    ) -> Self {
         let shown: BTreeSet<&str> = truth.iter().filter_map(|object| table.find(object)).collect();
-        let mentions: Vec<(Mention, bool)> = table
-            .mentions(&text)
+        let mentions: Vec<(Mention, bool)> = mentions
             .into_iter()
             .map(|mention| {
                 let there = shown.contains(mention.object.as_str());
@@ -69,15 +100,16 @@ impl ChairItem {
         let false_mentions = mentions.iter().filter(|(_, there)| !there).count();
         let counts = Counts {
             answers: 1,
+            answers_with_mention: usize::from(!mentions.is_empty()),
             answers_with_false: usize::from(false_mentions > 0),
             mentions: mentions.len(),
             false_mentions,
             named: named.len(),
             named_true: named.intersection(&shown).count(),
             shown: shown.len(),
-            words: count_words(&text),
+            words,
         };
-        Self { image, text, mentions, counts }
+        Self { image, text, mentions, unknown: Vec::new(), counts }
     }
 }
 
@@ -90,6 +122,9 @@ pub enum ChairMetric {
     ChairI,
     /// CHAIR_s: answers with at least one such mention, divided by all answers.
     ChairS,
+    /// Answers with at least one such mention, divided by the answers that name an object: the response
+    /// hallucination rate of Object HalBench.
+    ChairSNaming,
     /// Shown objects that are named, divided by all shown objects.
     Recall,
     /// Named objects that are shown, divided by all named objects.
@@ -110,6 +145,7 @@ impl ChairMetric {
         match self {
             Self::ChairI => share(sum.false_mentions, sum.mentions),
             Self::ChairS => share(sum.answers_with_false, sum.answers),
+            Self::ChairSNaming => share(sum.answers_with_false, sum.answers_with_mention),
             Self::Recall => share(sum.named_true, sum.shown),
             Self::Precision => share(sum.named_true, sum.named),
             // Equals 2 p r / (p + r).
@@ -135,6 +171,8 @@ pub struct ChairReport {
     pub chair_i: Estimate,
     /// [`ChairMetric::ChairS`]
     pub chair_s: Estimate,
+    /// [`ChairMetric::ChairSNaming`]
+    pub chair_s_naming: Estimate,
     /// [`ChairMetric::Recall`]
     pub recall: Estimate,
     /// [`ChairMetric::Precision`]
@@ -160,6 +198,7 @@ impl ChairReport {
             silent: items.iter().filter(|item| item.mentions.is_empty()).count(),
             chair_i: estimate(ChairMetric::ChairI),
             chair_s: estimate(ChairMetric::ChairS),
+            chair_s_naming: estimate(ChairMetric::ChairSNaming),
             recall: estimate(ChairMetric::Recall),
             precision: estimate(ChairMetric::Precision),
             f1: estimate(ChairMetric::F1),
@@ -208,6 +247,8 @@ pub struct ChairDifferences {
     pub chair_i: Estimate,
     /// [`ChairMetric::ChairS`]
     pub chair_s: Estimate,
+    /// [`ChairMetric::ChairSNaming`]
+    pub chair_s_naming: Estimate,
     /// [`ChairMetric::Recall`]
     pub recall: Estimate,
     /// [`ChairMetric::Precision`]
@@ -242,6 +283,7 @@ impl ChairDifferences {
         Ok(Self {
             chair_i: difference(ChairMetric::ChairI),
             chair_s: difference(ChairMetric::ChairS),
+            chair_s_naming: difference(ChairMetric::ChairSNaming),
             recall: difference(ChairMetric::Recall),
             precision: difference(ChairMetric::Precision),
             f1: difference(ChairMetric::F1),

@@ -165,6 +165,19 @@ pub enum EvalError {
         /// The label that is needed.
         expected: &'static str,
     },
+    /// The extracted objects of an answer are no list of names.
+    #[error(
+        "{}: record {record}: objects has {found}; expected a list of names, such as [\"dog\", \"cup\"]",
+        UntrustedPath(path)
+    )]
+    NoNames {
+        /// Path of the file of answers.
+        path: PathBuf,
+        /// Number of the answer, from 1.
+        record: usize,
+        /// The JSON type that was found.
+        found: &'static str,
+    },
     /// Only some answers have a score, or a score is no number.
     #[error(
         "{}: record {record}: {found}; expected a number under score in every answer, or in none",

@@ -10,6 +10,7 @@ mod auc;
 mod bootstrap;
 mod chair;
 mod error;
+mod extracted;
 mod objects;
 mod pairing;
 mod pope;
@@ -29,6 +30,7 @@ pub use auc::{AucDifferences, AucItem, AucReport};
 pub use bootstrap::{Bootstrap, Estimate};
 pub use chair::{ChairDifferences, ChairItem, ChairMetric, ChairReport, relative_change};
 pub use error::EvalError;
+pub use extracted::read_extracted_answers;
 pub use objects::{Mention, ObjectTable};
 pub use pairing::QuestionMismatch;
 pub use pope::{

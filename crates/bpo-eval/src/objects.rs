@@ -216,6 +216,38 @@ impl ObjectTable {
         found.into_iter().map(|(mention, _)| mention).collect()
     }
 
+    /// The words of an extracted name, with the object of each in the table.
+    pub(crate) fn words_of_name(&self, name: &str) -> Vec<(String, Option<&str>)> {
+        let find = |word: String| {
+            let object = self.find(&word);
+            (word, object)
+        };
+        if self.rules == Rules::AsPublished {
+            return vec![find(name.to_owned())];
+        }
+        // `people` is no form of another word: the published script counts people and a person as two
+        let one = |word: &str| match word.to_lowercase() {
+            word if word == "people" => word,
+            word => singular(&word),
+        };
+        let words: Vec<String> = words(name).map(|(_, word)| one(word)).collect();
+        let (mut pairs, mut at) = (Vec::new(), 0);
+        while let [first, second, ..] = &words[at..] {
+            let pair = format!("{first} {second}");
+            let word = match (first.as_str(), second.as_str()) {
+                ("baby" | "adult", animal) if ANIMALS.contains(&animal) => Some(second.clone()),
+                ("passenger", vehicle) if VEHICLES.contains(&vehicle) => Some(second.clone()),
+                ("bow", "tie") => Some(second.clone()),
+                ("toilet", "seat") => Some(first.clone()),
+                ("home", "plate") | ("train", "track") => Some(pair),
+                _ => Some(pair).filter(|pair| self.words.contains_key(pair)),
+            };
+            at += if word.is_some() { 2 } else { 1 };
+            pairs.extend(word.map(find));
+        }
+        if pairs.is_empty() { vec![find(words.join(" "))] } else { pairs }
+    }
+
     /// The object of two words that the published scorer joins by rule. The inner `None` means no
     /// object.
     fn compound(&self, first: &str, second: &str) -> Option<Option<&str>> {

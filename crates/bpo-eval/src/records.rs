@@ -57,7 +57,25 @@ pub(crate) struct Answer {
 /// Reads answers from a JSON array or JSON lines. `agree` decides whether two texts are the same
 /// answer; a record with two different answers is an error.
 pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
-    let all = read_all(path)?;
+    answers(path, &read_all(path)?, agree)
+}
+
+/// Reads answers, each with the value under another key.
+pub(crate) fn read_with(
+    path: &Path,
+    agree: fn(&str, &str) -> bool,
+    key: &str,
+) -> Result<Vec<(Answer, Option<Value>)>, EvalError> {
+    let mut all = read_all(path)?;
+    let answers = answers(path, &all, agree)?;
+    Ok(answers.into_iter().zip(all.iter_mut().map(|record| record.remove(key))).collect())
+}
+
+fn answers(
+    path: &Path,
+    all: &[Map<String, Value>],
+    agree: fn(&str, &str) -> bool,
+) -> Result<Vec<Answer>, EvalError> {
     let other = |kind: FileKind| EvalError::from(kind.instead_of(ANSWERS, path));
     let kind = all.first().and_then(FileKind::of_record);
     // their records have an answer, but no image

@@ -26,6 +26,7 @@ impl ReportTable {
         };
         row("CHAIR_i", &|report| format_percent(&report.chair_i));
         row("CHAIR_s", &|report| format_percent(&report.chair_s));
+        row("CHAIR_s, answers with objects", &|report| format_percent(&report.chair_s_naming));
         row("recall", &|report| format_percent(&report.recall));
         row("precision", &|report| format_percent(&report.precision));
         row("F1", &|report| format_percent(&report.f1));
@@ -58,6 +59,7 @@ impl ReportTable {
         };
         row("CHAIR_i", &|differences| format_points(&differences.chair_i));
         row("CHAIR_s", &|differences| format_points(&differences.chair_s));
+        row("CHAIR_s, answers with objects", &|differences| format_points(&differences.chair_s_naming));
         row("recall", &|differences| format_points(&differences.recall));
         row("precision", &|differences| format_points(&differences.precision));
         row("F1", &|differences| format_points(&differences.f1));

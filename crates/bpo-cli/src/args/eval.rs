@@ -40,9 +40,14 @@ pub struct ChairCommand {
     pub answers: Vec<PathBuf>,
     #[command(flatten)]
     pub truth: TruthArgs,
-    /// Match objects exactly as CHAIR's published scorer does; --objects is its synonyms.txt
+    /// Match objects exactly as CHAIR's published scorer does; --objects is its synonyms.txt. With
+    /// --extracted, look up names unchanged
     #[arg(long, requires = "objects")]
     pub as_published: bool,
+    /// Score the objects that a language model extracted, as Object HalBench does: a list of names
+    /// under `objects` in each answer
+    #[arg(long)]
+    pub extracted: bool,
     #[command(flatten)]
     pub bootstrap: BootstrapArgs,
 }

@@ -169,3 +169,35 @@ fn auc_of_answers_and_of_scores() {
     let outcome = eval(&[&same], vec![]).succeeds().says("warning: there is no AUC");
     assert_eq!(outcome.lines()[0]["auc"]["value"], Value::Null);
 }
+
+#[test]
+fn extracted_objects_are_scored_and_compared() {
+    let files = Files::new();
+    let answer = |image: &str, objects: Value| json!({"image": image, "text": "An answer of five words.", "objects": objects});
+    let truth = files.write(
+        "truth",
+        &[json!({"image": "a", "objects": ["dog"]}), json!({"image": "b", "objects": ["cup"]})],
+    );
+    let before = files.write("before", &[answer("a", json!(["dogs", "cups"])), answer("b", json!(["sky"]))]);
+    let after =
+        files.write("after", &[answer("b", json!(["cups", "wooden cup"])), answer("a", json!(["dog"]))]);
+    let eval = |answers: &[&PathBuf], flags: &[&str]| {
+        let answers = answers.iter().flat_map(|path| arguments!["--answers", path]);
+        let flags = flags.iter().flat_map(|flag| arguments![flag]);
+        let truth = arguments!["eval", "chair", "--truth", &truth];
+        bpo(truth.into_iter().chain(answers).chain(flags).collect::<Vec<_>>())
+    };
+    let lines = eval(&[&before, &after], &["--extracted"])
+        .succeeds()
+        .says("before: 1 name is not in the table and not counted: sky")
+        .says("after: 1 name is not in the table and not counted: wooden cup")
+        .lines();
+    let report = &lines[0]["report"];
+    // one of two answers, and the only one with an object
+    assert_eq!((&report["chair_s"]["value"], &report["chair_s_naming"]["value"]), (&json!(0.5), &json!(1.0)));
+    assert_eq!(lines[1]["differences"]["chair_i"]["value"], -0.5);
+    // the texts name no object
+    eval(&[&before], &[]).succeeds().says("warning: no answer mentions an object");
+    let texts = files.write("texts", &[json!({"image": "a", "text": "A dog."})]);
+    eval(&[&texts], &["--extracted"]).fails_naming(&["texts: record 1: none of the keys objects"]);
+}

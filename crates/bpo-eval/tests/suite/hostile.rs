@@ -30,6 +30,7 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         EvalError::Label { path: path(), record, found: text() },
         EvalError::NoLabel { path: path(), record, expected: "a label" },
         EvalError::NoScore { path: path(), record, found: "no score" },
+        EvalError::NoNames { path: path(), record, found: "a string" },
         EvalError::FirstWordOfScore { path: path() },
         EvalError::AmberType { path: path(), record, found: text() },
         EvalError::NoAnnotation { path: path(), record, id: text(), annotations: path() },

@@ -5,6 +5,7 @@ mod answers;
 mod as_published;
 mod auc;
 mod chair;
+mod extracted;
 mod hostile;
 mod pairing;
 mod pope;

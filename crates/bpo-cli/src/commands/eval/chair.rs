@@ -1,14 +1,18 @@
 //! `bpo eval chair` and `bpo eval questions`
 
+use std::collections::BTreeSet;
+
 use bpo::BpoError;
 use bpo::eval::{
-    ChairDifferences, ChairReport, EvalError, ObjectTable, ReportTable, Truth, TruthFiles, pope_questions,
-    read_chair_answers,
+    ChairDifferences, ChairItem, ChairReport, EvalError, ObjectTable, ReportTable, Truth, TruthFiles,
+    pope_questions, read_chair_answers, read_extracted_answers,
 };
+use bpo::pairs::Untrusted;
 
 use super::{Evaluation, bootstrap, print_unmatched};
 use crate::args::{ChairCommand, QuestionsCommand, TruthArgs};
 use crate::failure::Failure;
+use crate::progress::count;
 use crate::terminal::{print_json, print_line};
 
 pub fn chair(args: &ChairCommand) -> Result<(), Failure> {
@@ -17,7 +21,10 @@ pub fn chair(args: &ChairCommand) -> Result<(), Failure> {
     let evaluation = Evaluation::new(
         &args.answers,
         "no answer is about an image of the truth",
-        |path| read_chair_answers(path, &table, &truth),
+        |path| match args.extracted {
+            true => read_extracted_answers(path, &table, &truth),
+            false => read_chair_answers(path, &table, &truth),
+        },
         |items| ChairReport::new(items, bootstrap),
         |one, other| ChairDifferences::new(one, other, &bootstrap),
     )?;
@@ -27,6 +34,9 @@ pub fn chair(args: &ChairCommand) -> Result<(), Failure> {
             evaluation.in_file(path)
         ));
     }
+    for (path, scored, _) in evaluation.each() {
+        print_unknown(&scored.items, &evaluation.in_file(path));
+    }
     evaluation.print_tables(ReportTable::chair, ReportTable::chair_differences);
     evaluation.print_reports()?;
     let mut is_incomplete = false;
@@ -35,6 +45,19 @@ pub fn chair(args: &ChairCommand) -> Result<(), Failure> {
         is_incomplete |= print_unmatched(scored, "error", &what);
     }
     if is_incomplete { Err(Failure::Incomplete) } else { Ok(()) }
+}
+
+/// Prints how many words of extracted names are not in the table, with a few of them.
+fn print_unknown(items: &[ChairItem], in_file: &str) {
+    const SHOWN: usize = 5;
+    let unknown: BTreeSet<&str> = items.iter().flat_map(|item| &item.unknown).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let names = unknown.iter().take(SHOWN).map(|name| Untrusted(name).to_string());
+        let names = names.collect::<Vec<_>>().join(", ");
+        let more = if unknown.len() > SHOWN { ", ..." } else { "" };
+        let count = count(unknown.len(), "name is", "names are");
+        print_line(&format!("objects{in_file}: {count} not in the table and not counted: {names}{more}"));
+    }
 }
 
 pub fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
