@@ -40,6 +40,7 @@ NAMES = [
     "hot dogs", "pizzas", "chair", "seat", "stools", "potted plants", "dining table", "tables", "toilet", "toilet seat", "TV",
     "televisions", "cell phone", "phones", "books", "clock", "vase", "teddy bears", "baby bear", "adult giraffes",
     "passenger train", "home plate", "train tracks",
+    "bowl of soup", "glass of wine", "group of people", "two dogs", "man's hat", "salt and pepper shakers",
     # no objects of the table
     "sky", "trees", "grass", "buildings", "street sign", "tennis player", "kitchen table", "computer mouse", "umbrella", "house",
 ]

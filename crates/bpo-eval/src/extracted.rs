@@ -23,8 +23,8 @@ const NAMES: &str = "objects";
 impl ObjectTable {
     /// The words of extracted names, each once, with the object of each word in the table.
     ///
-    /// A name is one word, or the word that the rules for two words make of a part of it: `baby bear` is
-    /// a bear. In a table of the published rules a name is a word as it stands.
+    /// A name is a word, or several with words such as `of` between them, or the word that the rules for
+    /// two words make of a part of it: `baby bear` is a bear. In a table of the published rules a name is a word as it stands.
     pub(crate) fn words_of_names<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,

@@ -227,7 +227,7 @@ impl ObjectTable {
         }
         // `people` is no form of another word: the published script counts people and a person as two
         let one = |word: &str| match word.to_lowercase() {
-            word if word == "people" => word,
+            word if word == "people" || APART.contains(&word.as_str()) => word,
             word => singular(&word),
         };
         let words: Vec<String> = words(name).map(|(_, word)| one(word)).collect();
@@ -245,7 +245,11 @@ impl ObjectTable {
             at += if word.is_some() { 2 } else { 1 };
             pairs.extend(word.map(find));
         }
-        if pairs.is_empty() { vec![find(words.join(" "))] } else { pairs }
+        if !pairs.is_empty() {
+            return pairs;
+        }
+        let nouns = words.split(|word| APART.contains(&word.as_str()));
+        nouns.filter(|noun| !noun.is_empty()).map(|noun| find(noun.join(" "))).collect()
     }
 
     /// The object of two words that the published scorer joins by rule. The inner `None` means no
@@ -280,6 +284,35 @@ impl ObjectTable {
         }
     }
 }
+
+/// Words in an extracted name that are no part of a noun, and end one: a bowl of soup, two dogs, a
+/// man's hat.
+const APART: [&str; 24] = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "with",
+    "and",
+    "or",
+    "in",
+    "on",
+    "at",
+    "by",
+    "for",
+    "from",
+    "to",
+    "'s",
+    "\u{2019}s",
+    "some",
+    "several",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "ten",
+];
 
 /// A name in lower case, each word in the singular, joined by one space.
 fn canonical(name: &str) -> String {

@@ -91,9 +91,7 @@ impl<'a, T, R: Serialize, D: Serialize> Evaluation<'a, T, R, D> {
         print_lines(table(&systems).to_string().trim_end());
         if !others.is_empty() {
             let systems: Vec<(&str, &D)> = others.iter().map(String::as_str).zip(&self.differences).collect();
-            print_line(&format!(
-                "differences from {first}, on the same images; those of shares are in points:"
-            ));
+            print_line(&format!("differences from {first}, paired; those of shares are in points:"));
             print_lines(differences_table(&systems).to_string().trim_end());
         }
     }
