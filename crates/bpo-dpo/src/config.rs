@@ -82,6 +82,12 @@ pub struct DpoConfig {
     /// [`Objective::ld_alpha`]. Default: none, all tokens have the same weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
+    /// Whether to multiply the coefficient of each pair by the
+    /// [responsiveness](crate::loss::responsiveness()) of the policy to its batch of
+    /// [`batch_size`](Self::batch_size) pairs, which must be at least 3 (HaNoRec, arXiv
+    /// 2511.18740). Default: false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub responsiveness: bool,
     /// Target margin of the rewards per unit of the [margin](PreferencePair::margin) of a pair,
     /// which is the difference between the scores of its answers. The target margin of pairs
     /// without a margin is 0. Default: 0, no target margins. See [`PerPair::margin`].
@@ -125,7 +131,7 @@ pub struct DpoConfig {
     pub adam_beta2: f64,
     /// Term in the denominator of AdamW. Default: 1e-8 (torch and transformers).
     pub adam_epsilon: f64,
-    /// Seed of the order of the pairs, of the evaluation split and of dropout. Default: 42
+    /// Seed of the order of the pairs, of the evaluation split, and of dropout and noise. Default: 42
     /// (transformers).
     pub seed: u64,
     /// Number of steps between checkpoints. The last step always has one. Default: 100 (ours).
@@ -185,6 +191,7 @@ impl Default for DpoConfig {
             reference_free: false,
             reference_sync: None,
             ld_alpha: None,
+            responsiveness: false,
             margin_scale: 0.0,
             kind_weights: BTreeMap::new(),
             weighting: None,
@@ -243,6 +250,7 @@ with! {
     with_reference_free reference_free: bool,
     with_reference_sync reference_sync: Option<ReferenceSync>,
     with_ld_alpha ld_alpha: Option<f64>,
+    with_responsiveness responsiveness: bool,
     with_margin_scale margin_scale: f64,
     with_weighting weighting: Option<Weighting>,
     with_kind_weights kind_weights: BTreeMap<CompletionKind, f64>,
@@ -289,6 +297,7 @@ impl DpoConfig {
             .with_divergence(self.divergence)
             .with_reference_free(self.reference_free)
             .with_ld_alpha(self.ld_alpha)
+            .with_responsiveness(self.responsiveness)
     }
 
     /// Returns whether evaluations decide on the result or on the end of training, so that pairs to

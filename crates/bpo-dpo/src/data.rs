@@ -6,7 +6,7 @@ use bpo_pairs::{CompletionKind, PreferencePair, Skipped, warn_left_out};
 
 use crate::config::DpoConfig;
 use crate::error::DpoError;
-use crate::loss::LossProperties;
+use crate::loss::{LossProperties, RESPONSIVE_PAIRS};
 use crate::order::split_pairs;
 use crate::policy::Collate;
 use crate::validate::{UsablePairs, usable_pairs};
@@ -39,6 +39,10 @@ impl Data {
         eval_pairs.extend(split_off);
         if pairs.is_empty() {
             return Err(DpoError::NoPairs { skipped });
+        }
+        if config.responsiveness && pairs.len() < RESPONSIVE_PAIRS {
+            let (key, expected) = ("responsiveness", "false with fewer than 3 pairs to train on");
+            return Err(DpoError::Setting { key, expected, found: format!("true with {}", pairs.len()) });
         }
         if eval_pairs.is_empty() && config.needs_evaluations() {
             return Err(DpoError::NothingToEvaluate);

@@ -4,6 +4,7 @@
 //!
 //! - [`loss`]: the losses. They depend only on burn's tensors, so other training loops can use them
 //!   without the trainer. To add a loss, implement [`loss::PreferenceLoss`].
+//! - [`hardness`]: coefficients of pairs by the items that their answers name (HaNoRec).
 //! - [`Trainer`]: trains any model that implements [`Policy`] (log-probabilities of completions)
 //!   with a [`Collate`] that prepares its batches. Settings are in [`DpoConfig`].
 //! - [`Reference`], [`LogpCache`]: the reference model of the policy, and a cache of its
@@ -45,6 +46,7 @@ mod devices;
 mod error;
 mod forward;
 mod gradients;
+pub mod hardness;
 pub mod loss;
 mod metrics;
 mod observer;

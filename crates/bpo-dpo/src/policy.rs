@@ -126,9 +126,10 @@ pub trait Policy: Module {
     /// [`Module::valid`] of the module before training, in which parameters that are trained
     /// without an adapter have their initial values.
     ///
-    /// Dropout must be off for the reference and in evaluations, which do not use an autodiff
-    /// device. It must not change the output of a new adapter. Dropout masks that are
-    /// [drawn](Self::draws) on the device of the module are the same in a resumed run.
+    /// Dropout and noise must be off for the reference and in evaluations, which do not use an
+    /// autodiff device. What is [drawn](Self::draws) on the device of the module is the same in a
+    /// resumed run. If it changes the output of a new adapter, as noise on the adapter does,
+    /// [`reference_differs`](crate::DpoConfig::reference_differs) must be set.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
 
     /// Returns [`token_logps`](Self::token_logps) with statistics of the distribution at each
@@ -143,7 +144,7 @@ pub trait Policy: Module {
     }
 
     /// Returns whether forward passes in training draw random numbers on the device of the module,
-    /// as dropout does. The device is then seeded before each of them. The default is true.
+    /// as dropout and noise do. The device is then seeded before each of them. The default is true.
     ///
     /// Most backends have one random generator for the whole process, so on [several
     /// devices](crate::Trainer::with_devices) such calls of [`token_logps`](Self::token_logps) and

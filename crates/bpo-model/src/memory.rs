@@ -154,7 +154,9 @@ impl Vlm {
         // operations also the shifted logits
         let copies = if scores_fused { 2 } else { 3 };
         let head = (shape.targets as u64 + copies * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
-        layers + images + features + head
+        // the noise, and the sums of factors and noise
+        let noise = if self.lora_noise() > 0.0 { 2 * F32 * self.adapter_parameters() } else { 0 };
+        layers + images + features + head + noise
     }
 }
 

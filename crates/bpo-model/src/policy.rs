@@ -377,9 +377,9 @@ impl Policy for Vlm {
         (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
     }
 
-    /// Whether the input of adapters is dropped.
+    /// Whether adapters have dropout or noise.
     fn draws(&self) -> bool {
-        self.dropout() > 0.0
+        self.dropout() > 0.0 || self.lora_noise() > 0.0
     }
 
     /// The batch with the features of its images, unless the vision tower is trained or adapted.

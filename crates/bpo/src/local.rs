@@ -470,7 +470,9 @@ fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), B
 pub(crate) fn policy(config: &RunConfig, model: Vlm) -> Result<Vlm, BpoError> {
     let policy = match &config.full_finetune {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
-        None if config.model.adapter.is_some() => model.with_lora_dropout(config.lora.lora_dropout)?,
+        None if config.model.adapter.is_some() => {
+            model.with_lora_dropout(config.lora.lora_dropout)?.with_lora_noise(config.lora.lora_noise)?
+        }
         None => model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?,
     };
     Ok(policy.with_gradient_checkpointing(config.model.gradient_checkpointing)?)

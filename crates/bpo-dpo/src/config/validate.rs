@@ -4,7 +4,9 @@ use bpo_pairs::Limits;
 
 use super::{Criterion, DpoConfig};
 use crate::error::DpoError;
-use crate::loss::{ABOVE_0, AT_LEAST_0, Divergence, NUMBER, Objective, PreferenceLoss, fits_f32};
+use crate::loss::{
+    ABOVE_0, AT_LEAST_0, Divergence, NUMBER, Objective, PreferenceLoss, RESPONSIVE_PAIRS, fits_f32,
+};
 
 impl DpoConfig {
     /// Checks each setting.
@@ -36,6 +38,8 @@ impl DpoConfig {
                 "the loss is not a function of the difference between the rewards",
             );
         }
+        let enough = !self.responsiveness || self.batch_size >= RESPONSIVE_PAIRS;
+        check("batch_size", enough, "at least 3 with `responsiveness`", self.batch_size)?;
         if self.divergence != Divergence::ReverseKl && !loss.reference {
             return conflict("divergence", "the loss has no reference");
         }

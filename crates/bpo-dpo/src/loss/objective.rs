@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use super::tensors::{constant_like, without_tape};
 use super::{
     Beta, Divergence, Loss, LossError, LossInputs, LossProperties, PairLogps, PreferenceLoss, Rewards,
+    responsive_beta, responsiveness,
 };
 
 /// The objective of a training: a [loss](PreferenceLoss) and the settings of the implicit rewards.
@@ -40,12 +41,17 @@ pub struct Objective<L = Loss> {
     /// Desensitization in Direct Preference Optimization" (arXiv 2409.06411); TRL's `ld_alpha`.
     /// [`Loss::Sft`] ignores it.
     pub ld_alpha: Option<f64>,
+    /// Whether to multiply the coefficient of each pair by the
+    /// [responsiveness](responsiveness()) of the policy to the pairs of a call of
+    /// [`forward`](Self::forward), which are those of one batch (HaNoRec, arXiv 2511.18740).
+    pub responsiveness: bool,
 }
 
 /// Settings of each pair. All tensors are `[pairs]`, without an autodiff tape.
 #[derive(Clone, Debug, Default)]
 pub struct PerPair {
-    /// Coefficients that replace [`Objective::beta`].
+    /// Coefficients that replace [`Objective::beta`], except in the gaps of
+    /// [`Objective::responsiveness`].
     pub beta: Option<Tensor<1>>,
     /// Margins between the rewards, in units of the reward: the offset of Amini et al., "Direct
     /// Preference Optimization with an Offset" (arXiv 2402.10571). For losses that [take
@@ -70,7 +76,14 @@ impl<L: PreferenceLoss> Objective<L> {
     /// Creates an objective with the reward of DPO: reverse KL divergence, a reference, and the
     /// same weight for all tokens.
     pub fn new(loss: L, beta: f64) -> Self {
-        Self { loss, beta, divergence: Divergence::default(), reference_free: false, ld_alpha: None }
+        Self {
+            loss,
+            beta,
+            divergence: Divergence::default(),
+            reference_free: false,
+            ld_alpha: None,
+            responsiveness: false,
+        }
     }
 
     /// Sets [`divergence`](Self::divergence).
@@ -91,11 +104,22 @@ impl<L: PreferenceLoss> Objective<L> {
         Self { ld_alpha, ..self }
     }
 
+    /// Sets [`responsiveness`](Self::responsiveness).
+    #[must_use]
+    pub fn with_responsiveness(self, responsiveness: bool) -> Self {
+        Self { responsiveness, ..self }
+    }
+
     /// Returns the properties of the loss in this objective. A
-    /// [reference-free](Self::reference_free) objective needs no reference.
+    /// [reference-free](Self::reference_free) objective needs no reference. With
+    /// [`responsiveness`](Self::responsiveness) the loss of a pair depends on the other pairs.
     pub fn properties(&self) -> LossProperties {
         let properties = self.loss.properties();
-        LossProperties { reference: properties.reference && !self.reference_free, ..properties }
+        LossProperties {
+            reference: properties.reference && !self.reference_free,
+            batch_wide: properties.batch_wide || self.responsiveness,
+            ..properties
+        }
     }
 
     /// Computes the loss of each pair.
@@ -124,7 +148,16 @@ impl<L: PreferenceLoss> Objective<L> {
         let compared = self.desensitized(policy);
         let reference = reference.map(|reference| self.desensitized(reference));
         let ratios = log_ratios(&compared, reference.as_ref());
-        let mut rewards = ratios.clone().map(|ratio| beta.times(self.divergence.score(ratio)));
+        let scores = ratios.clone().map(|ratio| self.divergence.score(ratio));
+        let beta = if self.responsiveness {
+            let margins = scores.margins();
+            let [pairs] = margins.dims();
+            let gaps = without_tape(margins).mul_scalar(self.beta);
+            Beta::PerPair(responsive_beta(&beta, responsiveness(gaps), pairs))
+        } else {
+            beta
+        };
+        let mut rewards = scores.map(|score| beta.times(score));
         if let Some(margin) = &factors.margin {
             let margin = constant_like(margin, &rewards.rejected);
             rewards.rejected = rewards.rejected + margin;
@@ -165,6 +198,14 @@ impl<L: PreferenceLoss> Objective<L> {
         let properties = self.loss.properties();
         if self.ld_alpha.is_some() && properties.weakened {
             return conflict("ld_alpha", loss(), "the loss compares a completion with itself");
+        }
+        if self.responsiveness && !properties.takes_margins {
+            let reason = "the loss is not a function of the difference between the rewards";
+            return conflict("responsiveness", loss(), reason);
+        }
+        if self.responsiveness && self.reference_free {
+            let with = "`reference_free`".to_owned();
+            return conflict("responsiveness", with, "it measures the change from the reference");
         }
         if self.divergence == Divergence::ReverseKl {
             return Ok(());

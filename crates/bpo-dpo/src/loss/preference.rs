@@ -82,8 +82,8 @@ pub struct LossProperties {
     /// Whether the loss needs statistics of the distribution of the policy at each token:
     /// [`LossInputs::statistics`].
     pub statistics: bool,
-    /// Whether the loss of a pair depends on the other pairs of its batch, so that pairs cannot be
-    /// weighted.
+    /// Whether the loss of a pair depends on the other pairs of its batch. The trainer then never
+    /// splits a batch, and pairs cannot be weighted by a loss with this property.
     pub batch_wide: bool,
     /// Whether the loss is a function of the difference between the rewards, so that a
     /// [margin](super::PerPair::margin) can be added to it.

@@ -45,6 +45,7 @@ fn each_invalid_setting_is_named() {
         (new().with_max_grad_norm(1e-50), "max_grad_norm"),
         (new().with_beta(1e39), "beta"),
         (new().with_margin_scale(1e-50), "margin_scale"),
+        (new().with_responsiveness(true).with_batch_size(2), "batch_size"),
         (new().with_kind_weights([(CompletionKind::ErrorInjected, 1e39)].into()), "kind_weights"),
         (
             new().with_lr_groups(vec![LrGroup { path: "projector".into(), learning_rate: 1e39 }]),
@@ -73,6 +74,10 @@ fn conflicting_settings_are_errors() {
         (with(Loss::Sft).with_keep_best(Some(Criterion::Accuracies)), "keep_best"),
         (with(Loss::ApoZero).with_margin_scale(1.0), "margin_scale"),
         (with(Loss::Aot { label_smoothing: 0.0 }).with_kind_weights(weights("llm-hal")), "kind_weights"),
+        (with(Loss::Ipo).with_responsiveness(true), "responsiveness"),
+        (with(Loss::Sft).with_responsiveness(true), "responsiveness"),
+        (with(Loss::Aot { label_smoothing: 0.0 }).with_responsiveness(true), "responsiveness"),
+        (with(Loss::mpo()).with_responsiveness(true), "responsiveness"),
     ] {
         match config.validate() {
             Err(DpoError::Conflict { key, with, .. }) => {
@@ -83,6 +88,10 @@ fn conflicting_settings_are_errors() {
         }
     }
     with(Loss::Sft).with_keep_best(Some(Criterion::Loss)).validate().expect("a loss there is");
+    with(Loss::sigmoid_with_sft(1.0)).with_responsiveness(true).validate().expect("a margin there is");
+    let alone = DpoConfig::default().with_responsiveness(true).with_reference_free(true);
+    let error = alone.validate().expect_err("no reference").to_string();
+    assert!(error.contains("`responsiveness`") && error.contains("`reference_free`"), "{error}");
 }
 
 #[test]

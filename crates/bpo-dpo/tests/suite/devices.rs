@@ -32,6 +32,11 @@ fn config() -> DpoConfig {
         .with_eval_every(3)
 }
 
+/// Twenty steps of nine pairs, each pair with a beta of its batch.
+fn responsive() -> DpoConfig {
+    config().with_batch_size(3).with_gradient_accumulation_steps(3).with_responsiveness(true)
+}
+
 /// A policy that counts its forward passes by thread. It panics after the given number of passes on
 /// another thread than that of the test.
 #[derive(Module, Debug)]
@@ -235,7 +240,7 @@ fn results_of_devices_are_in_order() {
 #[test]
 fn several_devices_train_as_one_does() {
     let synchronized = config().with_reference_sync(Some(ReferenceSync::new(3, 0.6)));
-    let cases: [(&str, DpoConfig, MakeReference); 9] = [
+    let cases: [(&str, DpoConfig, MakeReference); 10] = [
         ("policy before training", config(), || Reference::Start),
         ("policy before training that follows", synchronized.clone(), || Reference::Start),
         ("adapters off", config(), || Reference::AdaptersOff),
@@ -249,6 +254,7 @@ fn several_devices_train_as_one_does() {
             Reference::AdaptersOff
         }),
         ("loss over a batch", config().with_loss(Loss::Aot { label_smoothing: 0.0 }), frozen),
+        ("responsiveness", responsive(), || Reference::AdaptersOff),
     ];
     for (name, config, reference) in cases {
         let expected = run(&config, reference(), 1);
@@ -298,8 +304,9 @@ fn run_without_evaluations(config: &DpoConfig, devices: usize) -> Vec<usize> {
 #[test]
 fn resumed_run_on_two_devices_has_the_same_bits() {
     let synchronized = config().with_reference_sync(Some(ReferenceSync::new(3, 0.6)));
-    let cases: [(DpoConfig, MakeReference); 3] = [
+    let cases: [(DpoConfig, MakeReference); 4] = [
         (config(), || Reference::AdaptersOff),
+        (responsive(), || Reference::AdaptersOff),
         (synchronized.clone(), || Reference::Start),
         (synchronized, frozen),
     ];

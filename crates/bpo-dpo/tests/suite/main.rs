@@ -6,6 +6,7 @@ mod custom_loss;
 mod devices;
 mod evaluation;
 mod gradients;
+mod hanorec;
 mod hostile;
 mod loss;
 mod mdpo;

@@ -118,6 +118,16 @@ impl Vlm {
         self.clone().linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max)
     }
 
+    /// Returns the number of parameters of all adapters.
+    pub(crate) fn adapter_parameters(&self) -> u64 {
+        let of = |linear: &mut Linear| {
+            let lora = linear.weight.adapter()?;
+            Some([&lora.a, &lora.b].map(|factor| factor.shape().num_elements() as u64).iter().sum::<u64>())
+        };
+        // a clone shares the weights
+        self.clone().linears_mut().filter_map(of).sum()
+    }
+
     /// Sets the dropout of the adapters' input in training, in place of the dropout that an adapter
     /// was loaded with.
     ///
@@ -158,6 +168,7 @@ impl Vlm {
         let copied_projector = self.trained_projector.is_some();
         let mut model = self.apply_reparameterization(Attach { factors, copied_projector });
         model.linears_mut().for_each(|linear| linear.dropout = config.lora_dropout);
+        model.set_lora_noise(config.lora_noise);
         model
     }
 

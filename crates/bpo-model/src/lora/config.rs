@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::noise;
 use super::patterns::{ModulePatterns, scale};
 use super::selection::is_end;
 use super::targets::TargetModules;
@@ -26,6 +27,12 @@ pub struct LoraConfig {
     /// the others are scaled up. At least 0, below 1. Default 0, as in PEFT. TRL's
     /// `disable_dropout` turns it off by default.
     pub lora_dropout: f64,
+    /// Standard deviation of the Gaussian noise that each forward pass in training adds to both
+    /// factors of each adapter (NoDO of HaNoRec, arXiv 2511.18740), 0 or more. Gradients are those
+    /// at the noisy factors. PEFT has no such setting, so the files of an adapter do not have it.
+    /// Default 0 (ours).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lora_noise: f64,
     /// The linears that are adapted. Default: those of the language model except the head (the
     /// authors' recipe).
     pub target_modules: TargetModules,
@@ -51,6 +58,7 @@ impl Default for LoraConfig {
             lora_alpha: 256.0,
             use_rslora: false,
             lora_dropout: 0.0,
+            lora_noise: 0.0,
             target_modules: TargetModules::AllLinear,
             modules_to_save: vec![WHOLE_PROJECTOR.to_owned()],
             rank_pattern: ModulePatterns::default(),
@@ -75,6 +83,12 @@ impl LoraConfig {
     /// Sets the dropout of the adapters' input.
     pub fn with_dropout(mut self, lora_dropout: f64) -> Self {
         self.lora_dropout = lora_dropout;
+        self
+    }
+
+    /// Sets the standard deviation of the noise on the adapters in training.
+    pub fn with_noise(mut self, lora_noise: f64) -> Self {
+        self.lora_noise = lora_noise;
         self
     }
 
@@ -150,6 +164,7 @@ impl LoraConfig {
             let known = FAMILIES.into_iter().any(|spec| can_be_whole(module, spec));
             check("modules_to_save", known, TRAINABLE_WHOLE, format!("{module:?}"))?;
         }
+        noise::check(self.lora_noise)?;
         let dropout = self.lora_dropout;
         check("lora_dropout", (0.0..1.0).contains(&dropout), "at least 0 and below 1", dropout.to_string())
     }
@@ -166,6 +181,10 @@ impl LoraConfig {
             }
         }
     }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// The name in `modules_to_save` of the projector of any family.

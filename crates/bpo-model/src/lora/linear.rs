@@ -4,6 +4,7 @@ use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::{DType, Distribution, Tensor};
 
 use super::Adapters;
+use super::noise::FactorNoise;
 use crate::checkpoint::WeightLoader;
 use crate::kernels::{adapted, is_single, product};
 
@@ -25,6 +26,9 @@ pub struct Linear {
     /// adapter.
     #[module(skip)]
     pub dropout: f64,
+    /// Noise on the adapter, in one forward pass in training.
+    #[module(skip)]
+    pub(crate) noise: Option<FactorNoise>,
 }
 
 impl Linear {
@@ -41,12 +45,14 @@ impl Linear {
             weight: Param::from_tensor(weight).set_require_grad(false),
             bias: bias.then(|| weights.param(&format!("{name}.bias"), [d_out])),
             dropout: 0.0,
+            noise: None,
         }
     }
 
     /// Creates a frozen linear with a weight `[d_in, d_out]` and without bias.
     pub(crate) fn frozen(weight: Tensor<2>) -> Self {
-        Self { weight: Param::from_tensor(weight).set_require_grad(false), bias: None, dropout: 0.0 }
+        let weight = Param::from_tensor(weight).set_require_grad(false);
+        Self { weight, bias: None, dropout: 0.0, noise: None }
     }
 
     /// Copies the linear into new parameters that require gradients, in f32 as adapters are.
@@ -55,6 +61,7 @@ impl Linear {
             weight: Param::from_tensor(self.weight.base().cast(DType::F32)),
             bias: self.bias.map(|bias| Param::from_tensor(bias.val().cast(DType::F32))),
             dropout: self.dropout,
+            noise: None,
         }
     }
 
@@ -77,8 +84,10 @@ impl Linear {
     }
 
     fn adapted<const D: usize>(&self, x: Tensor<D>, weight: Tensor<2>, lora: &LoraAdapter) -> Tensor<D> {
+        let factors = [&lora.a, &lora.b].map(|factor| factor.val());
+        let factors = self.noise.iter().fold(factors, |factors, noise| noise.add_to(factors));
         // as PEFT in mixed precision; the gradients of the factors are in f32
-        let [a, b] = [&lora.a, &lora.b].map(|factor| factor.val().cast(x.dtype()));
+        let [a, b] = factors.map(|factor| factor.cast(x.dtype()));
         let scale = lora.scale;
         let drops = self.dropout > 0.0 && x.device().is_autodiff();
         if !drops && !is_single(&x) && !weight.is_require_grad() {

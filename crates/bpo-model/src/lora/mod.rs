@@ -10,6 +10,7 @@ mod load;
 mod merge;
 mod merged;
 mod names;
+mod noise;
 mod patterns;
 mod peft;
 mod save;

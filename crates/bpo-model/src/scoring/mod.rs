@@ -72,7 +72,8 @@ impl Vlm {
     }
 
     /// Applies `of` to the logits of completion tokens, in chunks, so that the logits of all tokens
-    /// never exist at once. Returns the results and a mask of completion tokens. The caller must
+    /// never exist at once. In training, adapters have [noise](crate::LoraConfig::lora_noise),
+    /// drawn once for all completions. Returns the results and a mask of completion tokens. The caller must
     /// not hold the locks that [`completion_logps`](Self::completion_logps) describes.
     ///
     /// # Shapes
@@ -89,8 +90,10 @@ impl Vlm {
         adapters: Adapters,
         of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
     ) -> Result<([Tensor<3>; N], Tensor<2, Bool>), ModelError> {
-        let hidden = in_pool(&self.device(), || self.completion_states(batch, adapters))?;
-        Ok(self.map_head(batch, hidden, adapters, of))
+        let perturbed = self.perturbed(adapters);
+        let model = perturbed.as_ref().unwrap_or(self);
+        let hidden = in_pool(&self.device(), || model.completion_states(batch, adapters))?;
+        Ok(model.map_head(batch, hidden, adapters, of))
     }
 
     /// Vision features of the images.

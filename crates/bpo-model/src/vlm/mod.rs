@@ -54,6 +54,8 @@ pub struct Vlm {
     rope: Rope,
     #[module(skip)]
     gradient_checkpointing: bool,
+    #[module(skip)]
+    lora_noise: f64,
 }
 
 impl Vlm {
@@ -139,6 +141,7 @@ impl Vlm {
             trained_head: None,
             rope: Rope::new(text),
             gradient_checkpointing: false,
+            lora_noise: 0.0,
             config,
         }
     }
@@ -169,6 +172,15 @@ impl Vlm {
 
     pub(crate) fn uses_gradient_checkpointing(&self) -> bool {
         self.gradient_checkpointing
+    }
+
+    /// The standard deviation of the noise on adapters in training.
+    pub(crate) fn lora_noise(&self) -> f64 {
+        self.lora_noise
+    }
+
+    pub(crate) fn set_lora_noise(&mut self, lora_noise: f64) {
+        self.lora_noise = lora_noise;
     }
 
     /// The configuration that the model was built from.

@@ -50,10 +50,11 @@ impl AdapterSettings {
     }
 }
 
-/// Returns the settings that define an adapter's structure: all except the dropout, which belongs
-/// to the training.
+/// Returns the settings that define an adapter's structure: all except dropout and noise, which
+/// belong to the training.
 fn structure(lora: &LoraConfig) -> Result<toml::Table, BpoError> {
     let mut table = toml::Table::try_from(lora).map_err(|source| BpoError::ConfigEncode { source })?;
     table.remove("lora_dropout");
+    table.remove("lora_noise");
     Ok(table)
 }

@@ -153,8 +153,8 @@ impl RunConfig {
     /// Returns the settings that the trainer gets.
     ///
     /// In bf16 and f16, `train.initial_tolerance` defaults to [`HALF_PRECISION_TOLERANCE`]. If
-    /// training continues an adapter with dropout, `train.reference_differs` is set, because policy
-    /// and reference then differ at the start.
+    /// training continues an adapter with dropout, or adapters have noise, `train.reference_differs`
+    /// is set, because policy and reference then differ at the start.
     #[cfg(feature = "model")]
     pub fn train_settings(&self) -> DpoConfig {
         let default = match self.model.dtype {
@@ -164,7 +164,7 @@ impl RunConfig {
         let train = self.train.clone().with_initial_tolerance(self.train.initial_tolerance.or(default));
         // dropout does not change the output of a fresh adapter, which is zero
         let drops = self.model.adapter.is_some() && self.lora.lora_dropout > 0.0;
-        let differs = train.reference_differs || drops;
+        let differs = train.reference_differs || drops || self.lora.lora_noise > 0.0;
         train.with_reference_differs(differs)
     }
 

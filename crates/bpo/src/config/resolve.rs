@@ -90,7 +90,7 @@ impl Settings {
     /// Returns all settings with flags applied, after validating them.
     ///
     /// If training continues an [adapter](super::ModelSection::adapter), `[lora]` has the values of
-    /// that adapter, except for the dropout.
+    /// that adapter, except for dropout and noise.
     ///
     /// # Errors
     /// Returns an error if a value is invalid, the adapter cannot be read, or `[lora]` differs from
