@@ -111,6 +111,7 @@ fn the_estimate_is_close_to_the_allocated_bytes() {
     let plain = LoraConfig::default().with_rank(8, 8.0);
     let everywhere =
         plain.clone().with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[]);
+    let noisy = LoraConfig::default().with_rank(64, 8.0).with_noise(0.1);
     let f32 = LoadOptions::default();
     for (name, config, options, lora) in [
         ("all of a kind", config(128, 8, 512), f32.clone(), Some(&plain)),
@@ -123,6 +124,7 @@ fn the_estimate_is_close_to_the_allocated_bytes() {
             LoadOptions::default().with_dtype(FloatDType::BF16),
             Some(&plain),
         ),
+        ("noise", config(128, 8, 512), f32.clone(), Some(&noisy)),
         ("in full", config(128, 8, 512), f32, None),
     ] {
         let model = Vlm::random(config.clone(), 0, &options, &Device::flex());

@@ -93,6 +93,10 @@ fn training_starts_from_an_adapter() {
     fs::write(setting.at("bpo.toml"), "[lora]\nlora_dropout = 0.3\n").unwrap();
     setting.continue_training("dropout", &["--config", setting.at("bpo.toml").to_str().unwrap()]).succeeds();
     assert!(!near_ln_2(setting.losses("dropout")[0]));
+    // and so does noise
+    fs::write(setting.at("bpo.toml"), "[lora]\nlora_noise = 0.05\n").unwrap();
+    setting.continue_training("noise", &["--config", setting.at("bpo.toml").to_str().unwrap()]).succeeds();
+    assert!(!near_ln_2(setting.losses("noise")[0]));
     // a dry run continues from the adapter as well
     let dry = setting.continue_training("dry", &["--dry-run"]).succeeds();
     assert_eq!(dry.lines()[0]["reference"], dry.lines()[0]["footprint"]["gradients"]);

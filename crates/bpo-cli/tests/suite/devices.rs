@@ -15,11 +15,11 @@ use crate::common::{
 use crate::kill::{Moment, kill_at};
 
 /// Calls of four answers, and steps of four pairs in batches of two.
-const SETTINGS: &str = "[weaken]\nbatch_size = 1\nsamples = 2\n[lora]\nlora_dropout = 0.1\n[train]\n\
+const SETTINGS: &str = "[weaken]\nbatch_size = 1\nsamples = 2\n[lora]\nlora_dropout = 0.1\nlora_noise = 0.02\n[train]\n\
     batch_size = 2\ngradient_accumulation_steps = 2\neval_fraction = 0.2\neval_every = 5\n";
 
 fn without_dropout() -> String {
-    SETTINGS.replace("lora_dropout = 0.1", "lora_dropout = 0.0")
+    SETTINGS.replace("lora_dropout = 0.1\nlora_noise = 0.02", "")
 }
 
 fn run_on(devices: &str, config: &Path, run: &Path) -> Vec<OsString> {
@@ -56,7 +56,7 @@ fn assert_same_adapter(found: &Path, expected: &Path, tolerance: f32) {
     }
 }
 
-/// With dropout and batches of one pair, which stay the same, and with batches that are split and
+/// With dropout, noise and batches of one pair, which stay the same, and with batches that are split and
 /// summed in another order.
 #[test]
 fn run_on_several_devices_equals_run_on_one() {
@@ -122,7 +122,7 @@ fn killed_run_on_two_devices_resumes() {
     assert!(bytes(&killed) == bytes(&expected));
 
     let moved = at("moved");
-    // dropout masks depend on the batches, which three devices make smaller
+    // dropout masks and noise depend on the batches, which three devices make smaller
     fs::write(&config, without_dropout()).unwrap();
     let expected = at("without dropout");
     bpo(arguments("flex,flex", &expected)).succeeds();

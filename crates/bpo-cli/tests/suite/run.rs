@@ -113,9 +113,9 @@ fn run_with_full_finetuning_writes_a_model() {
     assert!(margin(&scores(&run.join("model"))) > margin(&scores(&tiny())) + 1.0);
 }
 
-/// Dropout masks follow from the seed.
+/// Dropout masks and noise follow from the seed.
 #[test]
-fn runs_with_dropout_are_reproducible() {
+fn runs_with_dropout_or_noise_are_reproducible() {
     let dir = tempfile::tempdir().unwrap();
     let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
     fs::write(&config, "[lora]\nlora_dropout = 0.2\n").unwrap();
@@ -135,6 +135,19 @@ fn runs_with_dropout_are_reproducible() {
     let none = dir.path().join("none.toml");
     fs::write(&none, "").unwrap();
     assert!(train(&none, &dir.path().join("none")) != again);
+
+    // noise follows from the seed too, also in layers that are computed again
+    fs::write(&config, "[lora]\nlora_noise = 0.05\n").unwrap();
+    let noisy = dir.path().join("noisy");
+    assert!(train(&config, &noisy) == train(&config, &dir.path().join("noisy again")));
+    let losses_of_noisy = losses(&noisy);
+    assert!((losses_of_noisy[0] - LN_2).abs() > 1e-4, "{losses_of_noisy:?}");
+    fs::write(&config, "[model]\ngradient_checkpointing = true\n[lora]\nlora_noise = 0.05\n").unwrap();
+    let recomputed = dir.path().join("recomputed");
+    train(&config, &recomputed);
+    for (found, expected) in losses(&recomputed).iter().zip(&losses_of_noisy) {
+        assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+    }
 }
 
 #[test]

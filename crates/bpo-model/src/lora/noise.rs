@@ -28,7 +28,7 @@ impl FactorNoise {
     }
 
     /// Adds the noise to the factors. Gradients reach the factors as they are at the sums.
-    pub(super) fn add_to(&self, [a, b]: [Tensor<2>; 2]) -> [Tensor<2>; 2] {
+    pub(crate) fn add_to(&self, [a, b]: [Tensor<2>; 2]) -> [Tensor<2>; 2] {
         let sum = |factor: Tensor<2>, noise: &Tensor<2>| {
             let noise = noise.clone();
             let noise = if factor.is_autodiff() { Tensor::from_inner(noise) } else { noise };

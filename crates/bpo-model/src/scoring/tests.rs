@@ -1,3 +1,5 @@
+mod noise;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Device;

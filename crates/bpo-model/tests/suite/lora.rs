@@ -290,12 +290,25 @@ fn settings_that_cannot_work_are_refused() {
         (config().with_dropout(1.0), "lora_dropout"),
         (config().with_dropout(-0.1), "lora_dropout"),
         (config().with_dropout(f64::NAN), "lora_dropout"),
+        (config().with_noise(-0.1), "lora_noise"),
+        (config().with_noise(f64::NAN), "lora_noise"),
+        (config().with_noise(1e39), "lora_noise"),
     ] {
         match base().with_lora(&lora, 1) {
             Err(ModelError::Setting { key: found, .. }) => assert_eq!(found, key),
             other => panic!("{key}: {:?}", other.map(|_| ())),
         }
     }
+    // noise is of adapters, and a setting of training, which no file has
+    let error = base().with_lora_noise(0.1).map(drop).unwrap_err().to_string();
+    assert!(error.contains("lora_noise must be 0 for a model without adapters, not 0.1"), "{error}");
+    base().with_lora_noise(0.0).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let noisy = config().with_noise(0.1);
+    save_adapter(&trained(&noisy), &noisy, "base", dir.path()).unwrap();
+    let (model, loaded) = load_adapter(base(), dir.path()).unwrap();
+    assert_eq!(loaded.lora_noise, 0.0);
+    model.with_lora_noise(0.1).unwrap();
     // the projector is trained in full, so the expression selects nothing
     let projector = config().with_target_modules(TargetModules::Regex(".*linear_1".into()));
     assert!(matches!(base().with_lora(&projector, 1), Err(ModelError::NoTarget { .. })));

@@ -266,6 +266,16 @@ mod tests {
 
     #[test]
     #[cfg(feature = "model")]
+    fn noise_on_adapters_changes_the_first_loss() {
+        let mut config = RunConfig::default();
+        config.model.gradient_checkpointing = true;
+        config.lora.lora_noise = 0.05;
+        config.validate().unwrap();
+        assert!(config.train_settings().reference_differs);
+    }
+
+    #[test]
+    #[cfg(feature = "model")]
     fn half_precision_increases_the_default_tolerance() {
         let mut config = RunConfig::default();
         assert_eq!(config.train_settings(), config.train);

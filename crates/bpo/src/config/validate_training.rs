@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 10] = [
+        let broken: [(&str, Break); 12] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
@@ -101,6 +101,11 @@ mod tests {
                 config.full_finetune = Some(Default::default());
                 config.model.adapter = Some("adapter".into());
             }),
+            ("lora", |config| {
+                config.full_finetune = Some(Default::default());
+                config.lora.lora_noise = 0.1;
+            }),
+            ("lora.lora_noise", |config| config.lora.lora_noise = -0.1),
             ("lora.lora_alpha", |config| config.lora.lora_alpha = 1e39),
             ("train.learning_rate", |config| config.train.learning_rate = 1e39),
             ("lora.r", |config| config.lora.r = 0),
