@@ -117,7 +117,7 @@ impl<'a, P: Policy> Share<'a, P> {
         let PassBatch { index, pairs, inputs } = batch;
         let stats = match purpose {
             Purpose::Train { step, count, must_equal_reference } => {
-                // by step and batch, so that a resumed run draws the same dropout masks on any device
+                // by step and batch, so that a resumed run draws the same masks and noise on any device
                 let seed = Some(item_seed(forward.config.seed, format!("step/{step}/{index}")));
                 let (losses, stats) =
                     forward.losses(policy, reference, &inputs, &pairs, must_equal_reference, seed)?;

@@ -36,9 +36,9 @@ use crate::training::{Parts, Session, TrainOutput, Training};
 /// not.
 ///
 /// Before each forward pass of a policy that [draws](Policy::draws), its device is seeded from
-/// [`seed`](DpoConfig::seed) and the numbers of the step and the batch, so that dropout masks are the
-/// same in a resumed run. Most backends have one random generator for the whole process, so other
-/// threads that use it change the result.
+/// [`seed`](DpoConfig::seed) and the numbers of the step and the batch, so that dropout masks and
+/// noise are the same in a resumed run. Most backends have one random generator for the whole
+/// process, so other threads that use it change the result.
 ///
 /// ```no_run
 /// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
@@ -140,8 +140,8 @@ where
     ///
     /// Steps, metrics and checkpoints do not depend on the devices except by rounding, so a run may
     /// be resumed with other devices. With the same devices a resumed run on the flex backend
-    /// computes the same bits. The masks of dropout are those of a step and a batch, so they only
-    /// depend on the devices if the batches do.
+    /// computes the same bits. Dropout masks and noise are those of a step and a batch, so they
+    /// only depend on the devices if the batches do.
     #[must_use]
     pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
         self.devices = devices;
