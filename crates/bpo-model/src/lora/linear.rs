@@ -28,7 +28,7 @@ pub struct Linear {
     pub dropout: f64,
     /// Noise on the adapter, in one forward pass in training.
     #[module(skip)]
-    pub(crate) noise: Option<FactorNoise>,
+    pub(crate) noise: Option<Box<FactorNoise>>,
 }
 
 impl Linear {

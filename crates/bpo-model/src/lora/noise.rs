@@ -68,7 +68,7 @@ impl Vlm {
         // a clone shares the weights
         let mut model = self.clone();
         for linear in model.linears_mut() {
-            linear.noise = linear.weight.adapter().map(|lora| FactorNoise::draw(lora, deviation));
+            linear.noise = linear.weight.adapter().map(|lora| Box::new(FactorNoise::draw(lora, deviation)));
         }
         Some(model)
     }
