@@ -155,7 +155,7 @@ pub enum DpoError {
         "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \
          margin {margin:.2e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
          adapter not fresh (if this is intended, set `reference_differs`); the adapter is not switched off for the reference, \
-         dropout or noise on adapters is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)",
+         dropout is on, adapters have noise, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)",
         pair = Untrusted(pair)
     )]
     InitialMismatch {
