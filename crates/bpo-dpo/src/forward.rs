@@ -10,7 +10,8 @@ use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
 use crate::gradients::read;
 use crate::loss::{
-    Objective, PairLogps, PairStatistics, PreferenceLoss, TokenLogps, without_tape, wpo_weights,
+    Objective, PairDivergences, PairLogps, PairStatistics, PreferenceLoss, TokenDivergences, TokenLogps,
+    without_tape, wpo_weights,
 };
 use crate::order::ids;
 use crate::policy::{Adapters, Policy};
@@ -57,10 +58,9 @@ impl Forward<'_> {
             None
         };
         let inputs = shared.as_ref().unwrap_or(inputs);
-        let constant = if loss.reference {
-            let tokens = reference.token_logps(batch, inputs, pairs, policy)?;
-            batch.check_rows(tokens.completions(), pairs)?;
-            Some(logps(&tokens).inner())
+        // a reference whose distributions are compared is computed with the policy
+        let mut constant = if loss.reference && !loss.token_divergences {
+            Some(reference.token_logps(batch, inputs, pairs, policy)?)
         } else {
             None
         };
@@ -71,18 +71,31 @@ impl Forward<'_> {
             guard
         });
         let needs_statistics = loss.statistics || config.weighting == Some(Weighting::Wpo);
-        let (tokens, statistics) = if needs_statistics || config.statistics {
+        let statistics = needs_statistics || config.statistics;
+        let mut divergences = None;
+        let (tokens, statistics) = if loss.token_divergences {
+            let both = reference.token_divergences(inputs, policy, statistics);
+            let TokenDivergences { policy, statistics, reference, divergences: between } =
+                both.ok_or(DpoError::NoDivergences)?;
+            batch.check_rows(between.dims()[0], pairs)?;
+            constant = Some(reference);
+            divergences = Some(PairDivergences::new(between, &batch.rows));
+            (policy, statistics)
+        } else if statistics {
             policy.token_statistics(inputs, Adapters::On)
         } else {
             (policy.token_logps(inputs, Adapters::On), None)
         };
         drop(drawing);
-        batch.check_rows(tokens.completions(), pairs)?;
+        for tokens in constant.iter().chain([&tokens]) {
+            batch.check_rows(tokens.completions(), pairs)?;
+        }
+        let constant = constant.map(|tokens| logps(&tokens).inner());
         if needs_statistics && statistics.is_none() {
             return Err(DpoError::NoStatistics);
         }
         let sums = statistics.as_ref().map(|statistics| PairStatistics::new(statistics, &batch.rows));
-        let trained = PairLogps { statistics: sums.clone(), ..logps(&tokens) };
+        let trained = PairLogps { statistics: sums.clone(), divergences, ..logps(&tokens) };
         let mut factors = config.factors(pairs, &trained.chosen);
         if let (Some(Weighting::Wpo), Some(statistics)) = (config.weighting, &statistics) {
             factors = factors.weighted(wpo_weights(&tokens, statistics, &batch.rows));
@@ -110,7 +123,9 @@ impl Forward<'_> {
             ]);
         }
         if let Some(constant) = constant.filter(|_| must_equal_reference) {
-            let same = objective.forward(&constant, Some(&constant), &factors);
+            let divergences = loss.token_divergences.then(|| PairDivergences::of_equal(&constant));
+            let equal = PairLogps { divergences, ..constant.clone() };
+            let same = objective.forward(&equal, Some(&constant), &factors);
             columns.push((&mut stats.equal_policy_losses, same.losses));
         }
         // all columns are read from the device at once

@@ -74,7 +74,7 @@ pub use config::{Criterion, DpoConfig, INITIAL_TOLERANCE, Weighting};
 pub use devices::map_on_devices;
 pub use error::{ConfigChange, DpoError, Mismatch, Source, Stale};
 pub use gradients::{clip_global_norm, global_norm};
-pub use loss::{TokenLogps, TokenStatistics};
+pub use loss::{TokenDivergences, TokenLogps, TokenStatistics, token_divergence};
 pub use metrics::{EvalMetrics, LogRecord, MetricsLog, StepMetrics};
 pub use observer::{Control, Observer, RunPlan};
 pub use optimizer::{LrGroup, PathOptimizer};

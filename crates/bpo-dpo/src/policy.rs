@@ -3,7 +3,7 @@
 use bpo_pairs::History;
 use burn::module::Module;
 
-use crate::loss::{TokenLogps, TokenStatistics};
+use crate::loss::{TokenDivergences, TokenLogps, TokenStatistics};
 
 /// The state of the adapters of a policy in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,12 +143,40 @@ pub trait Policy: Module {
         (self.token_logps(batch, adapters), None)
     }
 
+    /// Returns the number of tokens that [`token_divergences`](Self::token_divergences) compares
+    /// the probabilities of. The default is `None`: the policy has no such function, and a loss that
+    /// needs divergences is an error before the first step, as it is for a reference with another
+    /// number.
+    fn vocabulary(&self) -> Option<usize> {
+        None
+    }
+
+    /// Returns [`token_logps`](Self::token_logps) of policy and reference with the divergence
+    /// between their distributions at each token, for losses that [need
+    /// it](crate::loss::LossProperties::token_divergences). `self` has its adapters on; `adapters`
+    /// are those of the reference, which is not on an autodiff device. If `statistics` is true, the
+    /// result has those of the policy.
+    ///
+    /// Both models are in one call, so that an implementation can compute the distributions in
+    /// parts. The default returns `None`.
+    fn token_divergences(
+        &self,
+        batch: &Self::Batch,
+        reference: &Self,
+        adapters: Adapters,
+        statistics: bool,
+    ) -> Option<TokenDivergences> {
+        let _ = (batch, reference, adapters, statistics);
+        None
+    }
+
     /// Returns whether forward passes in training draw random numbers on the device of the module,
     /// as dropout and noise do. The device is then seeded before each of them. The default is true.
     ///
     /// Most backends have one random generator for the whole process, so on [several
-    /// devices](crate::Trainer::with_devices) such calls of [`token_logps`](Self::token_logps) and
-    /// [`token_statistics`](Self::token_statistics) do not overlap.
+    /// devices](crate::Trainer::with_devices) such calls of [`token_logps`](Self::token_logps),
+    /// [`token_statistics`](Self::token_statistics) and
+    /// [`token_divergences`](Self::token_divergences) do not overlap.
     fn draws(&self) -> bool {
         true
     }

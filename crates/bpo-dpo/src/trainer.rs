@@ -189,6 +189,8 @@ where
     ///   that the settings need are missing
     /// - [`DpoError::NothingWeakened`], [`DpoError::ReferenceStands`],
     ///   [`DpoError::ReferenceUnlike`]: the settings need another collator or reference
+    /// - [`DpoError::NoDivergences`], [`DpoError::CacheWithoutDistributions`],
+    ///   [`DpoError::Vocabulary`]: the loss needs another policy or reference
     /// - [`DpoError::NotInReference`], [`DpoError::StaleReference`]: a cached reference does not
     ///   fit the pairs
     /// - [`DpoError::ConfigChanged`], [`DpoError::DataChanged`], [`DpoError::Mismatch`]: the
@@ -204,6 +206,9 @@ where
         let loss = objective.properties();
         if loss.weakened && !collate.weakens() {
             return Err(DpoError::NothingWeakened);
+        }
+        if loss.token_divergences {
+            reference.check_divergences(&policy)?;
         }
         match (&config.reference_sync, &reference) {
             (None, _) => {}

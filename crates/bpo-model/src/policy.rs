@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bpo_distort::Distortion;
-use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::{
+    Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenDivergences, TokenLogps, TokenStatistics,
+};
 use bpo_pairs::item_seed;
 use burn::tensor::{Int, Tensor};
 use image::RgbImage;
@@ -375,6 +377,22 @@ impl Policy for Vlm {
             self.at_completion_tokens(batch, adapters.into(), of).expect(COLLATED);
         let logps = logps.squeeze_dim::<2>(2);
         (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
+    }
+
+    /// The width of the head.
+    fn vocabulary(&self) -> Option<usize> {
+        Some(self.config().decoder().vocab_size)
+    }
+
+    fn token_divergences(
+        &self,
+        batch: &ScoreBatch,
+        reference: &Self,
+        adapters: Adapters,
+        statistics: bool,
+    ) -> Option<TokenDivergences> {
+        let of = (reference, adapters.into());
+        Some(self.completion_divergences(batch, of, statistics).expect(COLLATED))
     }
 
     /// Whether adapters have dropout or noise.

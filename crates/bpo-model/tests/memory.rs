@@ -8,12 +8,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bpo_dpo::Policy;
 use bpo_model::{
     Adapters, LlavaConfig, LoadOptions, LoraConfig, PixelValues, ScoreBatch, TargetModules,
     TokenizedCompletion, Vlm,
 };
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 struct Counting;
 
@@ -73,11 +74,15 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
 /// The most bytes that one forward and backward pass adds. The minimum of two passes, because
 /// threads create buffers in the first one.
 fn measure(model: &Vlm, batch: &ScoreBatch) -> usize {
+    measure_sum(|| model.completion_logps(batch, Adapters::On).unwrap().0.sum())
+}
+
+/// [`measure`] of any sum.
+fn measure_sum(sum: impl Fn() -> Tensor<1>) -> usize {
     let pass = || {
         let before = HELD.load(Ordering::Relaxed);
         MOST.store(before, Ordering::Relaxed);
-        let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
-        let gradients = logps.sum().backward();
+        let gradients = sum().backward();
         drop(gradients);
         MOST.load(Ordering::Relaxed) - before
     };
@@ -103,6 +108,24 @@ fn gradient_checkpointing_keeps_inputs_only() {
     assert!(inputs < 0.35 * all, "{inputs} of {all}");
     let ratio = again.activation_bytes(&batch.shape(), lora.r) as f64 / inputs;
     assert!((0.8..1.2).contains(&ratio), "{ratio}");
+}
+
+/// The vocabulary is large, so that the distributions of all tokens are most of what is held.
+#[test]
+fn divergences_keep_no_distribution() {
+    let _serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = config(64, 8, 8192);
+    let lora = LoraConfig::default().with_rank(8, 8.0);
+    let model = Vlm::random(config.clone(), 0, &LoadOptions::default(), &Device::flex());
+    let model = model.with_lora(&lora, 0).unwrap().train();
+    let (batch, reference) = (batch(&config, 2, 40, 16, 200), model.valid());
+    let alone = measure(&model, &batch) as f64;
+    let both = measure_sum(|| {
+        let both = model.token_divergences(&batch, &reference, bpo_dpo::Adapters::Off, false).unwrap();
+        both.policy.logps.sum() + both.divergences.sum()
+    });
+    println!("{both} bytes with divergences, {alone} without");
+    assert!((both as f64) < alone, "{both}, {alone}");
 }
 
 #[test]

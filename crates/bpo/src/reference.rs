@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::checkpoint::{Checkpoint, ModelUse, check_adapter};
-use crate::config::RunConfig;
+use crate::config::{NO_DISTRIBUTIONS, RunConfig};
 use crate::error::BpoError;
 use crate::fingerprint::fingerprint_checkpoint;
 use crate::progress::Progress;
@@ -82,7 +82,8 @@ pub(crate) fn open<C: Collate<Batch = Batch>>(
 /// intervals, so that a killed process can be continued.
 ///
 /// # Errors
-/// Returns [`BpoError::Conflict`] if the loss uses no reference, or an error if the file is stale
+/// Returns [`BpoError::Conflict`] if the loss uses no reference or compares its distributions, or an
+/// error if the file is stale
 /// or cannot be read or written, or if the device fails.
 pub fn fill_cache<C: Collate<Batch = Batch>>(
     config: &RunConfig,
@@ -96,6 +97,10 @@ pub fn fill_cache<C: Collate<Batch = Batch>>(
     let objective = config.train.objective();
     if !objective.properties().reference {
         let (with, reason) = (format!("the loss {}", objective.loss), "no reference is used");
+        return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
+    }
+    if objective.properties().token_divergences {
+        let (with, reason) = (format!("the loss {}", objective.loss), NO_DISTRIBUTIONS);
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
     let about = about(config, &checkpoint.processor)?;

@@ -233,6 +233,13 @@ fn flags_set_loss_evaluation_and_samples() {
         .fails_naming(&["empty.jsonl", "no pair is left"]);
     let cache = arguments!["--loss", "sft", "--reference-cache", at("r.safetensors")];
     train(&tiny(), &file, &at("sft"), cache).refuses_naming(&["`reference.cache`", "sft"]);
+    let cache = arguments!["--loss", "chip", "--reference-cache", at("r.safetensors")];
+    train(&tiny(), &file, &at("cached"), cache).refuses_naming(&["`reference.cache`", "chip", "`tok_beta`"]);
+    let flags = arguments!["--loss", "chip", "--eval-pairs", &other, "--eval-every", "2"];
+    train(&tiny(), &file, &at("chip"), flags).succeeds();
+    assert!((losses(&at("chip"))[0] - std::f64::consts::LN_2).abs() < 1e-4);
+    let evaluations = read_lines(at("chip").join("eval.jsonl"));
+    assert!(evaluations.last().unwrap()["eval_loss"].is_f64(), "{evaluations:?}");
     let unknown = arguments!["--loss", "dpo"];
     let outcome = train(&tiny(), &file, &at("dpo"), unknown);
     assert_eq!(outcome.code, Some(2));

@@ -150,6 +150,31 @@ pub enum DpoError {
          (`Policy::token_statistics`)"
     )]
     NoStatistics,
+    /// The loss needs the divergences from the reference, which the policy does not compute.
+    #[error(
+        "the loss needs the divergence from the reference at each token, and the policy computes none \
+         (`Policy::token_divergences`)"
+    )]
+    NoDivergences,
+    /// The loss needs the distributions of the reference, which a cache does not have.
+    #[error(
+        "the loss compares the whole distributions of policy and reference at each token, and a cached reference \
+         (`reference.cache`) has the log-probabilities of the answers alone: use no cache, or set `tok_beta` of the loss \
+         to 0"
+    )]
+    CacheWithoutDistributions,
+    /// The loss compares the distributions of policy and reference, which are over different
+    /// numbers of tokens.
+    #[error(
+        "the loss compares the distributions of policy and reference at each token, and the reference has {found} tokens \
+         in its output, not {expected} as the policy"
+    )]
+    Vocabulary {
+        /// Number of tokens in the output of the policy.
+        expected: usize,
+        /// Number of tokens in the output of the reference.
+        found: usize,
+    },
     /// Policy and reference differ before the first step.
     #[error(
         "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \

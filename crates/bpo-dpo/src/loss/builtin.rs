@@ -3,11 +3,12 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::numbers::{ABOVE_0, NUMBER, fits_f32};
+use super::numbers::{ABOVE_0, AT_LEAST_0, NUMBER, fits_f32};
 use super::{
     LossError, LossInputs, LossProperties, PreferenceLoss, WeightedLoss, anchor_loss, aot_loss,
-    aot_unpaired_loss, apo_down_loss, apo_zero_loss, bco_loss, conditional_loss, discopop_loss, exo_loss,
-    hinge_loss, ipo_loss, nca_loss, robust_loss, sft_loss, sigmoid_loss, simpo_loss, sppo_loss, sum,
+    aot_unpaired_loss, apo_down_loss, apo_zero_loss, bco_loss, chip_loss, conditional_loss, discopop_loss,
+    exo_loss, hinge_loss, ipo_loss, nca_loss, robust_loss, sft_loss, sigmoid_loss, simpo_loss, sppo_loss,
+    sum,
 };
 
 /// The built-in losses, with their settings. In settings files a loss has its name in TRL.
@@ -96,6 +97,13 @@ pub enum Loss {
         #[serde(default)]
         delta: f64,
     },
+    /// See [`chip_loss`]. It needs [weakened images](LossProperties::weakened) and, unless `tok_beta`
+    /// is 0, the [divergences](LossProperties::token_divergences) from the reference.
+    Chip {
+        /// Weight of the token term. Default: 0.1, as in the authors' scripts.
+        #[serde(default = "chip_tok_beta")]
+        tok_beta: f64,
+    },
     /// The negative log-likelihood of the chosen completions alone, see [`sft_loss`].
     #[serde(deserialize_with = "without_settings")]
     Sft,
@@ -123,6 +131,11 @@ fn exo_smoothing() -> f64 {
 /// Returns the value of TRL.
 fn simpo_gamma() -> f64 {
     0.5
+}
+
+/// Returns the value of the authors' scripts.
+fn chip_tok_beta() -> f64 {
+    0.1
 }
 
 /// Returns the value of the paper.
@@ -185,6 +198,7 @@ impl Loss {
             Self::Simpo { .. } => "simpo",
             Self::Conditional => "conditional",
             Self::Anchor { .. } => "anchor",
+            Self::Chip { .. } => "chip",
             Self::Sft => "sft",
             Self::Sum { .. } => "sum",
         }
@@ -214,6 +228,9 @@ impl PreferenceLoss for Loss {
                 LossProperties { rejected: false, weakened: true, takes_divergence: true, ..PAIRWISE }
             }
             Self::Anchor { .. } => LossProperties { rejected: false, takes_divergence: true, ..PAIRWISE },
+            Self::Chip { tok_beta } => {
+                LossProperties { weakened: true, token_divergences: *tok_beta != 0.0, ..PAIRWISE }
+            }
             Self::Sft => LossProperties {
                 reference: false,
                 rejected: false,
@@ -249,6 +266,10 @@ impl PreferenceLoss for Loss {
             }
             Self::Conditional => conditional_loss(rewards),
             Self::Anchor { delta } => anchor_loss(rewards, *delta),
+            Self::Chip { tok_beta } => {
+                let divergences = (*tok_beta != 0.0).then(|| inputs.divergences());
+                chip_loss(rewards, divergences, beta, *tok_beta)
+            }
             Self::Sft => sft_loss(whole, inputs.lengths()),
             Self::Sum { terms } => sum::forward(terms, inputs),
         }
@@ -273,6 +294,9 @@ impl PreferenceLoss for Loss {
                 check("loss.gamma", fits_f32(*gamma), NUMBER, *gamma)
             }
             Self::Anchor { delta } => check("loss.delta", fits_f32(*delta), NUMBER, *delta),
+            Self::Chip { tok_beta } => {
+                check("loss.tok_beta", *tok_beta >= 0.0 && fits_f32(*tok_beta), AT_LEAST_0, *tok_beta)
+            }
             Self::Discopop { tau } => check("loss.tau", *tau > 0.0 && fits_f32(*tau), ABOVE_0, *tau),
             Self::Sum { terms } => sum::validate(terms),
             Self::Hinge | Self::Ipo | Self::NcaPair | Self::BcoPair | Self::SppoHard => Ok(()),

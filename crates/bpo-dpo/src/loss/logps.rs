@@ -52,6 +52,39 @@ pub struct PairLogps {
     /// Statistics of the distributions, for losses that [need
     /// them](super::LossProperties::statistics).
     pub statistics: Option<PairStatistics>,
+    /// Divergences from the reference, for losses that [need
+    /// them](super::LossProperties::token_divergences). Those of a reference are not read.
+    pub divergences: Option<PairDivergences>,
+}
+
+/// Divergences between the distributions of policy and reference, `KL(p_ref || p)` in nats, summed
+/// over the tokens of each completion. Both tensors are `[pairs]`.
+#[derive(Clone, Debug)]
+pub struct PairDivergences {
+    /// Sums of the chosen completions.
+    pub chosen: Tensor<1>,
+    /// Sums of the rejected completions.
+    pub rejected: Tensor<1>,
+}
+
+impl PairDivergences {
+    /// Sums the divergences of both completions of each pair, given those of all tokens,
+    /// `[completions, tokens]`.
+    ///
+    /// # Panics
+    /// Panics as [`PairLogps::select`] does.
+    pub fn new(divergences: Tensor<2>, rows: &PairRows) -> Self {
+        let PairLogps { chosen, rejected, .. } =
+            PairLogps::select(divergences.sum_dim(1).squeeze_dim::<1>(1), rows);
+        Self { chosen, rejected }
+    }
+
+    /// Returns the divergences of a policy that equals its reference, which are zero. `logps` are
+    /// those of any model for the same pairs.
+    pub(crate) fn of_equal(logps: &PairLogps) -> Self {
+        let zeros = without_tape(logps.chosen.clone()).zeros_like();
+        Self { chosen: zeros.clone(), rejected: zeros }
+    }
 }
 
 /// [`TokenStatistics`] of the completions of each pair, summed over their tokens. All tensors are
@@ -130,7 +163,15 @@ impl PairLogps {
     /// Creates log-probabilities, both `[pairs]`, for losses whose
     /// [properties](super::LossProperties) require nothing else.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
-        Self { chosen, rejected, weakened: None, lengths: None, tails: None, statistics: None }
+        Self {
+            chosen,
+            rejected,
+            weakened: None,
+            lengths: None,
+            tails: None,
+            statistics: None,
+            divergences: None,
+        }
     }
 
     /// Sums the log-probabilities of both completions of each pair, and counts their tokens.
@@ -202,6 +243,10 @@ impl PairLogps {
                 rejected: without_tape(tails.rejected),
             }),
             statistics: self.statistics,
+            divergences: self.divergences.map(|divergences| PairDivergences {
+                chosen: without_tape(divergences.chosen),
+                rejected: without_tape(divergences.rejected),
+            }),
         }
     }
 }

@@ -129,8 +129,8 @@ impl<L: PreferenceLoss> Objective<L> {
     ///
     /// # Panics
     /// Panics if an input that the [properties](Self::properties) require is missing: the
-    /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images or
-    /// [statistics](PairLogps::statistics). Panics if `ld_alpha` is set and policy or reference
+    /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images,
+    /// [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is set and policy or reference
     /// have no [tails](PairLogps::tails).
     pub fn forward(
         &self,
@@ -206,6 +206,11 @@ impl<L: PreferenceLoss> Objective<L> {
         if self.responsiveness && self.reference_free {
             let with = "`reference_free`".to_owned();
             return conflict("responsiveness", with, "it measures the change from the reference");
+        }
+        if self.reference_free && properties.token_divergences {
+            let reason =
+                "its token term is the divergence from the reference; set `tok_beta` to 0 to leave it out";
+            return conflict("reference_free", loss(), reason);
         }
         if self.divergence == Divergence::ReverseKl {
             return Ok(());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::{Beta, LossError, PairLengths, PairLogps, PairStatistics, Rewards};
+use super::{Beta, LossError, PairDivergences, PairLengths, PairLogps, PairStatistics, Rewards};
 
 /// A preference loss, which computes one value per pair from the log-probabilities of its
 /// completions.
@@ -82,6 +82,10 @@ pub struct LossProperties {
     /// Whether the loss needs statistics of the distribution of the policy at each token:
     /// [`LossInputs::statistics`].
     pub statistics: bool,
+    /// Whether the loss needs the divergence between the distributions of policy and reference at
+    /// each token: [`LossInputs::divergences`]. It then also needs the
+    /// [reference](Self::reference), as a model that computes distributions.
+    pub token_divergences: bool,
     /// Whether the loss of a pair depends on the other pairs of its batch. The trainer then never
     /// splits a batch, and pairs cannot be weighted by a loss with this property.
     pub batch_wide: bool,
@@ -105,6 +109,7 @@ impl LossProperties {
         weakened: false,
         lengths: false,
         statistics: false,
+        token_divergences: false,
         batch_wide: false,
         takes_margins: false,
         takes_divergence: false,
@@ -153,6 +158,15 @@ impl LossInputs<'_> {
     /// [`LossProperties::statistics`].
     pub fn statistics(&self) -> &PairStatistics {
         self.whole.statistics.as_ref().expect("the loss needs statistics of the policy's distribution")
+    }
+
+    /// Returns the divergences from the reference, summed over the tokens of each completion.
+    ///
+    /// # Panics
+    /// Panics if there are no divergences. The trainer provides them for a loss with
+    /// [`LossProperties::token_divergences`].
+    pub fn divergences(&self) -> &PairDivergences {
+        self.whole.divergences.as_ref().expect("the loss needs the divergences from the reference")
     }
 }
 

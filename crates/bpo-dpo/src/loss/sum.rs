@@ -82,6 +82,7 @@ pub(super) fn properties<L: PreferenceLoss>(terms: &[WeightedLoss<L>]) -> LossPr
         weakened: any(|term| term.weakened),
         lengths: any(|term| term.lengths),
         statistics: any(|term| term.statistics),
+        token_divergences: any(|term| term.token_divergences),
         batch_wide: any(|term| term.batch_wide),
         takes_margins: any(|term| term.rejected)
             && of.iter().all(|term| !term.rejected || term.takes_margins),

@@ -82,3 +82,42 @@ impl TokenStatistics {
         Self { entropy: part(0), mean_logit: part(1), log_sum_squares: part(2), top1: part(3) }
     }
 }
+
+/// The log-probabilities of a policy and its reference, with the divergence between their
+/// distributions at each token.
+#[derive(Clone, Debug)]
+pub struct TokenDivergences {
+    /// Log-probabilities of the policy.
+    pub policy: TokenLogps,
+    /// Statistics of the distributions of the policy, if they were asked for.
+    pub statistics: Option<TokenStatistics>,
+    /// Log-probabilities of the reference, without an autodiff tape.
+    pub reference: TokenLogps,
+    /// [`token_divergence`] at each token, `[completions, tokens]` in f32, zero at padding, on the
+    /// autodiff tape of the policy.
+    pub divergences: Tensor<2>,
+}
+
+/// Computes the divergence of the distribution of the policy from that of the reference at each
+/// token, in nats.
+///
+/// ```text
+/// KL(p_ref || p) = sum_v p_ref(v) (log p_ref(v) - log p(v))
+/// ```
+///
+/// Where
+/// - `p`, `p_ref`: the distributions of policy and reference over the vocabulary.
+///
+/// Its sum over the tokens of a completion is the sequential divergence of Zeng et al., "Token-level
+/// Direct Preference Optimization" (arXiv 2404.11999).
+///
+/// # Shapes
+/// - `reference`, `policy`: log-probabilities of the whole vocabulary, `[tokens, vocab]`. The
+///   reference gets no gradient.
+/// - output: `[tokens, 1]` in f32
+pub fn token_divergence(reference: Tensor<2>, policy: Tensor<2>) -> Tensor<2> {
+    let (reference, policy) = (widen(without_tape(reference)), widen(policy));
+    let p = reference.clone().exp();
+    let [p, reference] = [p, reference].map(|x| if policy.is_autodiff() { Tensor::from_inner(x) } else { x });
+    (p * (reference - policy)).sum_dim(1)
+}

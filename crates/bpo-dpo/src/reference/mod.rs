@@ -13,7 +13,7 @@ use bpo_pairs::PreferencePair;
 use burn::tensor::Device;
 
 use crate::error::DpoError;
-use crate::loss::TokenLogps;
+use crate::loss::{TokenDivergences, TokenLogps};
 use crate::order::GroupBatch;
 use crate::policy::{Adapters, Policy};
 
@@ -34,6 +34,27 @@ pub enum Reference<P> {
     Frozen(P),
     /// Log-probabilities that were computed before training. No step computes them.
     Cached(LogpCache),
+}
+
+impl<P: Policy> Reference<P> {
+    /// Checks that a loss that needs [divergences](LossProperties::token_divergences) gets them
+    /// from the policy and this reference.
+    ///
+    /// # Errors
+    /// Returns [`DpoError::NoDivergences`], [`DpoError::CacheWithoutDistributions`] or
+    /// [`DpoError::Vocabulary`].
+    pub(crate) fn check_divergences(&self, policy: &P) -> Result<(), DpoError> {
+        let expected = policy.vocabulary().ok_or(DpoError::NoDivergences)?;
+        match self {
+            Self::AdaptersOff | Self::Start => Ok(()),
+            Self::Cached(_) => Err(DpoError::CacheWithoutDistributions),
+            Self::Frozen(model) => match model.vocabulary() {
+                Some(found) if found == expected => Ok(()),
+                Some(found) => Err(DpoError::Vocabulary { expected, found }),
+                None => Err(DpoError::NoDivergences),
+            },
+        }
+    }
 }
 
 /// The reference of a run.
@@ -73,6 +94,22 @@ impl<P: Policy> ReferenceLogps<P> {
                 cache.token_logps(batch, pairs, &device)
             }
         }
+    }
+
+    /// Returns the log-probabilities of `policy` and of the reference, with the divergences between
+    /// them. `None` if the policy has no such function, or for a cache.
+    pub(crate) fn token_divergences(
+        &self,
+        inputs: &P::Batch,
+        policy: &P,
+        statistics: bool,
+    ) -> Option<TokenDivergences> {
+        let (reference, adapters) = match self {
+            Self::Start(model, adapters) => (model, *adapters),
+            Self::Other(model) => (model, Adapters::On),
+            Self::Cache(_) => return None,
+        };
+        policy.token_divergences(inputs, reference, adapters, statistics)
     }
 
     /// Returns whether the reference is the policy with its adapters off.

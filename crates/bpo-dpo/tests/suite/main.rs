@@ -1,6 +1,7 @@
 //! Tests of the crate's public parts on a toy policy. One binary, so that burn is linked once.
 
 mod checkpoint;
+mod chip;
 mod config;
 mod custom_loss;
 mod devices;

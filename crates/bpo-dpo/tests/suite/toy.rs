@@ -1,7 +1,10 @@
 //! A small policy built like the real one: a frozen model with a low-rank adapter, and a projector
 //! that is trained directly.
 
-use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::{
+    Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenDivergences, TokenLogps, TokenStatistics,
+    token_divergence,
+};
 use bpo_pairs::{CompletionKind, PreferencePair, TextHasher};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
@@ -108,6 +111,36 @@ impl Policy for Toy {
         batch: &ToyBatch,
         adapters: Adapters,
     ) -> (TokenLogps, Option<TokenStatistics>) {
+        let (_, logps, statistics) = self.outputs(batch, adapters);
+        (logps, Some(statistics))
+    }
+
+    fn vocabulary(&self) -> Option<usize> {
+        Some(self.head.weight.val().dims()[1])
+    }
+
+    fn token_divergences(
+        &self,
+        batch: &ToyBatch,
+        reference: &Self,
+        adapters: Adapters,
+        statistics: bool,
+    ) -> Option<TokenDivergences> {
+        assert!(!reference.projector.weight.val().is_autodiff());
+        let [rows, length] = batch.words.dims();
+        let (all, policy, of_policy) = self.outputs(batch, Adapters::On);
+        let (all_of_reference, reference, _) = reference.outputs(batch, adapters);
+        let divergences = token_divergence(all_of_reference, all).reshape([rows, length]);
+        let divergences = divergences.mask_fill(batch.mask.clone().bool_not(), 0.0);
+        let statistics = statistics.then_some(of_policy);
+        Some(TokenDivergences { policy, statistics, reference, divergences })
+    }
+}
+
+impl Toy {
+    /// The log-probabilities of all words, `[rows * words, vocabulary]`, those of the words of the
+    /// batch, and their statistics.
+    fn outputs(&self, batch: &ToyBatch, adapters: Adapters) -> (Tensor<2>, TokenLogps, TokenStatistics) {
         let [rows, length] = batch.words.dims();
         let groups = batch.pixels.clone().matmul(self.projector.weight.val())
             + batch.prompts.clone().matmul(self.embedding.val());
@@ -128,9 +161,9 @@ impl Policy for Toy {
         let statistics = TokenStatistics::of_logps(logits, all.clone(), words.clone())
             .reshape([rows, length, TokenStatistics::COUNT])
             .mask_fill(padding.clone().unsqueeze_dim::<3>(2), 0.0);
-        let logps = all.gather(1, words).reshape([rows, length]);
+        let logps = all.clone().gather(1, words).reshape([rows, length]);
         let logps = TokenLogps { logps: logps.mask_fill(padding, 0.0), mask: batch.mask.clone() };
-        (logps, Some(TokenStatistics::unpack(statistics)))
+        (all, logps, TokenStatistics::unpack(statistics))
     }
 }
 

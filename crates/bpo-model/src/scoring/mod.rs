@@ -2,6 +2,8 @@
 //! completions.
 
 mod batch;
+#[cfg(feature = "dpo")]
+mod divergences;
 mod tokens;
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
@@ -182,9 +184,32 @@ impl Vlm {
         adapters: Adapters,
         of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
     ) -> ([Tensor<3>; N], Tensor<2, Bool>) {
+        self.map_states(batch, [hidden], |[hidden], targets| {
+            let targets = if hidden.is_autodiff() { Tensor::from_inner(targets) } else { targets };
+            of(self.head(hidden, adapters), targets)
+        })
+    }
+
+    /// Applies `of` to the hidden states of completion tokens in chunks, given the states of the
+    /// rows of one or several models.
+    ///
+    /// # Shapes
+    /// - `states`: each `[completions, width, hidden]`
+    /// - `of`: takes `[n, hidden]` of each model and the tokens that follow, `[n, 1]`, off the tape;
+    ///   gives `[n, columns]` each
+    /// - output: as that of [`at_completion_tokens`](Self::at_completion_tokens)
+    fn map_states<const M: usize, const N: usize>(
+        &self,
+        batch: &ScoreBatch,
+        states: [Tensor<3>; M],
+        of: impl Fn([Tensor<2>; M], Tensor<2, Int>) -> [Tensor<2>; N],
+    ) -> ([Tensor<3>; N], Tensor<2, Bool>) {
         let (device, batch) = (self.device(), &batch.tokens);
-        let [rows, width, size] = hidden.dims();
-        let hidden = hidden.reshape([rows * width, size]);
+        let (rows, width) = (batch.rows.len(), batch.width);
+        let states = states.map(|states| {
+            let size = states.dims()[2];
+            states.reshape([rows * width, size])
+        });
         let tokens = batch.rows.iter().map(|row| row.targets.len() - row.first).max().unwrap_or(0);
         let total = batch.completion_tokens();
 
@@ -204,9 +229,10 @@ impl Vlm {
 
         let mut chunks: [Vec<Tensor<2>>; N] = std::array::from_fn(|_| Vec::new());
         for (sources, targets) in sources.chunks(HEAD_CHUNK).zip(targets.chunks(HEAD_CHUNK)) {
-            let logits = self.head(hidden.clone().select(0, ids(sources, &device)), adapters);
-            let targets: Tensor<2, Int> = ids(targets, &device).unsqueeze_dim(1);
-            chunks.iter_mut().zip(of(logits, targets)).for_each(|(chunks, chunk)| chunks.push(chunk));
+            let at_tokens = |states: &Tensor<2>| states.clone().select(0, ids(sources, &states.device()));
+            let targets: Tensor<2, Int> = ids(targets, &device.clone().inner()).unsqueeze_dim(1);
+            let results = of(std::array::from_fn(|model| at_tokens(&states[model])), targets);
+            chunks.iter_mut().zip(results).for_each(|(chunks, chunk)| chunks.push(chunk));
         }
         let spread = chunks.map(|mut chunks| {
             let Some(first) = chunks.first() else { return Tensor::zeros([rows, tokens, 0], &device) };

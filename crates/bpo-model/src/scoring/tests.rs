@@ -44,6 +44,13 @@ fn image(seed: usize) -> ImageInput {
 
 /// Token log-probabilities, and all gradients of their sum.
 fn measure(model: &Vlm, batch: &ScoreBatch) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
+    let values = logps.clone().into_data().iter::<f32>().collect();
+    (values, gradients_of(model, logps.sum()))
+}
+
+/// The gradients of all parameters that have one.
+fn gradients_of(model: &Vlm, sum: Tensor<1>) -> Vec<Vec<f32>> {
     #[derive(Default)]
     struct Found(GradientsParams, Vec<Vec<f32>>);
     impl ModuleVisitor for Found {
@@ -52,11 +59,9 @@ fn measure(model: &Vlm, batch: &ScoreBatch) -> (Vec<f32>, Vec<Vec<f32>>) {
             self.1.extend(gradient.map(|gradient| gradient.into_data().iter::<f32>().collect::<Vec<_>>()));
         }
     }
-    let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
-    let values = logps.clone().into_data().iter::<f32>().collect();
-    let mut found = Found(GradientsParams::from_grads(logps.sum().backward(), model), Vec::new());
+    let mut found = Found(GradientsParams::from_grads(sum.backward(), model), Vec::new());
     model.visit(&mut found);
-    (values, found.1)
+    found.1
 }
 
 proptest! {
@@ -198,4 +203,122 @@ fn batches_that_nothing_can_be_computed_of_are_errors() {
     let tiles = ImageInput { tiles: Vec::new(), ..image(0) };
     let error = ScoreBatch::new(model.config(), vec![tiles], &[]).map(drop).unwrap_err();
     assert!(matches!(error, ModelError::ImageTiles { expected: 1, found: 0 }), "{error}");
+}
+
+/// Groups with more completion tokens than a chunk of the head, and their images.
+#[cfg(feature = "dpo")]
+fn long_batch(model: &Vlm) -> ScoreBatch {
+    let prompt = |group: usize| {
+        let ids = (0..3 + group).map(move |place| (5 + 11 * group + place) as u32);
+        [1].into_iter().chain(std::iter::repeat_n(IMAGE, 4)).chain(ids)
+    };
+    let answered = |group: usize, answer: usize| {
+        let ids = (0..90 + 7 * answer).map(|place| 3 + ((7 * group + 31 * answer + 13 * place) % 80) as u32);
+        TokenizedCompletion::new(prompt(group).chain(ids).collect(), 8 + group)
+    };
+    let groups: Vec<_> =
+        (0..3).map(|group| (vec![group], vec![answered(group, 0), answered(group, 1)])).collect();
+    let batch = ScoreBatch::new(model.config(), (0..3).map(image).collect(), &groups).unwrap();
+    assert!(batch.completion_tokens() > HEAD_CHUNK);
+    batch
+}
+
+/// A model in training state whose adapters add something, also to its head, with dropout of the
+/// adapter of the head.
+#[cfg(feature = "dpo")]
+fn with_adapted_head(dropout: f64) -> Vlm {
+    struct Wave;
+    impl burn::module::ModuleMapper for Wave {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !param.is_require_grad() {
+                return param;
+            }
+            param.map(|value| {
+                let wave = |i: usize| 0.2 * (i as f32 * 0.61).sin();
+                let wave = (0..value.shape().num_elements()).map(wave).collect::<Vec<_>>();
+                let wave = Tensor::from_data(TensorData::new(wave, value.dims()), &value.device());
+                (value + wave).detach().require_grad()
+            })
+        }
+    }
+    let mut model = adapted(TargetModules::Regex(r".*(q_proj|lm_head)".into())).map(&mut Wave);
+    model.lm_head.as_mut().unwrap().dropout = dropout;
+    model
+}
+
+/// With and without a second computation of the distributions, which dropout of the head excludes. A
+/// dropout of 1e-12 drops nothing.
+#[cfg(feature = "dpo")]
+#[test]
+fn divergences_and_their_gradients_are_those_of_whole_distributions() {
+    use std::cell::RefCell;
+
+    use bpo_dpo::token_divergence;
+
+    let weights = |x: &Tensor<2>| {
+        let [rows, tokens] = x.dims();
+        let weights: Vec<f32> = (0..rows * tokens).map(|i| (i as f32 * 0.37).cos()).collect();
+        Tensor::from_data(TensorData::new(weights, [rows, tokens]), &x.device())
+    };
+    let floats = |x: Tensor<2>| x.into_data().iter::<f32>().collect::<Vec<_>>();
+    let close = |found: &[f32], expected: &[f32], what: &str| {
+        let scale = expected.iter().fold(1e-3_f32, |most, x| most.max(x.abs()));
+        assert_eq!(found.len(), expected.len(), "{what}");
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 2e-5 * scale, "{what} is off by {worst}, of {scale}");
+    };
+    for dropout in [0.0, 1e-12] {
+        let model = with_adapted_head(dropout);
+        let (batch, reference) = (long_batch(&model), model.valid());
+        let found = model.completion_divergences(&batch, (&reference, Adapters::Off), true).unwrap();
+
+        // the chunks of both passes are the same
+        let kept = RefCell::new(Vec::new());
+        let ([logps], mask) = reference
+            .at_completion_tokens(&batch, Adapters::Off, |logits, targets| {
+                let all = log_softmax(logits);
+                kept.borrow_mut().push(all.clone());
+                [all.gather(1, targets)]
+            })
+            .unwrap();
+        let chunks = RefCell::new(kept.into_inner().into_iter());
+        let ([own, divergences], _) = model
+            .at_completion_tokens(&batch, Adapters::On, |logits, targets| {
+                let all = log_softmax(logits);
+                let divergences = token_divergence(chunks.borrow_mut().next().unwrap(), all.clone());
+                [all.gather(1, targets), divergences]
+            })
+            .unwrap();
+        let [own, divergences] = [own, divergences].map(|x| x.squeeze_dim::<2>(2));
+        assert!(!found.reference.logps.is_autodiff());
+        close(&floats(found.reference.logps.clone()), &floats(logps.squeeze_dim(2)), "the reference");
+        close(&floats(found.policy.logps.clone()), &floats(own.clone()), "the policy");
+        let expected = floats(divergences.clone());
+        assert!(expected.iter().any(|x| *x > 1e-2) && expected.iter().all(|x| *x > -1e-6));
+        close(&floats(found.divergences.clone()), &expected, "the divergences");
+        let masks = [found.policy.mask, found.reference.mask, mask].map(|mask| mask.into_data());
+        assert!(masks.iter().all(|other| *other == masks[0]));
+
+        let sum = |logps: Tensor<2>, divergences: Tensor<2>| {
+            (logps.clone() * weights(&logps)).sum()
+                + (divergences.clone() * weights(&divergences)).sum() * 3.0
+        };
+        let gradients = |sum: Tensor<1>| gradients_of(&model, sum).concat();
+        let found_gradients = gradients(sum(found.policy.logps, found.divergences));
+        close(&found_gradients, &gradients(sum(own, divergences)), "the gradients");
+
+        // without autodiff, as in evaluation, and of a policy that equals its reference
+        let same = reference.completion_divergences(&batch, (&reference, Adapters::On), false).unwrap();
+        assert!(same.statistics.is_none() && floats(same.divergences).iter().all(|x| *x == 0.0));
+        let (_, statistics) = bpo_dpo::Policy::token_statistics(&model, &batch, bpo_dpo::Adapters::On);
+        let (found, expected) = (found.statistics.unwrap(), statistics.unwrap());
+        for (found, expected) in [
+            (found.entropy, expected.entropy),
+            (found.mean_logit, expected.mean_logit),
+            (found.log_sum_squares, expected.log_sum_squares),
+            (found.top1, expected.top1),
+        ] {
+            close(&floats(found), &floats(expected), "statistics");
+        }
+    }
 }

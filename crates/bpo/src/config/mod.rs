@@ -46,6 +46,8 @@ pub use required::{Missing, Required};
 pub use resolve::Settings;
 pub use sections::{ConditionalSection, DataSection, ModelSection, ReferenceSection, VideoSection};
 pub(crate) use validate::{check_temperature, check_top_p};
+#[cfg(feature = "model")]
+pub(crate) use validate_training::NO_DISTRIBUTIONS;
 
 use crate::device::Devices;
 #[cfg(feature = "model")]

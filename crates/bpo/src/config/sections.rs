@@ -138,13 +138,14 @@ impl ReferenceSection {
     pub(super) const AFFECTS: Affects = &[("path", &[]), ("adapter", &[]), ("cache", &[])];
 }
 
-/// `[conditional]`: weakening of images for losses that compare images (`conditional`, of mDPO).
+/// `[conditional]`: weakening of images for losses that compare images (`conditional` of mDPO, and
+/// `chip`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConditionalSection {
     /// Distortion of the image. Default: `diffusion-noise:step=900`, as in `[weaken]` (ours; the
-    /// authors of mDPO crop).
+    /// authors of mDPO crop, those of CHiP have step 500).
     pub distortion: Distortion,
 }
 

@@ -7,6 +7,10 @@ use super::{ReferenceSection, RunConfig};
 use crate::device::Dtype;
 use crate::error::BpoError;
 
+/// Why a loss that compares distributions takes no cached reference.
+pub(crate) const NO_DISTRIBUTIONS: &str = "the loss compares the whole distributions of policy and reference at each token, and a cache has the \
+     log-probabilities of the answers alone; leave out the cache, or set `tok_beta` of the loss to 0";
+
 impl RunConfig {
     /// Validates the settings of adapters, full fine-tuning and references.
     ///
@@ -51,6 +55,9 @@ impl RunConfig {
             let reason = "a reference that follows the policy changes, and a cache holds the log-probabilities of a fixed one";
             return conflict("reference.cache", "`train.reference_sync`".to_owned(), reason);
         }
+        if self.reference.cache.is_some() && self.train.objective().properties().token_divergences {
+            return conflict("reference.cache", format!("the loss {}", self.train.loss), NO_DISTRIBUTIONS);
+        }
         let ReferenceSection { path, adapter, cache } = &self.reference;
         let references =
             [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
@@ -84,6 +91,14 @@ mod tests {
                 config.full_finetune = Some(Default::default());
                 config.train.reference_sync = Some(Default::default());
                 config.reference.cache = Some("cache".into());
+            }),
+            ("reference.cache", |config| {
+                config.train.loss = "chip".parse().unwrap();
+                config.reference.cache = Some("cache".into());
+            }),
+            ("reference_free", |config| {
+                config.train.loss = "chip".parse().unwrap();
+                config.train.reference_free = true;
             }),
             ("reference.adapter", |config| {
                 config.train.reference_free = true;
