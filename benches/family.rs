@@ -78,7 +78,7 @@ impl Task {
             let chosen = pairs[0].chosen.clone();
             PromptGroup {
                 images: pairs[0].images.clone(),
-                weakened: false,
+                weakened: None,
                 system: None,
                 history: Default::default(),
                 prompt: pairs[0].prompt.clone(),

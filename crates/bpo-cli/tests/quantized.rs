@@ -133,7 +133,7 @@ const COUNT: u64 = 16;
 fn batch(count: u64) -> ScoreBatch {
     let group = |pair: PreferencePair| PromptGroup {
         images: pair.images,
-        weakened: false,
+        weakened: None,
         system: None,
         history: Default::default(),
         prompt: pair.prompt,

@@ -195,7 +195,7 @@ impl<B> PreparedBatch<B> {
         collate: &mut C,
         pairs: &[&PreferencePair],
     ) -> Result<Self, DpoError> {
-        let groups = GroupBatch::for_loss(loss, pairs.iter().copied());
+        let groups = GroupBatch::for_loss(loss, collate.weakenings(), pairs.iter().copied());
         let batch = groups.collate(collate, pairs)?;
         let lengths = collate.lengths(&batch);
         if let Some(found) = lengths.as_ref().map(Vec::len) {
@@ -205,7 +205,7 @@ impl<B> PreparedBatch<B> {
             let PairRows { chosen, rejected, weakened } = &groups.rows;
             // as in TRL, a prompt is counted with each completion of each pair
             let rejected = if loss.rejected { rejected.as_slice() } else { &[] };
-            chosen.iter().chain(rejected).chain(weakened).map(|&row| lengths[row]).sum()
+            chosen.iter().chain(rejected).chain(weakened.iter().flatten()).map(|&row| lengths[row]).sum()
         });
         Ok(Self { groups, batch, tokens })
     }
@@ -247,7 +247,7 @@ impl<'a, B> PreparedPairs<'a, B> {
         let mut skipped = Vec::new();
         let mut first = None;
         pairs.retain(|pair| {
-            let groups = GroupBatch::for_loss(loss, [*pair]);
+            let groups = GroupBatch::for_loss(loss, collate.weakenings(), [*pair]);
             let Err(error) = collate.collate(&groups.groups) else { return true };
             skipped.push(Skipped::new(&pair.id, refusal(&error)).with_detail(chain(&error)));
             first = first.take().or(Some(error));

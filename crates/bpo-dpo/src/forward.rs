@@ -104,6 +104,7 @@ impl Forward<'_> {
 
         let trained = trained.inner();
         let lengths = PairLogps::select(tokens.counts(), &batch.rows);
+        let weakened = output.rewards.mean_weakened();
         let mut columns = vec![
             (&mut stats.losses, without_tape(output.losses.clone())),
             (&mut stats.chosen_rewards, output.rewards.chosen),
@@ -113,7 +114,7 @@ impl Forward<'_> {
             (&mut stats.chosen_tokens, lengths.chosen),
             (&mut stats.rejected_tokens, lengths.rejected),
         ];
-        columns.extend(output.rewards.weakened.map(|rewards| (&mut stats.weakened_rewards, rewards)));
+        columns.extend(weakened.map(|rewards| (&mut stats.weakened_rewards, rewards)));
         if let Some(PairStatistics { chosen, rejected }) = sums {
             columns.extend([
                 (&mut stats.statistics.entropy, chosen.entropy + rejected.entropy),

@@ -163,18 +163,20 @@ impl GroupBatch {
     }
 
     /// Groups the completions that a loss needs. Rejected completions and weakened images are
-    /// included only if the loss needs them.
+    /// included only if the loss needs them. `weakenings` is the number of [weakened
+    /// forms](Collate::weakenings) of each image.
     pub fn for_loss<'a>(
         loss: LossProperties,
+        weakenings: usize,
         pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
     ) -> Self {
         let mut batch = if loss.rejected { Self::new(pairs.clone()) } else { Self::chosen(pairs.clone()) };
-        if loss.weakened {
+        for form in 0..if loss.weakened { weakenings } else { 0 } {
             let behind = batch.completions();
-            let mut weakened = Self::chosen(pairs);
-            weakened.groups.iter_mut().for_each(|group| group.weakened = true);
+            let mut weakened = Self::chosen(pairs.clone());
+            weakened.groups.iter_mut().for_each(|group| group.weakened = Some(form));
             batch.groups.extend(weakened.groups);
-            batch.rows.weakened = weakened.rows.chosen.into_iter().map(|row| behind + row).collect();
+            batch.rows.weakened.push(weakened.rows.chosen.into_iter().map(|row| behind + row).collect());
         }
         batch
     }
@@ -190,7 +192,7 @@ impl GroupBatch {
             let index = *known.entry(Question::of(pair)).or_insert_with(|| {
                 groups.push(PromptGroup {
                     images: pair.images.clone(),
-                    weakened: false,
+                    weakened: None,
                     system: pair.system.clone(),
                     history: pair.history.clone(),
                     prompt: pair.prompt.clone(),
@@ -222,8 +224,9 @@ impl GroupBatch {
 
     /// Returns the id of the first pair that a row belongs to.
     pub(crate) fn id_of_row(&self, row: usize, pairs: &[&PreferencePair]) -> String {
-        let pair = [&self.rows.chosen, &self.rows.rejected, &self.rows.weakened]
+        let pair = [&self.rows.chosen, &self.rows.rejected]
             .into_iter()
+            .chain(&self.rows.weakened)
             .find_map(|rows| rows.iter().position(|&known| known == row));
         pair.and_then(|pair| pairs.get(pair)).map_or_else(String::new, |pair| pair.id.clone())
     }

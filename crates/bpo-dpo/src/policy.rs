@@ -20,8 +20,9 @@ pub struct PromptGroup {
     /// Paths of the images, relative to the image root, in the order of the conversation. Empty for
     /// a text without an image.
     pub images: Vec<String>,
-    /// Whether the collator must weaken the images; see [`Collate::weakens`].
-    pub weakened: bool,
+    /// The way in which the collator must weaken the images, less than [`Collate::weakenings`];
+    /// `None` for images as they are.
+    pub weakened: Option<usize>,
     /// The system text before the conversation, if there is one.
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
@@ -63,11 +64,12 @@ pub trait Collate {
     /// Returns an error that names the group if a group cannot be prepared.
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<Self::Batch, Self::Error>;
 
-    /// Returns whether the collator can weaken the images of [weakened](PromptGroup::weakened)
-    /// groups, which some losses [need](crate::loss::LossProperties::weakened). The default is
-    /// false: the collator receives no such groups.
-    fn weakens(&self) -> bool {
-        false
+    /// Returns the number of ways in which the collator weakens the images of
+    /// [weakened](PromptGroup::weakened) groups, which some losses
+    /// [need](crate::loss::LossProperties::weakened). Each pair then has one group for each of them.
+    /// The default is 0: the collator receives no such groups.
+    fn weakenings(&self) -> usize {
+        0
     }
 
     /// Returns the fingerprints of the rows of a batch, in order. A [cached

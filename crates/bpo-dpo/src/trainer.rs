@@ -204,7 +204,7 @@ where
         let custom_loss = own.as_ref().map(|loss| loss.name());
         let objective = config.objective_with(own.unwrap_or_else(|| Arc::new(config.loss.clone())));
         let loss = objective.properties();
-        if loss.weakened && !collate.weakens() {
+        if loss.weakened && collate.weakenings() == 0 {
             return Err(DpoError::NothingWeakened);
         }
         if loss.token_divergences {

@@ -118,7 +118,8 @@ where
         let loss = self.session.objective.properties();
         let size = self.session.size(self.parts.replicas.len() + 1);
         let batches = BatchPlan::first_epoch(&self.session.config, size, &self.session.data);
-        batches.into_iter().map(move |pairs| GroupBatch::for_loss(loss, pairs))
+        let weakenings = self.parts.collate.weakenings();
+        batches.into_iter().map(move |pairs| GroupBatch::for_loss(loss, weakenings, pairs))
     }
 
     /// Trains until the last step, until evaluations stop improving, or until the observer stops

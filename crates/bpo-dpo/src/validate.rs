@@ -128,9 +128,8 @@ fn refusals<C: Collate, P: Borrow<PreferencePair>>(
     for groups in DataOrder::new(pairs).groups().chunks(CHECKED_TOGETHER) {
         let (mut whole, mut ends) = (Vec::new(), Vec::new());
         for members in groups {
-            whole.extend(
-                GroupBatch::for_loss(loss, members.iter().map(|&index| pairs[index].borrow())).groups,
-            );
+            let members = members.iter().map(|&index| pairs[index].borrow());
+            whole.extend(GroupBatch::for_loss(loss, collate.weakenings(), members).groups);
             ends.push(whole.len());
         }
         let mut results = collate.check_groups(&whole).into_iter();
@@ -200,7 +199,7 @@ fn check<'a, C: Collate>(
     loss: LossProperties,
     pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
 ) -> Option<Refusal> {
-    let batch = GroupBatch::for_loss(loss, pairs);
+    let batch = GroupBatch::for_loss(loss, collate.weakenings(), pairs);
     let error = batch.groups.iter().find_map(|group| collate.check(group).err())?;
     Some((refusal(&error), chain(&error)))
 }

@@ -78,7 +78,8 @@ where
 pub struct VlmCollator<S> {
     texts: Texts,
     images: S,
-    weakening: Option<(Distortion, u64)>,
+    /// The ways in which images are weakened, and their seed.
+    weakenings: (Vec<Distortion>, u64),
     /// Sizes of the images that were read, by name.
     sizes: HashMap<String, (u32, u32)>,
 }
@@ -92,15 +93,25 @@ impl<S: ImageSource> VlmCollator<S> {
     /// Creates a collator for the configuration of a model, whose weights are not needed.
     pub fn from_config(processor: Processor, config: VlmConfig, images: S) -> Self {
         let texts = Texts { processor, config, max_length: None };
-        Self { texts, images, weakening: None, sizes: HashMap::new() }
+        Self { texts, images, weakenings: (Vec::new(), 0), sizes: HashMap::new() }
     }
 
     /// Sets how images are weakened for losses that [compare
-    /// images](bpo_dpo::loss::LossProperties::weakened). Random choices follow from the seed and
-    /// the image's name, so each image has one weakened form.
-    pub fn with_weakening(mut self, distortion: Distortion, seed: u64) -> Self {
-        self.weakening = Some((distortion, seed));
+    /// images](bpo_dpo::loss::LossProperties::weakened). Random choices follow from the seed, the
+    /// place of the distortion in the list and the image's name, so each image has one weakened form
+    /// for each distortion.
+    pub fn with_weakenings(mut self, distortions: Vec<Distortion>, seed: u64) -> Self {
+        self.weakenings = (distortions, seed);
         self
+    }
+
+    /// The distortion of the images of a group and its seed, `None` for images as they are.
+    fn weakening(&self, group: &PromptGroup) -> Option<(&Distortion, u64)> {
+        let (distortions, seed) = &self.weakenings;
+        let form = group.weakened?;
+        // the first one has the seed itself
+        let seed = if form == 0 { *seed } else { item_seed(*seed, format!("weakened/{form}")) };
+        Some((distortions.get(form)?, seed))
     }
 
     /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
@@ -137,7 +148,7 @@ impl<S: ImageSource> VlmCollator<S> {
 
     /// Checks the images of a group, and reads the sizes of those that are new.
     fn check_images(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
-        if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
+        if let Some((distortion, _)) = self.weakening(group) {
             check_weakening(distortion)?;
             if group.images.is_empty() {
                 return Err(ModelError::NothingToWeaken);
@@ -172,12 +183,12 @@ impl<S: ImageSource> VlmCollator<S> {
     fn prepared(&mut self, names: &[&str], group: &PromptGroup) -> Result<Vec<ImageInput>, ModelError> {
         let count = images_of(group).count();
         let preprocessors: Vec<_> = names.iter().map(|name| self.preprocessor(name, count)).collect();
-        let weakening = self.weakening.as_ref().filter(|_| group.weakened);
+        let weakening = self.weakening(group).map(|(distortion, seed)| (distortion.clone(), seed));
         let mut prepared: Vec<Option<Result<ImageInput, ModelError>>> = names.iter().map(|_| None).collect();
         self.images.load_each(names, &mut |place, image| {
             let (name, images) = (names[place], &preprocessors[place]);
             let image = image.map_err(unusable(name));
-            prepared[place] = Some(image.and_then(|image| match weakening {
+            prepared[place] = Some(image.and_then(|image| match &weakening {
                 Some((distortion, seed)) => {
                     weakened_pixels(images, &image, distortion, item_seed(*seed, name))
                 }
@@ -194,10 +205,10 @@ fn images_of(group: &PromptGroup) -> impl Iterator<Item = &str> {
     group.images.iter().map(String::as_str)
 }
 
-/// The distinct images of a batch, in the order in which groups name them: by name, whether they are
+/// The distinct images of a batch, in the order in which groups name them: by name, how they are
 /// weakened, and whether they are of a prompt with several images.
 #[derive(Default)]
-struct Places<'a>(HashMap<(&'a str, bool, bool), usize>);
+struct Places<'a>(HashMap<(&'a str, Option<usize>, bool), usize>);
 
 impl<'a> Places<'a> {
     /// The place of an image, and whether it is new.
@@ -322,8 +333,8 @@ impl<S: ImageSource> Collate for VlmCollator<S> {
         self.texts.processor.chat.takes_system()
     }
 
-    fn weakens(&self) -> bool {
-        self.weakening.is_some()
+    fn weakenings(&self) -> usize {
+        self.weakenings.0.len()
     }
 
     fn lengths(&self, batch: &ScoreBatch) -> Option<Vec<usize>> {

@@ -434,7 +434,7 @@ fn group_of(sample: &SftSample, chosen: ChosenAnswer) -> PromptGroup {
     let answer = if chosen.has_annotated() { sample.answer.clone() } else { ".".to_owned() };
     PromptGroup {
         images: sample.images.clone(),
-        weakened: false,
+        weakened: None,
         system: sample.system.clone(),
         history: sample.history.clone(),
         prompt: sample.prompt.clone(),
@@ -500,7 +500,7 @@ fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Resu
 /// images for losses that need them.
 pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> VlmCollator<ImageRoot> {
     let collator = VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
-        .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"));
+        .with_weakenings(config.conditional.distortion.to_vec(), stage_seed(config.seed.0, "conditional"));
     match config.model.max_length {
         Some(tokens) => collator.with_max_length(tokens, "`model.max_length` (--max-length)"),
         None => collator,

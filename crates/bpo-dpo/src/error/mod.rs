@@ -90,7 +90,7 @@ pub enum DpoError {
         pairs: Vec<String>,
     },
     /// The loss needs weakened images, which the collator does not make.
-    #[error("the loss needs weakened images, and the collator makes none (`Collate::weakens`)")]
+    #[error("the loss needs weakened images, and the collator makes none (`Collate::weakenings`)")]
     NothingWeakened,
     /// `reference_sync` is set for a reference that cannot follow the policy.
     #[error(

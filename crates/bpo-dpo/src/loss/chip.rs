@@ -25,6 +25,8 @@ use super::{Beta, PairDivergences, Rewards};
 /// (arXiv 2501.16629); agrees with `chip_loss` of `trainers.py` in their code, without its larger
 /// weight of the tokens in which the completions differ.
 ///
+/// If images are weakened in several ways, `r(m', y_w)` is the mean over these. That is ours.
+///
 /// `divergences` may be `None` if `tok_beta` is 0.
 ///
 /// # Shapes
@@ -38,8 +40,8 @@ pub fn chip_loss(
     beta: &Beta,
     tok_beta: f64,
 ) -> Tensor<1> {
-    let weakened = rewards.weakened.as_ref().expect("CHiP needs rewards for weakened images");
-    let logits = rewards.margins() + rewards.chosen.clone() - weakened.clone();
+    let weakened = rewards.mean_weakened().expect("CHiP needs rewards for weakened images");
+    let logits = rewards.margins() + rewards.chosen.clone() - weakened;
     let logits = match divergences {
         None => logits,
         Some(PairDivergences { chosen, rejected }) => {

@@ -12,9 +12,9 @@ pub struct PairRows {
     pub chosen: Vec<usize>,
     /// Row of the rejected completion of each pair.
     pub rejected: Vec<usize>,
-    /// Row of the chosen completion of each pair given its weakened image; empty for a loss that
-    /// does not need it.
-    pub weakened: Vec<usize>,
+    /// Rows of the chosen completion of each pair given its weakened image, one list for each
+    /// weakened form of the images; empty for a loss that does not need them.
+    pub weakened: Vec<Vec<usize>>,
 }
 
 impl PairRows {
@@ -41,9 +41,9 @@ pub struct PairLogps {
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
-    /// Log-probabilities of the chosen completions given the weakened image, `[pairs]`, for losses
-    /// that need them.
-    pub weakened: Option<Tensor<1>>,
+    /// Log-probabilities of the chosen completions given the weakened image, `[pairs]` for each
+    /// weakened form of the images, for losses that need them; otherwise empty.
+    pub weakened: Vec<Tensor<1>>,
     /// Numbers of tokens in the sums.
     pub lengths: Option<PairLengths>,
     /// The part of the sums that exceeds the length of the shorter completion, for length
@@ -166,7 +166,7 @@ impl PairLogps {
         Self {
             chosen,
             rejected,
-            weakened: None,
+            weakened: Vec::new(),
             lengths: None,
             tails: None,
             statistics: None,
@@ -222,12 +222,16 @@ impl PairLogps {
     pub fn select(sums: Tensor<1>, rows: &PairRows) -> Self {
         let completions = sums.dims()[0];
         assert!(
-            rows.chosen.iter().chain(&rows.rejected).chain(&rows.weakened).all(|&row| row < completions),
+            rows.chosen
+                .iter()
+                .chain(&rows.rejected)
+                .chain(rows.weakened.iter().flatten())
+                .all(|&row| row < completions),
             "rows {rows:?} must be less than the number of completions, {completions}"
         );
         let device = sums.device();
         let of = |rows: &[usize]| sums.clone().select(0, index(rows, &device));
-        let weakened = (!rows.weakened.is_empty()).then(|| of(&rows.weakened));
+        let weakened = rows.weakened.iter().map(|rows| of(rows)).collect();
         Self { weakened, ..Self::new(of(&rows.chosen), of(&rows.rejected)) }
     }
 
@@ -236,7 +240,7 @@ impl PairLogps {
         Self {
             chosen: without_tape(self.chosen),
             rejected: without_tape(self.rejected),
-            weakened: self.weakened.map(without_tape),
+            weakened: self.weakened.into_iter().map(without_tape).collect(),
             lengths: self.lengths,
             tails: self.tails.map(|tails| PairTails {
                 chosen: without_tape(tails.chosen),

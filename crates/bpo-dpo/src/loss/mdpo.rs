@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
+use super::rewards::mean_of;
 
 /// Conditional preference loss: increases the likelihood of the chosen completion for its image
 /// relative to a weakened one.
@@ -17,6 +18,8 @@ use super::Rewards;
 /// - `r(m, y_w)`: reward of the chosen completion for the image `m`,
 /// - `m'`: the image weakened; the authors keep a random crop of up to a fifth of it.
 ///
+/// If images are weakened in several ways, the loss is the mean over these. That is ours.
+///
 /// Wang et al., "mDPO: Conditional Preference Optimization for Multimodal Large Language Models"
 /// (arXiv 2406.11839); agrees with `mdpo_trainer.py` of their code.
 ///
@@ -26,9 +29,9 @@ use super::Rewards;
 /// # Panics
 /// Panics if there are no rewards for [weakened](Rewards::weakened) images.
 pub fn conditional_loss(rewards: &Rewards) -> Tensor<1> {
-    let weakened =
-        rewards.weakened.as_ref().expect("a conditional preference needs rewards for weakened images");
-    log_sigmoid(rewards.chosen.clone() - weakened.clone()).neg()
+    let losses =
+        rewards.weakened.iter().map(|weakened| log_sigmoid(rewards.chosen.clone() - weakened.clone()).neg());
+    mean_of(losses).expect("a conditional preference needs rewards for weakened images")
 }
 
 /// Anchor loss: keeps the reward of the chosen completion above `delta`, so that its likelihood

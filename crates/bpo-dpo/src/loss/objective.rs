@@ -265,7 +265,9 @@ fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
         rejected: ratio(&policy.rejected, reference.map(|reference| &reference.rejected)),
         weakened: policy
             .weakened
-            .as_ref()
-            .map(|policy| ratio(policy, reference.and_then(|reference| reference.weakened.as_ref()))),
+            .iter()
+            .enumerate()
+            .map(|(form, policy)| ratio(policy, reference.and_then(|reference| reference.weakened.get(form))))
+            .collect(),
     }
 }

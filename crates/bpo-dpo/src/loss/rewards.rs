@@ -17,21 +17,27 @@ pub struct Rewards {
     pub chosen: Tensor<1>,
     /// Rewards of the rejected completions, `[pairs]`.
     pub rejected: Tensor<1>,
-    /// Rewards of the chosen completions for the weakened image, `[pairs]`, for losses that need
-    /// them.
-    pub weakened: Option<Tensor<1>>,
+    /// Rewards of the chosen completions for the weakened image, `[pairs]` for each weakened form of
+    /// the images, for losses that need them; otherwise empty.
+    pub weakened: Vec<Tensor<1>>,
 }
 
 impl Rewards {
     /// Creates rewards without weakened images. Both tensors are `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
-        Self { chosen, rejected, weakened: None }
+        Self { chosen, rejected, weakened: Vec::new() }
     }
 
     /// Returns the differences between the rewards of the chosen and the rejected completions.
     /// `[pairs]`
     pub fn margins(&self) -> Tensor<1> {
         self.chosen.clone() - self.rejected.clone()
+    }
+
+    /// Returns the mean of the rewards for the [weakened](Self::weakened) images of each pair,
+    /// `[pairs]`, or `None` if there are none.
+    pub fn mean_weakened(&self) -> Option<Tensor<1>> {
+        mean_of(self.weakened.iter().cloned())
     }
 
     /// Returns the rewards divided by the numbers of tokens.
@@ -41,7 +47,7 @@ impl Rewards {
         Self {
             chosen: mean(&self.chosen, &lengths.chosen),
             rejected: mean(&self.rejected, &lengths.rejected),
-            weakened: self.weakened.as_ref().map(|rewards| mean(rewards, &lengths.chosen)),
+            weakened: self.weakened.iter().map(|rewards| mean(rewards, &lengths.chosen)).collect(),
         }
     }
 
@@ -52,6 +58,17 @@ impl Rewards {
 
     /// Applies a function to each tensor.
     pub(super) fn map(self, of: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
-        Self { chosen: of(self.chosen), rejected: of(self.rejected), weakened: self.weakened.map(of) }
+        Self {
+            chosen: of(self.chosen),
+            rejected: of(self.rejected),
+            weakened: self.weakened.into_iter().map(of).collect(),
+        }
     }
+}
+
+/// Returns the mean of tensors, `[pairs]`. Returns a single tensor as it is, and `None` for none.
+pub(super) fn mean_of(values: impl ExactSizeIterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
+    let count = values.len();
+    let sum = values.reduce(|sum, value| sum + value)?;
+    Some(if count == 1 { sum } else { sum.div_scalar(count as f64) })
 }

@@ -68,7 +68,7 @@ impl Golden {
     fn rows(&self) -> PairRows {
         let pairs = self.shape[0] / 3;
         let part = |at: usize| (at * pairs..(at + 1) * pairs).collect();
-        PairRows { chosen: part(0), rejected: part(1), weakened: part(2) }
+        PairRows { chosen: part(0), rejected: part(1), weakened: vec![part(2)] }
     }
 
     /// Log-probabilities of the whole vocabulary and of the targets.
@@ -119,7 +119,7 @@ const COLUMNS: [[f64; 3]; 5] =
 fn logps(columns: [Tensor<1>; 5]) -> PairLogps {
     let [chosen, rejected, weakened, of_chosen, of_rejected] = columns;
     let divergences = Some(PairDivergences { chosen: of_chosen, rejected: of_rejected });
-    PairLogps { weakened: Some(weakened), divergences, ..PairLogps::new(chosen, rejected) }
+    PairLogps { weakened: vec![weakened], divergences, ..PairLogps::new(chosen, rejected) }
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn values(tensor: Tensor<1>) -> Vec<f64> {
 
 fn logps(columns: [Tensor<1>; 3]) -> PairLogps {
     let [chosen, rejected, weakened] = columns;
-    PairLogps { weakened: Some(weakened), ..PairLogps::new(chosen, rejected) }
+    PairLogps { weakened: vec![weakened], ..PairLogps::new(chosen, rejected) }
 }
 
 fn forward(loss: Loss, columns: [&[f64; 3]; 3]) -> Vec<f64> {
@@ -80,11 +80,40 @@ fn gradients_equal_finite_differences() {
     }
 }
 
+/// Ours: mDPO has one weakened image.
+#[test]
+fn several_weakened_images_count_as_their_mean() {
+    let device = Device::flex();
+    let of = |loss: &Loss, forms: &[&[f64; 3]]| {
+        let all = |own: &[f64; 3], chosen: &[f64; 3], rejected: &[f64; 3]| {
+            let weakened = forms
+                .iter()
+                .map(|form| in_f64(&std::array::from_fn::<_, 3, _>(|i| form[i] + own[i]), &device));
+            let logps = PairLogps::new(in_f64(chosen, &device), in_f64(rejected, &device));
+            PairLogps { weakened: weakened.collect(), ..logps }
+        };
+        let policy = all(&[0.0; 3], &CHOSEN, &REJECTED);
+        let reference = all(&[0.7, -2.0, 0.1], &REFERENCE[0], &REFERENCE[1]);
+        let objective = Objective::new(loss.clone(), 0.1);
+        values(objective.forward(&policy, Some(&reference), &PerPair::default()).losses)
+    };
+    let other = [-9.0, -41.0, -3.0];
+    let alone = [&WEAKENED, &other].map(|form| of(&Loss::Conditional, &[form]));
+    let both = of(&Loss::Conditional, &[&WEAKENED, &other]);
+    for i in 0..3 {
+        assert!((both[i] - (alone[0][i] + alone[1][i]) / 2.0).abs() < 1e-12, "{both:?}, {alone:?}");
+    }
+    for loss in [Loss::Conditional, Loss::mdpo(), Loss::Chip { tok_beta: 0.0 }] {
+        let (once, twice) = (of(&loss, &[&WEAKENED]), of(&loss, &[&WEAKENED, &WEAKENED]));
+        assert!(once.iter().zip(&twice).all(|(once, twice)| (once - twice).abs() < 1e-12), "{loss:?}");
+    }
+}
+
 #[test]
 fn batch_has_each_chosen_completion_with_its_weakened_image() {
     let pairs = pairs();
-    let batch = GroupBatch::for_loss(Loss::mdpo().properties(), &pairs);
-    let rows: Vec<(&[String], bool, &str)> = batch
+    let batch = GroupBatch::for_loss(Loss::mdpo().properties(), 2, &pairs);
+    let rows: Vec<(&[String], Option<usize>, &str)> = batch
         .groups
         .iter()
         .flat_map(|group| {
@@ -92,13 +121,16 @@ fn batch_has_each_chosen_completion_with_its_weakened_image() {
         })
         .collect();
     for (i, pair) in pairs.iter().enumerate() {
-        assert_eq!(rows[batch.rows.chosen[i]], (pair.images.as_slice(), false, pair.chosen.as_str()));
-        assert_eq!(rows[batch.rows.rejected[i]], (pair.images.as_slice(), false, pair.rejected.as_str()));
-        assert_eq!(rows[batch.rows.weakened[i]], (pair.images.as_slice(), true, pair.chosen.as_str()));
+        let images = pair.images.as_slice();
+        assert_eq!(rows[batch.rows.chosen[i]], (images, None, pair.chosen.as_str()));
+        assert_eq!(rows[batch.rows.rejected[i]], (images, None, pair.rejected.as_str()));
+        for form in 0..2 {
+            assert_eq!(rows[batch.rows.weakened[form][i]], (images, Some(form), pair.chosen.as_str()));
+        }
     }
-    let alone = GroupBatch::for_loss(Loss::Conditional.properties(), &pairs);
+    let alone = GroupBatch::for_loss(Loss::Conditional.properties(), 1, &pairs);
     assert_eq!(alone.rows.rejected, alone.rows.chosen);
-    assert!(GroupBatch::for_loss(Loss::default().properties(), &pairs).rows.weakened.is_empty());
+    assert!(GroupBatch::for_loss(Loss::default().properties(), 2, &pairs).rows.weakened.is_empty());
 }
 
 /// Without rejected completions, or with nothing to compare with at all.
@@ -153,6 +185,11 @@ fn training_increases_the_effect_of_the_image() {
     assert!((steps[0].loss - 3.0 * std::f64::consts::LN_2).abs() < 1e-5, "{:?}", steps[0]);
     let last = steps.last().expect("a step");
     assert!(last.rewards_chosen - last.rewards_weakened > 0.2 && last.rewards_margins > 0.2, "{last:?}");
+    let two = train(ToyCollate { more_weakened: 1, ..ToyCollate::default() }).expect("trained");
+    assert!((two[0].loss - 3.0 * std::f64::consts::LN_2).abs() < 1e-5, "{:?}", two[0]);
+    let last = two.last().expect("a step");
+    assert!(last.rewards_chosen - last.rewards_weakened > 0.2 && last.loss != steps[steps.len() - 1].loss);
+    assert!(two[0].num_tokens > steps[0].num_tokens, "one more row for each pair");
     let mut some = pairs();
     some[3].images = vec!["glaring".into()];
     let train_on = |config: &DpoConfig| {

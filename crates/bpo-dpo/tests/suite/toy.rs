@@ -169,7 +169,7 @@ impl Toy {
 
 /// A collator that rejects images named `missing` and completions of more than twelve words, and
 /// fails to weaken images named `glaring`. The image `nan` has the brightness NaN. Weakened images
-/// are dark.
+/// are dark, and less so in each further form.
 #[derive(Clone, Debug, Default)]
 pub struct ToyCollate {
     pub collated: usize,
@@ -179,6 +179,8 @@ pub struct ToyCollate {
     pub dialect: &'static str,
     /// Does not weaken images.
     pub unweakened: bool,
+    /// Number of weakened forms beside the first one.
+    pub more_weakened: usize,
     /// Forgets the length of the first row: a mistake.
     pub forgetful: bool,
     /// Checks a group by its header only: images named `damaged...` pass the check.
@@ -212,15 +214,17 @@ impl Collate for ToyCollate {
             assert!(group.images[0] != "panic", "the collator panics");
             if group.images[0] == "missing"
                 || group.images[0].starts_with("damaged")
-                || group.weakened && group.images[0] == "glaring"
+                || group.weakened.is_some() && group.images[0] == "glaring"
             {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(ToyError::Image(group.images[0].clone(), source));
             }
             let brightness = match group.images[0].as_str() {
-                _ if group.weakened => 0.0,
-                "nan" => f32::NAN,
-                image => word(image) as f32 / 7.0 + self.light,
+                "nan" if group.weakened.is_none() => f32::NAN,
+                image => match group.weakened {
+                    None => word(image) as f32 / 7.0 + self.light,
+                    Some(form) => form as f32 / 5.0,
+                },
             };
             pixels.extend((0..PIXELS).map(|channel| (brightness + channel as f32).cos()));
             let mut bag = [0.0; WORDS];
@@ -266,8 +270,8 @@ impl Collate for ToyCollate {
         })
     }
 
-    fn weakens(&self) -> bool {
-        !self.unweakened
+    fn weakenings(&self) -> usize {
+        if self.unweakened { 0 } else { 1 + self.more_weakened }
     }
 
     fn check(&mut self, group: &PromptGroup) -> Result<(), ToyError> {

@@ -111,7 +111,7 @@ fn usable_one_by_one(train: &[PreferencePair], eval: &[PreferencePair]) -> Usabl
         });
         for pair in settings_first {
             let mut is_refused = |pairs: &[&PreferencePair]| {
-                let batch = GroupBatch::for_loss(loss, pairs.iter().copied());
+                let batch = GroupBatch::for_loss(loss, 0, pairs.iter().copied());
                 collate.check_groups(&batch.groups).iter().any(Result::is_err)
             };
             let beside: Vec<_> = accepted.iter().chain([pair]).collect();

@@ -123,7 +123,7 @@ fn conversations() -> Vec<PromptGroup> {
             .map(|(prompt, answer)| Turn { prompt: (*prompt).into(), answer: (*answer).into() })
             .collect(),
         prompt: prompt.to_owned(),
-        weakened: false,
+        weakened: None,
         completions: completions.iter().map(|text| (*text).to_owned()).collect(),
     };
     vec![
@@ -186,9 +186,34 @@ fn a_check_decodes_no_image_and_tokenizes() {
     collate.check(&with(&[" "])).unwrap_err();
     let mut short = VlmCollator::new(processor(), &model, Headers(checked)).with_max_length(20, "the limit");
     short.check(&groups[1]).unwrap_err();
-    let mut collate = collate.with_weakening("no-image".parse().unwrap(), 0);
-    let weakened = PromptGroup { weakened: true, ..groups[0].clone() };
+    let mut collate = collate.with_weakenings(vec!["no-image".parse().unwrap()], 0);
+    let weakened = PromptGroup { weakened: Some(0), ..groups[0].clone() };
     assert!(matches!(collate.check(&weakened), Err(ModelError::Distort(_))));
+}
+
+/// A second distortion of the same kind draws anew, and the first one is what it is alone.
+#[test]
+fn each_distortion_gives_a_weakened_form() {
+    let model = policy();
+    let photograph = |_: &str| -> Result<image::RgbImage, ImageError> {
+        Ok(image::RgbImage::from_fn(60, 50, |x, y| image::Rgb([x as u8 * 4, y as u8 * 5, (x * y) as u8])))
+    };
+    let prints = |distortions: &[&str], forms: &[Option<usize>]| {
+        let distortions = distortions.iter().map(|text| text.parse().unwrap()).collect();
+        let processor = processor(&Golden::open().checkpoint());
+        let mut collate = VlmCollator::new(processor, &model, photograph).with_weakenings(distortions, 7);
+        let group = |form: &Option<usize>| PromptGroup { weakened: *form, ..conversations()[0].clone() };
+        let groups: Vec<_> = forms.iter().map(group).collect();
+        groups.iter().for_each(|group| collate.check(group).unwrap());
+        let batch = collate.collate(&groups).unwrap();
+        let rows = collate.fingerprints(&batch).unwrap();
+        // each group has two completions
+        rows.iter().step_by(2).map(|row| row.image).collect::<Vec<_>>()
+    };
+    let crop = "crop:keep=0.2..0.5";
+    let all = prints(&[crop, crop, "blur:sigma=2"], &[None, Some(0), Some(1), Some(2)]);
+    assert!((0..4).all(|one| (0..one).all(|other| all[one] != all[other])), "{all:?}");
+    assert_eq!(prints(&[crop], &[None, Some(0)]), all[..2]);
 }
 
 #[test]

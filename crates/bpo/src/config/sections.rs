@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bpo_distort::{DiffusionNoise, Distortion, ImageLimits, diffusion};
 use serde::{Deserialize, Serialize};
 
+use super::Distortions;
 use super::affects::Affects;
 use crate::device::Dtype;
 use crate::stage::Stage;
@@ -144,9 +145,10 @@ impl ReferenceSection {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConditionalSection {
-    /// Distortion of the image. Default: `diffusion-noise:step=900`, as in `[weaken]` (ours; the
+    /// Distortion of the image, or a list of them: the loss is then the mean over the weakened
+    /// images, each of which is computed (ours). Default: `diffusion-noise:step=900`, as in `[weaken]` (ours; the
     /// authors of mDPO crop, those of CHiP have step 500).
-    pub distortion: Distortion,
+    pub distortion: Distortions,
 }
 
 impl ConditionalSection {
@@ -156,6 +158,7 @@ impl ConditionalSection {
 
 impl Default for ConditionalSection {
     fn default() -> Self {
-        Self { distortion: DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into() }
+        let distortion: Distortion = DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into();
+        Self { distortion: distortion.into() }
     }
 }

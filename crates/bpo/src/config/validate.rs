@@ -86,9 +86,11 @@ impl RunConfig {
             check("data.video.max_frames", is_usable, "from 1 to 1000", frames.to_string())?;
         }
         let conditional = &self.conditional.distortion;
-        let alone = !conditional.needs_other() && !conditional.needs_model();
-        let expected = "a distortion of one image, without a second image or model features";
-        check("conditional.distortion", alone, expected, conditional.to_string())?;
+        let alone = |distortion: &Distortion| !distortion.needs_other() && !distortion.needs_model();
+        let expected = "distortions of one image, without a second image or model features";
+        check("conditional.distortion", conditional.iter().all(alone), expected, conditional.to_string())?;
+        let few = conditional.len() <= limits.images;
+        check("conditional.distortion", few, "at most 1000 distortions", conditional.len().to_string())?;
         self.judge.validate()?;
         chosen::validate(self)?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
@@ -246,7 +248,9 @@ mod tests {
                 contrast.alpha = -1.0;
                 config.weaken.contrast = Some(contrast);
             }),
-            ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
+            ("conditional.distortion", |config| {
+                config.conditional.distortion = "no-image".parse::<Distortion>().unwrap().into();
+            }),
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
             ("inject.llm.kinds", |config| config.inject.llm.kinds = bpo_inject::KindWeights::none()),

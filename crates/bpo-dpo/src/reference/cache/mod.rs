@@ -123,7 +123,8 @@ impl LogpCache {
                 PreparedPairs::collate(collate, loss, whole.clone())?;
             // the trainer will skip these pairs, too
             let is_refused = |pair: &&PreferencePair| refused.iter().any(|skipped| skipped.id == pair.id);
-            let groups = GroupBatch::for_loss(loss, whole.into_iter().filter(is_refused));
+            let refused_pairs = whole.into_iter().filter(is_refused);
+            let groups = GroupBatch::for_loss(loss, collate.weakenings(), refused_pairs);
             cache.borrow_mut().checked.extend(keys(&groups));
             skipped.borrow_mut().extend(refused);
             let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = inputs else {
@@ -165,7 +166,7 @@ impl LogpCache {
     ) -> Result<(), DpoError> {
         for group in DataOrder::new(pairs).groups() {
             let group: Vec<&PreferencePair> = group.iter().map(|&index| &pairs[index]).collect();
-            let batch = GroupBatch::for_loss(loss, group.iter().copied());
+            let batch = GroupBatch::for_loss(loss, collate.weakenings(), group.iter().copied());
             let keys = keys(&batch);
             if keys.iter().all(|key| self.checked.contains(key)) {
                 continue;
@@ -285,7 +286,12 @@ fn keys(batch: &GroupBatch) -> Vec<Key> {
         let mut texts = TextHasher::default();
         texts.add(&group.images.len().to_string());
         group.images.iter().for_each(|image| texts.add(image));
-        texts.add(if group.weakened { "weakened" } else { "" });
+        texts.add(&match group.weakened {
+            None => String::new(),
+            // as before there were several
+            Some(0) => "weakened".to_owned(),
+            Some(form) => format!("weakened {form}"),
+        });
         texts.add(&group.history.len().to_string());
         for turn in &group.history {
             texts.add(&turn.prompt);
