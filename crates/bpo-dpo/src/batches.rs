@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use bpo_pairs::{PreferencePair, Skipped, chain};
 
+use crate::changed::changed_in_pairs;
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::DpoError;
-use crate::loss::{LossProperties, PairRows};
+use crate::loss::{ChangedTokens, LossProperties, PairRows};
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 use crate::state::TrainerState;
@@ -187,6 +188,9 @@ pub struct PreparedBatch<B> {
     /// Number of tokens of all sequences of the pairs, if the collator [counts
     /// them](Collate::lengths).
     pub tokens: Option<usize>,
+    /// The tokens in which the completions of each pair differ, if the loss [needs
+    /// them](LossProperties::changed_tokens).
+    pub changed: Option<ChangedTokens>,
 }
 
 impl<B> PreparedBatch<B> {
@@ -207,7 +211,14 @@ impl<B> PreparedBatch<B> {
             let rejected = if loss.rejected { rejected.as_slice() } else { &[] };
             chosen.iter().chain(rejected).chain(weakened.iter().flatten()).map(|&row| lengths[row]).sum()
         });
-        Ok(Self { groups, batch, tokens })
+        let changed = if loss.changed_tokens {
+            let completions = collate.completions(&batch).ok_or(DpoError::NoCompletionTokens)?;
+            groups.check_rows(completions.len(), pairs)?;
+            Some(changed_in_pairs(&completions, &groups.rows))
+        } else {
+            None
+        };
+        Ok(Self { groups, batch, tokens, changed })
     }
 }
 
@@ -217,7 +228,8 @@ impl<'a, B> PreparedPairs<'a, B> {
     ///
     /// # Errors
     /// Returns [`DpoError::Collate`] if the collator fails for the whole batch although it accepts
-    /// each pair on its own, or [`DpoError::Rows`] if it counts another number of completions.
+    /// each pair on its own, [`DpoError::Rows`] if it counts another number of completions, or
+    /// [`DpoError::NoCompletionTokens`] if it does not give their tokens and the loss needs them.
     pub fn collate<C: Collate<Batch = B>>(
         collate: &mut C,
         loss: LossProperties,

@@ -82,6 +82,10 @@ pub struct DpoConfig {
     /// [`Objective::ld_alpha`]. Default: none, all tokens have the same weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
+    /// Weight of the tokens in which the two completions differ; see
+    /// [`Objective::changed_token_weight`]. Default: none, all tokens have the same weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_token_weight: Option<f64>,
     /// Whether to multiply the coefficient of each pair by the
     /// [responsiveness](crate::loss::responsiveness()) of the policy to its batch of
     /// [`batch_size`](Self::batch_size) pairs, which must be at least 3 (HaNoRec, arXiv
@@ -191,6 +195,7 @@ impl Default for DpoConfig {
             reference_free: false,
             reference_sync: None,
             ld_alpha: None,
+            changed_token_weight: None,
             responsiveness: false,
             margin_scale: 0.0,
             kind_weights: BTreeMap::new(),
@@ -250,6 +255,7 @@ with! {
     with_reference_free reference_free: bool,
     with_reference_sync reference_sync: Option<ReferenceSync>,
     with_ld_alpha ld_alpha: Option<f64>,
+    with_changed_token_weight changed_token_weight: Option<f64>,
     with_responsiveness responsiveness: bool,
     with_margin_scale margin_scale: f64,
     with_weighting weighting: Option<Weighting>,
@@ -297,6 +303,7 @@ impl DpoConfig {
             .with_divergence(self.divergence)
             .with_reference_free(self.reference_free)
             .with_ld_alpha(self.ld_alpha)
+            .with_changed_token_weight(self.changed_token_weight)
             .with_responsiveness(self.responsiveness)
     }
 

@@ -46,10 +46,11 @@ impl Forward<'_> {
         let mut stats = BatchStats::default();
         let Self { config, objective, .. } = *self;
         let loss = objective.properties();
-        let PreparedBatch { groups: batch, batch: inputs, tokens: taken } = inputs;
-        let logps = |tokens: &TokenLogps| match objective.ld_alpha {
-            Some(_) => PairLogps::with_tails(tokens, &batch.rows),
-            None => PairLogps::of_tokens(tokens, &batch.rows),
+        let PreparedBatch { groups: batch, batch: inputs, tokens: taken, changed } = inputs;
+        let logps = |tokens: &TokenLogps| match (changed, objective.ld_alpha) {
+            (Some(changed), _) => PairLogps::with_changed(tokens, &batch.rows, changed),
+            (None, Some(_)) => PairLogps::with_tails(tokens, &batch.rows),
+            (None, None) => PairLogps::of_tokens(tokens, &batch.rows),
         };
         let in_training = || policy.devices().iter().any(Device::is_autodiff);
         let shared = if loss.reference && reference.is_policy() && in_training() {

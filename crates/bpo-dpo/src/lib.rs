@@ -38,6 +38,7 @@
 
 mod batches;
 mod buckets;
+mod changed;
 mod checkpoint;
 mod config;
 mod data;

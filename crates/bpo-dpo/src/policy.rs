@@ -80,6 +80,15 @@ pub trait Collate {
         None
     }
 
+    /// Returns the token ids of the completion of each row of a batch, as many as the tokens of the
+    /// row in [`TokenLogps`], for
+    /// [`changed_token_weight`](crate::DpoConfig::changed_token_weight). The default is `None`: that
+    /// setting is an error.
+    fn completions(&self, batch: &Self::Batch) -> Option<Vec<Vec<u32>>> {
+        let _ = batch;
+        None
+    }
+
     /// Returns the number of tokens of each row of a batch, prompt and image included, for
     /// [`num_tokens`](crate::StepMetrics::num_tokens). The default is `None`: the metric is not
     /// reported.

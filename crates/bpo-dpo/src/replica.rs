@@ -149,7 +149,7 @@ impl<'a, P: Policy> Share<'a, P> {
 /// A message to a further device.
 pub(crate) enum Order<'a, P: Policy> {
     /// Compute a batch.
-    Compute(Purpose, PassBatch<'a, P::Batch>),
+    Compute(Purpose, Box<PassBatch<'a, P::Batch>>),
     /// Return the share of the pass.
     Finish,
     /// Replace the trained parameters, by path. The values are on the device of the replica.
@@ -185,7 +185,7 @@ impl<'s, 'a, P: Policy> Worker<'s, 'a, P> {
         match order {
             Order::Compute(purpose, batch) => {
                 if error.is_none() {
-                    *error = share.compute(*forward, policy, reference, purpose, batch).err();
+                    *error = share.compute(*forward, policy, reference, purpose, *batch).err();
                 }
                 None
             }

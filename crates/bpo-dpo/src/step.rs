@@ -144,7 +144,7 @@ impl<'a, P: Policy> Stepper<'a, P> {
             let batch = PassBatch { index, pairs, inputs };
             // the main device takes the last batch of each round, when the others have theirs
             match self.helpers.get(index % (self.helpers.len() + 1)) {
-                Some(helper) => helper.send(Order::Compute(purpose, batch))?,
+                Some(helper) => helper.send(Order::Compute(purpose, Box::new(batch)))?,
                 None => share.compute(self.forward, &state.policy, &state.reference, purpose, batch)?,
             }
         }

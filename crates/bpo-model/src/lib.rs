@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod checkpoint;
+#[cfg(feature = "dpo")]
+mod collate;
 mod convert;
 mod decoder;
 mod error;
@@ -13,8 +15,6 @@ mod kernels;
 mod layers;
 mod lora;
 mod memory;
-#[cfg(feature = "dpo")]
-mod policy;
 mod pool;
 mod processor;
 mod responder;
@@ -23,6 +23,8 @@ mod vision;
 mod vlm;
 
 pub use checkpoint::{TensorEntry, WeightIndex};
+#[cfg(feature = "dpo")]
+pub use collate::{ImageError, ImageSource, OnImage, VlmCollator};
 pub use convert::{Converted, convert_original};
 pub use decoder::{Decoder, DecoderConfig, DecoderKind, RopeParameters};
 pub use error::{ModelError, WeightProblems};
@@ -42,8 +44,6 @@ pub use lora::{
     base_of_adapter, load_adapter, merge_checkpoint, save_adapter,
 };
 pub use memory::{BatchShape, Footprint};
-#[cfg(feature = "dpo")]
-pub use policy::{ImageError, ImageSource, OnImage, VlmCollator};
 pub use processor::{
     Aspect, ChatTemplate, GenerationSettings, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues,
     Processor, ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,

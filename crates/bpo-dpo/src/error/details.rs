@@ -1,9 +1,12 @@
-//! Values in the errors of the trainer, and their text forms.
+//! Values in the errors of the trainer, their text forms, and conversions from other errors.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use bpo_pairs::{Skipped, Untrusted, UntrustedPath};
+
+use super::DpoError;
+use crate::loss::LossError;
 
 /// The part of a pair that has changed since the log-probabilities of the reference were computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,4 +108,22 @@ pub(super) fn first(skipped: &[Skipped]) -> String {
 /// Returns the path of a file, or "the given bytes" without one.
 pub(super) fn file_name(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or_else(|| "the given bytes".to_owned(), |path| UntrustedPath(path).to_string())
+}
+
+impl From<bpo_pairs::PairsError> for DpoError {
+    fn from(error: bpo_pairs::PairsError) -> Self {
+        match error {
+            bpo_pairs::PairsError::File(error) => Self::File(error),
+            error => Self::Pairs(Box::new(error)),
+        }
+    }
+}
+
+impl From<LossError> for DpoError {
+    fn from(error: LossError) -> Self {
+        match error {
+            LossError::Setting { key, expected, found } => Self::Setting { key, expected, found },
+            LossError::Conflict { key, with, reason } => Self::Conflict { key, with, reason },
+        }
+    }
 }

@@ -10,8 +10,6 @@ use bpo_pairs::{CompletionKind, Skipped, Untrusted, UntrustedPath};
 pub use details::{ConfigChange, Mismatch, Stale};
 use details::{file_name, first, list, list_with_verb};
 
-use crate::loss::LossError;
-
 /// An error of any type, as the source of a [`DpoError`].
 pub type Source = Box<dyn Error + Send + Sync + 'static>;
 
@@ -150,6 +148,11 @@ pub enum DpoError {
          (`Policy::token_statistics`)"
     )]
     NoStatistics,
+    /// The tokens of completions are compared, which the collator does not give.
+    #[error(
+        "`changed_token_weight` needs the tokens of the answers, and the collator gives none (`Collate::completions`)"
+    )]
+    NoCompletionTokens,
     /// The loss needs the divergences from the reference, which the policy does not compute.
     #[error(
         "the loss needs the divergence from the reference at each token, and the policy computes none \
@@ -356,24 +359,6 @@ pub enum DpoError {
         /// The error of the device.
         source: Source,
     },
-}
-
-impl From<bpo_pairs::PairsError> for DpoError {
-    fn from(error: bpo_pairs::PairsError) -> Self {
-        match error {
-            bpo_pairs::PairsError::File(error) => Self::File(error),
-            error => Self::Pairs(Box::new(error)),
-        }
-    }
-}
-
-impl From<LossError> for DpoError {
-    fn from(error: LossError) -> Self {
-        match error {
-            LossError::Setting { key, expected, found } => Self::Setting { key, expected, found },
-            LossError::Conflict { key, with, reason } => Self::Conflict { key, with, reason },
-        }
-    }
 }
 
 impl DpoError {

@@ -22,8 +22,9 @@ use super::{Beta, PairDivergences, Rewards};
 ///   arXiv 2404.11999).
 ///
 /// Fu et al., "CHiP: Cross-modal Hierarchical Direct Preference Optimization for Multimodal LLMs"
-/// (arXiv 2501.16629); agrees with `chip_loss` of `trainers.py` in their code, without its larger
-/// weight of the tokens in which the completions differ.
+/// (arXiv 2501.16629); agrees with `chip_loss` of `trainers.py` in their code. Its weight of the tokens
+/// in which the completions differ is
+/// [`Objective::changed_token_weight`](super::Objective::changed_token_weight).
 ///
 /// If images are weakened in several ways, `r(m', y_w)` is the mean over these. That is ours.
 ///

@@ -1,6 +1,8 @@
 //! Log-probabilities of the completions of each pair.
 
-use burn::tensor::{Device, Int, Tensor};
+use std::ops::Range;
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::tensors::{widen, without_tape};
 use super::{TokenLogps, TokenStatistics};
@@ -49,6 +51,9 @@ pub struct PairLogps {
     /// The part of the sums that exceeds the length of the shorter completion, for length
     /// desensitization.
     pub tails: Option<PairTails>,
+    /// The part of the sums of the tokens in which the completions of a pair differ, for
+    /// [`Objective::changed_token_weight`](super::Objective::changed_token_weight).
+    pub changed: Option<PairChanged>,
     /// Statistics of the distributions, for losses that [need
     /// them](super::LossProperties::statistics).
     pub statistics: Option<PairStatistics>,
@@ -159,6 +164,28 @@ pub struct PairTails {
     pub rejected: Tensor<1>,
 }
 
+/// The tokens in which the completions of each pair differ, as ranges of the tokens of the
+/// completion. One entry for each pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangedTokens {
+    /// Of the chosen completions.
+    pub chosen: Vec<Vec<Range<usize>>>,
+    /// Of the rejected completions.
+    pub rejected: Vec<Vec<Range<usize>>>,
+}
+
+/// Sums of the log-probabilities of the [tokens in which the completions of a pair
+/// differ](ChangedTokens), in nats. All tensors are `[pairs]`.
+#[derive(Clone, Debug)]
+pub struct PairChanged {
+    /// Of the chosen completions.
+    pub chosen: Tensor<1>,
+    /// Of the rejected completions.
+    pub rejected: Tensor<1>,
+    /// Of the chosen completions given the weakened image, for each weakened form.
+    pub weakened: Vec<Tensor<1>>,
+}
+
 impl PairLogps {
     /// Creates log-probabilities, both `[pairs]`, for losses whose
     /// [properties](super::LossProperties) require nothing else.
@@ -169,6 +196,7 @@ impl PairLogps {
             weakened: Vec::new(),
             lengths: None,
             tails: None,
+            changed: None,
             statistics: None,
             divergences: None,
         }
@@ -211,6 +239,31 @@ impl PairLogps {
         Self { tails: Some(tails), ..logps }
     }
 
+    /// Returns [`of_tokens`](Self::of_tokens) with the sums of the [changed](PairChanged) tokens.
+    ///
+    /// # Panics
+    /// Panics as [`select`](Self::select) does.
+    pub fn with_changed(tokens: &TokenLogps, rows: &PairRows, changed: &ChangedTokens) -> Self {
+        let logps = Self::of_tokens(tokens, rows);
+        let values = widen(tokens.logps.clone());
+        let [_, width] = values.dims();
+        let sums = |rows: &[usize], ranges: &[Vec<Range<usize>>]| {
+            let is_changed = |ranges: &Vec<Range<usize>>, at| ranges.iter().any(|range| range.contains(&at));
+            let mask: Vec<bool> =
+                ranges.iter().flat_map(|ranges| (0..width).map(move |at| is_changed(ranges, at))).collect();
+            let mask: Tensor<2, Bool> =
+                Tensor::from_data(TensorData::new(mask, [rows.len(), width]), &values.device());
+            let of_rows = values.clone().select(0, index(rows, &values.device()));
+            of_rows.mask_fill(mask.bool_not(), 0.0).sum_dim(1).squeeze_dim::<1>(1)
+        };
+        let changed = PairChanged {
+            chosen: sums(&rows.chosen, &changed.chosen),
+            rejected: sums(&rows.rejected, &changed.rejected),
+            weakened: rows.weakened.iter().map(|rows| sums(rows, &changed.chosen)).collect(),
+        };
+        Self { changed: Some(changed), ..logps }
+    }
+
     /// Selects the completions of each pair. A completion may be in several pairs.
     ///
     /// # Shapes
@@ -245,6 +298,11 @@ impl PairLogps {
             tails: self.tails.map(|tails| PairTails {
                 chosen: without_tape(tails.chosen),
                 rejected: without_tape(tails.rejected),
+            }),
+            changed: self.changed.map(|changed| PairChanged {
+                chosen: without_tape(changed.chosen),
+                rejected: without_tape(changed.rejected),
+                weakened: changed.weakened.into_iter().map(without_tape).collect(),
             }),
             statistics: self.statistics,
             divergences: self.divergences.map(|divergences| PairDivergences {

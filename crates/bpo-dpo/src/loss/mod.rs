@@ -67,7 +67,8 @@ pub use exo::exo_loss;
 pub use hinge::hinge_loss;
 pub use ipo::ipo_loss;
 pub use logps::{
-    PairDivergences, PairLengths, PairLogps, PairRows, PairStatistics, PairTails, StatisticSums,
+    ChangedTokens, PairChanged, PairDivergences, PairLengths, PairLogps, PairRows, PairStatistics, PairTails,
+    StatisticSums,
 };
 pub use mdpo::{anchor_loss, conditional_loss};
 pub use nca::nca_loss;

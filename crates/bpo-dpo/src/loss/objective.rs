@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::numbers::{AT_LEAST_0, fits_f32};
 use super::tensors::{constant_like, without_tape};
 use super::{
     Beta, Divergence, Loss, LossError, LossInputs, LossProperties, PairLogps, PreferenceLoss, Rewards,
@@ -41,6 +42,14 @@ pub struct Objective<L = Loss> {
     /// Desensitization in Direct Preference Optimization" (arXiv 2409.06411); TRL's `ld_alpha`.
     /// [`Loss::Sft`] ignores it.
     pub ld_alpha: Option<f64>,
+    /// Weight of the tokens in which the completions of a pair differ; all others have weight 1, and
+    /// with `None` all. The weight of tokens of the chosen completion is the same for its weakened
+    /// images. Divergences are not weighted.
+    ///
+    /// Dense DPO of Yu et al., "RLHF-V" (arXiv 2312.00849), and the segments of CHiP (arXiv
+    /// 2501.16629): `dpo_token_weight` of their code. As there (`dpo_use_average False`), sums are
+    /// not divided by the weights. [`Loss::Sft`] ignores it.
+    pub changed_token_weight: Option<f64>,
     /// Whether to multiply the coefficient of each pair by the
     /// [responsiveness](responsiveness()) of the policy to the pairs of a call of
     /// [`forward`](Self::forward), which are those of one batch (HaNoRec, arXiv 2511.18740).
@@ -82,6 +91,7 @@ impl<L: PreferenceLoss> Objective<L> {
             divergence: Divergence::default(),
             reference_free: false,
             ld_alpha: None,
+            changed_token_weight: None,
             responsiveness: false,
         }
     }
@@ -104,6 +114,12 @@ impl<L: PreferenceLoss> Objective<L> {
         Self { ld_alpha, ..self }
     }
 
+    /// Sets [`changed_token_weight`](Self::changed_token_weight).
+    #[must_use]
+    pub fn with_changed_token_weight(self, changed_token_weight: Option<f64>) -> Self {
+        Self { changed_token_weight, ..self }
+    }
+
     /// Sets [`responsiveness`](Self::responsiveness).
     #[must_use]
     pub fn with_responsiveness(self, responsiveness: bool) -> Self {
@@ -117,6 +133,7 @@ impl<L: PreferenceLoss> Objective<L> {
         let properties = self.loss.properties();
         LossProperties {
             reference: properties.reference && !self.reference_free,
+            changed_tokens: properties.changed_tokens || self.changed_token_weight.is_some(),
             batch_wide: properties.batch_wide || self.responsiveness,
             ..properties
         }
@@ -131,7 +148,8 @@ impl<L: PreferenceLoss> Objective<L> {
     /// Panics if an input that the [properties](Self::properties) require is missing: the
     /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images,
     /// [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is set and policy or reference
-    /// have no [tails](PairLogps::tails).
+    /// have no [tails](PairLogps::tails), or `changed_token_weight` and they have no sums of
+    /// [changed](PairLogps::changed) tokens.
     pub fn forward(
         &self,
         policy: &PairLogps,
@@ -145,8 +163,8 @@ impl<L: PreferenceLoss> Objective<L> {
         );
         let reference = reference.filter(|_| !self.reference_free);
         let beta = factors.beta.clone().map_or(Beta::Shared(self.beta), Beta::PerPair);
-        let compared = self.desensitized(policy);
-        let reference = reference.map(|reference| self.desensitized(reference));
+        let compared = self.with_token_weights(policy);
+        let reference = reference.map(|reference| self.with_token_weights(reference));
         let ratios = log_ratios(&compared, reference.as_ref());
         let scores = ratios.clone().map(|ratio| self.divergence.score(ratio));
         let beta = if self.responsiveness {
@@ -199,6 +217,16 @@ impl<L: PreferenceLoss> Objective<L> {
         if self.ld_alpha.is_some() && properties.weakened {
             return conflict("ld_alpha", loss(), "the loss compares a completion with itself");
         }
+        if let Some(weight) = self.changed_token_weight {
+            let key = "changed_token_weight";
+            LossError::check(key, weight >= 0.0 && fits_f32(weight), AT_LEAST_0, weight)?;
+            if self.ld_alpha.is_some() {
+                return conflict(key, "`ld_alpha`".to_owned(), "both weight the tokens of completions");
+            }
+            if !properties.rejected {
+                return conflict(key, loss(), "the loss does not compare two completions");
+            }
+        }
         if self.responsiveness && !properties.takes_margins {
             let reason = "the loss is not a function of the difference between the rewards";
             return conflict("responsiveness", loss(), reason);
@@ -225,8 +253,22 @@ impl<L: PreferenceLoss> Objective<L> {
         Ok(())
     }
 
-    /// Returns the log-probabilities with [`ld_alpha`](Self::ld_alpha) applied.
-    fn desensitized(&self, logps: &PairLogps) -> PairLogps {
+    /// Returns the log-probabilities with [`ld_alpha`](Self::ld_alpha) or
+    /// [`changed_token_weight`](Self::changed_token_weight) applied.
+    fn with_token_weights(&self, logps: &PairLogps) -> PairLogps {
+        if let Some(weight) = self.changed_token_weight {
+            let changed = logps.changed.as_ref().expect("a weight of changed tokens needs their sums");
+            let more =
+                |sum: &Tensor<1>, part: &Tensor<1>| sum.clone() + part.clone().mul_scalar(weight - 1.0);
+            let weakened = logps.weakened.iter().zip(&changed.weakened);
+            return PairLogps {
+                chosen: more(&logps.chosen, &changed.chosen),
+                rejected: more(&logps.rejected, &changed.rejected),
+                weakened: weakened.map(|(sum, part)| more(sum, part)).collect(),
+                changed: None,
+                ..logps.clone()
+            };
+        }
         let Some(alpha) = self.ld_alpha else { return logps.clone() };
         let tails = logps.tails.as_ref().expect("length desensitization needs the tails of the completions");
         let less = |sum: &Tensor<1>, tail: &Tensor<1>| sum.clone() + tail.clone().mul_scalar(alpha - 1.0);

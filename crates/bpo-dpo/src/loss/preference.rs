@@ -86,6 +86,11 @@ pub struct LossProperties {
     /// each token: [`LossInputs::divergences`]. It then also needs the
     /// [reference](Self::reference), as a model that computes distributions.
     pub token_divergences: bool,
+    /// Whether the log-probabilities of the tokens in which the completions of a pair differ are
+    /// needed: [`PairLogps::changed`].
+    /// [`Objective::changed_token_weight`](super::Objective::changed_token_weight) needs them for
+    /// any loss.
+    pub changed_tokens: bool,
     /// Whether the loss of a pair depends on the other pairs of its batch. The trainer then never
     /// splits a batch, and pairs cannot be weighted by a loss with this property.
     pub batch_wide: bool,
@@ -110,6 +115,7 @@ impl LossProperties {
         lengths: false,
         statistics: false,
         token_divergences: false,
+        changed_tokens: false,
         batch_wide: false,
         takes_margins: false,
         takes_divergence: false,
@@ -126,13 +132,12 @@ impl LossProperties {
 /// The inputs of a loss. All tensors are `[pairs]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LossInputs<'a> {
-    /// The policy's log-probabilities, with [length desensitization](super::Objective::ld_alpha)
-    /// applied.
+    /// The policy's log-probabilities, with [length desensitization](super::Objective::ld_alpha) or
+    /// the [weight of changed tokens](super::Objective::changed_token_weight) applied.
     pub policy: &'a PairLogps,
-    /// The policy's log-probabilities of all tokens, without length desensitization.
+    /// The policy's log-probabilities of all tokens, with the same weight for each.
     pub whole: &'a PairLogps,
-    /// The reference's log-probabilities, with length desensitization applied; `None` without a
-    /// reference.
+    /// The reference's log-probabilities, with the same applied; `None` without a reference.
     pub reference: Option<&'a PairLogps>,
     /// The implicit rewards. Margins have been added to the rewards of the rejected completions.
     pub rewards: &'a Rewards,

@@ -83,6 +83,7 @@ pub(super) fn properties<L: PreferenceLoss>(terms: &[WeightedLoss<L>]) -> LossPr
         lengths: any(|term| term.lengths),
         statistics: any(|term| term.statistics),
         token_divergences: any(|term| term.token_divergences),
+        changed_tokens: any(|term| term.changed_tokens),
         batch_wide: any(|term| term.batch_wide),
         takes_margins: any(|term| term.rejected)
             && of.iter().all(|term| !term.rejected || term.takes_margins),

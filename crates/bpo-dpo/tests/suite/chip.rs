@@ -1,11 +1,13 @@
 //! CHiP, which compares answers, images and the distributions of policy and reference.
 
+use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bpo_dpo::loss::{
-    Divergence, Loss, Objective, PairDivergences, PairLogps, PairRows, PerPair, WeightedLoss,
+    ChangedTokens, Divergence, Loss, Objective, PairDivergences, PairLogps, PairRows, PerPair, WeightedLoss,
 };
 use bpo_dpo::{
     Adapters, Control, DpoConfig, DpoError, LogpCache, Policy, Reference, StepMetrics, TokenLogps, Trainer,
@@ -48,12 +50,15 @@ struct Golden {
     policy: Vec<f64>,
     reference: Vec<f64>,
     divergences: Vec<f64>,
+    changed: BTreeMap<String, Vec<Vec<(usize, usize)>>>,
     cases: Vec<Case>,
 }
 
 #[derive(Deserialize)]
 struct Case {
     tok_beta: f64,
+    /// Of the changed tokens.
+    weight: Option<f64>,
     losses: Vec<f64>,
     /// Of the policy's logits.
     gradient: Vec<f64>,
@@ -69,6 +74,14 @@ impl Golden {
         let pairs = self.shape[0] / 3;
         let part = |at: usize| (at * pairs..(at + 1) * pairs).collect();
         PairRows { chosen: part(0), rejected: part(1), weakened: vec![part(2)] }
+    }
+
+    fn changed(&self) -> ChangedTokens {
+        let of = |name: &str| -> Vec<Vec<Range<usize>>> {
+            let pairs = self.changed[name].iter();
+            pairs.map(|ranges| ranges.iter().map(|(start, end)| *start..*end).collect()).collect()
+        };
+        ChangedTokens { chosen: of("chosen"), rejected: of("rejected") }
     }
 
     /// Log-probabilities of the whole vocabulary and of the targets.
@@ -93,23 +106,24 @@ fn losses_and_gradients_equal_the_equations() {
     let [rows, tokens, _] = golden.shape;
     let of_reference = in_f64(&golden.reference, golden.shape, &Device::flex());
     let (all_of_reference, reference) = golden.logps(of_reference);
-    let reference = PairLogps::of_tokens(&reference, &golden.rows());
+    let sums = |tokens: &TokenLogps| PairLogps::with_changed(tokens, &golden.rows(), &golden.changed());
+    let reference = sums(&reference);
     for case in &golden.cases {
         let logits = in_f64(&golden.policy, golden.shape, &Device::flex().autodiff()).require_grad();
         let (all, policy) = golden.logps(logits.clone());
         let divergences = token_divergence(all_of_reference.clone(), all).reshape([rows, tokens]);
         let divergences = divergences.mask_fill(policy.mask.clone().bool_not(), 0.0);
-        let sums = values(divergences.clone().sum_dim(1));
-        assert_close(&sums, &golden.divergences, "divergence of row");
+        assert_close(&values(divergences.clone().sum_dim(1)), &golden.divergences, "divergence of row");
         let divergences = Some(PairDivergences::new(divergences, &golden.rows()));
-        let policy = PairLogps { divergences, ..PairLogps::of_tokens(&policy, &golden.rows()) };
-        let objective = Objective::new(Loss::Chip { tok_beta: case.tok_beta }, golden.beta);
+        let policy = PairLogps { divergences, ..sums(&policy) };
+        let objective = Objective::new(Loss::Chip { tok_beta: case.tok_beta }, golden.beta)
+            .with_changed_token_weight(case.weight);
         let losses = objective.forward(&policy, Some(&reference), &PerPair::default()).losses;
         assert_close(&values(losses.clone()), &case.losses, "loss of pair");
         let gradient = logits.grad(&losses.sum().backward()).expect("a gradient");
         assert_close(&values(gradient), &case.gradient, "gradient");
     }
-    assert_eq!(golden.cases.len(), 3);
+    assert_eq!(golden.cases.len(), 5);
 }
 
 const COLUMNS: [[f64; 3]; 5] =
@@ -254,6 +268,7 @@ fn settings_without_effect_are_refused() {
         (config.clone().with_ld_alpha(Some(0.5)), "`ld_alpha`"),
         (config.clone().with_divergence(Divergence::ForwardKl), "`divergence`"),
         (config.clone().with_margin_scale(1.0), "`margin_scale`"),
+        (config.clone().with_changed_token_weight(Some(-1.0)), "`changed_token_weight`"),
         (config.clone().with_loss(Loss::Chip { tok_beta: -0.1 }), "`loss.tok_beta`"),
         (config.clone().with_loss(Loss::Chip { tok_beta: f64::NAN }), "`loss.tok_beta`"),
     ] {
@@ -264,4 +279,46 @@ fn settings_without_effect_are_refused() {
     config.with_loss(Loss::Chip { tok_beta: 0.0 }).with_reference_free(true).validate().expect("valid");
     assert_eq!(chip(), Loss::Chip { tok_beta: 0.1 });
     assert_eq!(chip().to_string(), "chip");
+}
+
+#[test]
+fn changed_tokens_are_weighted() {
+    let train = |config: &DpoConfig, collate: ToyCollate, reference| {
+        let mut steps = Vec::new();
+        let trainer =
+            Trainer::new(config.clone(), Toy::untouched(), collate, None)?.with_reference(reference);
+        trainer.train(pairs(), &mut |metrics: &StepMetrics| {
+            steps.push(metrics.clone());
+            Control::Continue
+        })?;
+        Ok::<_, DpoError>(steps)
+    };
+    let own = || train(&config(chip()), ToyCollate::default(), Reference::AdaptersOff).expect("trained");
+    let of = |weight: f64| {
+        let config = config(chip()).with_changed_token_weight(Some(weight));
+        train(&config, ToyCollate::default(), Reference::AdaptersOff).expect("trained")
+    };
+    let close = |one: &[StepMetrics], other: &[StepMetrics]| {
+        one.iter().zip(other).map(|(a, b)| (a.loss - b.loss).abs()).fold(0.0, f64::max) < 1e-6
+    };
+    let (plain, weighted) = (own(), of(4.0));
+    assert!(close(&plain, &of(1.0)) && !close(&plain, &weighted));
+    assert!((weighted[0].loss - LN_2).abs() < 1e-6, "{:?}", weighted[0]);
+    // log-probabilities are reported as they are, and the larger weight increases the margin
+    assert!((weighted[0].logps_chosen - plain[0].logps_chosen).abs() < 1e-5);
+    let margins = [&weighted, &plain].map(|steps| steps.last().expect("a step").rewards_margins);
+    assert!(margins[0] > margins[1], "{margins:?}");
+
+    let config = config(Loss::default()).with_changed_token_weight(Some(2.0));
+    let silent = ToyCollate { silent: true, ..ToyCollate::default() };
+    let error = train(&config, silent, Reference::AdaptersOff).expect_err("refused");
+    assert!(matches!(error, DpoError::NoCompletionTokens), "{error}");
+    for (config, with) in [
+        (config.clone().with_ld_alpha(Some(0.5)), "`ld_alpha`"),
+        (config.clone().with_loss(Loss::Conditional), "the loss conditional"),
+        (config.with_loss(Loss::Sft), "the loss sft"),
+    ] {
+        let error = config.validate().expect_err("refused").to_string();
+        assert!(error.contains("`changed_token_weight`") && error.contains(with), "{error}");
+    }
 }

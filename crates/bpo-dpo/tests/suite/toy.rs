@@ -95,6 +95,7 @@ pub struct ToyBatch {
     mask: Tensor<2, Bool>,
     fingerprints: Vec<RowFingerprint>,
     lengths: Vec<usize>,
+    rows: Vec<Vec<u32>>,
     /// Set by a policy's `shared`.
     pub shared: bool,
 }
@@ -181,6 +182,8 @@ pub struct ToyCollate {
     pub unweakened: bool,
     /// Number of weakened forms beside the first one.
     pub more_weakened: usize,
+    /// Does not give the words of completions.
+    pub silent: bool,
     /// Forgets the length of the first row: a mistake.
     pub forgetful: bool,
     /// Checks a group by its header only: images named `damaged...` pass the check.
@@ -203,6 +206,10 @@ impl Collate for ToyCollate {
 
     fn lengths(&self, batch: &ToyBatch) -> Option<Vec<usize>> {
         Some(batch.lengths.iter().copied().skip(usize::from(self.forgetful)).collect())
+    }
+
+    fn completions(&self, batch: &ToyBatch) -> Option<Vec<Vec<u32>>> {
+        (!self.silent).then(|| batch.rows.clone())
     }
 
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ToyBatch, ToyError> {
@@ -266,6 +273,7 @@ impl Collate for ToyCollate {
             mask: table(&|row, place| i32::from(place < row.len())).equal_elem(1),
             fingerprints,
             lengths,
+            rows: rows.iter().map(|row| row.iter().map(|word| *word as u32).collect()).collect(),
             shared: false,
         })
     }

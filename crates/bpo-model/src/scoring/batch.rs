@@ -70,6 +70,11 @@ impl ScoreBatch {
         self.tokens.sequences()
     }
 
+    /// The token ids of each completion, end token included.
+    pub fn completions(&self) -> impl Iterator<Item = &[u32]> + '_ {
+        self.tokens.rows.iter().map(|row| &row.targets[row.first..])
+    }
+
     /// Number of tokens of each completion with its prompt, image tokens included.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
         self.sequences().map(|(_, ids)| ids.len())

@@ -4,6 +4,8 @@
 mod batch;
 #[cfg(feature = "dpo")]
 mod divergences;
+#[cfg(feature = "dpo")]
+mod policy;
 mod tokens;
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};

@@ -207,6 +207,13 @@ fn each_distortion_gives_a_weakened_form() {
         groups.iter().for_each(|group| collate.check(group).unwrap());
         let batch = collate.collate(&groups).unwrap();
         let rows = collate.fingerprints(&batch).unwrap();
+        // the tokens of completions are those whose log-probabilities are computed
+        let tokens = model.valid().token_logps(&batch, Adapters::On);
+        let counts: Vec<usize> = collate.completions(&batch).unwrap().iter().map(Vec::len).collect();
+        assert_eq!(
+            counts,
+            floats(tokens.counts()).into_iter().map(|count| count as usize).collect::<Vec<_>>()
+        );
         // each group has two completions
         rows.iter().step_by(2).map(|row| row.image).collect::<Vec<_>>()
     };

@@ -1,13 +1,10 @@
-//! [`Vlm`] as a policy of bpo-dpo's trainer.
+//! Batches of [`Vlm`] for bpo-dpo's trainer.
 
 use std::collections::HashMap;
 
 use bpo_distort::Distortion;
-use bpo_dpo::{
-    Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenDivergences, TokenLogps, TokenStatistics,
-};
+use bpo_dpo::{Collate, PromptGroup, RowFingerprint};
 use bpo_pairs::item_seed;
-use burn::tensor::{Int, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -16,7 +13,6 @@ use crate::error::ModelError;
 use crate::families::VlmConfig;
 use crate::input::{ImageInput, ImageLayout};
 use crate::input::{check_weakening, weakened_pixels};
-use crate::kernels::{log_softmax, token_statistics};
 use crate::memory::BatchShape;
 use crate::processor::{ImagePreprocessor, Processor, TokenizedCompletion, with_template_stack};
 use crate::scoring::{BatchTokens, ScoreBatch};
@@ -337,6 +333,10 @@ impl<S: ImageSource> Collate for VlmCollator<S> {
         self.weakenings.0.len()
     }
 
+    fn completions(&self, batch: &ScoreBatch) -> Option<Vec<Vec<u32>>> {
+        Some(batch.completions().map(<[u32]>::to_vec).collect())
+    }
+
     fn lengths(&self, batch: &ScoreBatch) -> Option<Vec<usize>> {
         Some(batch.lengths().collect())
     }
@@ -365,56 +365,3 @@ fn fingerprint(image: &ImageInput) -> [u8; 32] {
 fn sha256<T, const N: usize>(values: impl Iterator<Item = T>, bytes: fn(T) -> [u8; N]) -> [u8; 32] {
     Sha256::digest(values.flat_map(bytes).collect::<Vec<u8>>()).into()
 }
-
-impl Policy for Vlm {
-    type Batch = ScoreBatch;
-
-    fn token_logps(&self, batch: &ScoreBatch, adapters: Adapters) -> TokenLogps {
-        let (logps, mask) = self.completion_logps(batch, adapters.into()).expect(COLLATED);
-        TokenLogps { logps, mask }
-    }
-
-    fn token_statistics(
-        &self,
-        batch: &ScoreBatch,
-        adapters: Adapters,
-    ) -> (TokenLogps, Option<TokenStatistics>) {
-        let of = |logits: Tensor<2>, targets: Tensor<2, Int>| {
-            let logps = log_softmax(logits.clone());
-            let statistics = token_statistics(logits, logps.clone(), targets.clone());
-            [logps.gather(1, targets), statistics]
-        };
-        let ([logps, statistics], mask) =
-            self.at_completion_tokens(batch, adapters.into(), of).expect(COLLATED);
-        let logps = logps.squeeze_dim::<2>(2);
-        (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
-    }
-
-    /// The width of the head.
-    fn vocabulary(&self) -> Option<usize> {
-        Some(self.config().decoder().vocab_size)
-    }
-
-    fn token_divergences(
-        &self,
-        batch: &ScoreBatch,
-        reference: &Self,
-        adapters: Adapters,
-        statistics: bool,
-    ) -> Option<TokenDivergences> {
-        let of = (reference, adapters.into());
-        Some(self.completion_divergences(batch, of, statistics).expect(COLLATED))
-    }
-
-    /// Whether adapters have dropout or noise.
-    fn draws(&self) -> bool {
-        self.dropout() > 0.0 || self.lora_noise() > 0.0
-    }
-
-    /// The batch with the features of its images, unless the vision tower is trained or adapted.
-    fn shared(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
-        self.with_features(batch)
-    }
-}
-
-const COLLATED: &str = "a collated batch has as many image tokens as image features";
