@@ -306,6 +306,13 @@ fn divergences_and_their_gradients_are_those_of_whole_distributions() {
         let gradients = |sum: Tensor<1>| gradients_of(&model, sum).concat();
         let found_gradients = gradients(sum(found.policy.logps, found.divergences));
         close(&found_gradients, &gradients(sum(own, divergences)), "the gradients");
+        if dropout == 0.0 {
+            let layers_again = model.clone().with_gradient_checkpointing(true).unwrap();
+            let both =
+                layers_again.completion_divergences(&batch, (&reference, Adapters::Off), false).unwrap();
+            let again = gradients_of(&layers_again, sum(both.policy.logps, both.divergences)).concat();
+            close(&again, &found_gradients, "the gradients with gradient checkpointing");
+        }
 
         // without autodiff, as in evaluation, and of a policy that equals its reference
         let same = reference.completion_divergences(&batch, (&reference, Adapters::On), false).unwrap();

@@ -96,7 +96,7 @@ mod tests {
                 config.train.loss = "chip".parse().unwrap();
                 config.reference.cache = Some("cache".into());
             }),
-            ("reference_free", |config| {
+            ("train.reference_free", |config| {
                 config.train.loss = "chip".parse().unwrap();
                 config.train.reference_free = true;
             }),
