@@ -22,7 +22,7 @@ fn documented_configuration_is_valid() {
     // truth or a judge decides which answers are right
     let (mut local, mut remote) = (whole.clone(), whole);
     (local.weaken.server, local.inject.server, local.inject.model) = (None, None, None);
-    (local.judge.server, local.judge.accept_from) = (None, None);
+    local.judge = Default::default();
     local.validate().unwrap();
     remote.weaken.contrast = None;
     (remote.inject.with_model, remote.inject.model) = (false, None);

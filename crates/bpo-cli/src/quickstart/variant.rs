@@ -12,7 +12,7 @@ use bpo::{
 use serde::Serialize;
 
 use super::world_injector::WorldInjector;
-use super::world_judge::{self, WithWorldJudge};
+use super::world_judge::{self, WithWorldJudge, WorldJudge};
 use crate::progress;
 use crate::terminal::print_line;
 
@@ -58,11 +58,15 @@ pub enum Variant {
     Judged,
     /// Three rounds with such a judge.
     JudgedRounds,
+    /// The same as [`Judged`](Self::Judged), with a judge who also counts what is left out.
+    JudgedWhole,
+    /// Three rounds with that judge.
+    JudgedWholeRounds,
 }
 
 impl Variant {
     /// All trainings, in the order of the ablation. A training comes after those that it starts from.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Sft,
         Self::Weakened,
         Self::Injected,
@@ -78,6 +82,8 @@ impl Variant {
         Self::Revised,
         Self::Judged,
         Self::JudgedRounds,
+        Self::JudgedWhole,
+        Self::JudgedWholeRounds,
     ];
 
     /// The name in files.
@@ -98,6 +104,8 @@ impl Variant {
             Self::Revised => "revised",
             Self::Judged => "judged",
             Self::JudgedRounds => "judged_rounds",
+            Self::JudgedWhole => "judged_whole",
+            Self::JudgedWholeRounds => "judged_whole_rounds",
         }
     }
 
@@ -117,8 +125,19 @@ impl Variant {
             Self::OwnLonger => "own, 3 x steps",
             Self::OwnRounds => "own, three rounds",
             Self::Revised => "revised",
-            Self::Judged => "judged",
-            Self::JudgedRounds => "judged, three rounds",
+            Self::Judged => "judged by errors",
+            Self::JudgedRounds => "judged by errors, three rounds",
+            Self::JudgedWhole => "judged by errors and omissions",
+            Self::JudgedWholeRounds => "judged by errors and omissions, three rounds",
+        }
+    }
+
+    /// The judge of a training that scores answers.
+    fn judge(self) -> Option<WorldJudge> {
+        match self {
+            Self::Judged | Self::JudgedRounds => Some(WorldJudge { wants_all: false }),
+            Self::JudgedWhole | Self::JudgedWholeRounds => Some(WorldJudge { wants_all: true }),
+            _ => None,
         }
     }
 
@@ -176,15 +195,15 @@ impl Trainings<'_> {
                 config.chosen = ChosenAnswer::Revised;
                 config.truth.path = Some(self.truth.to_owned());
             }
-            Variant::Judged | Variant::JudgedRounds => self.judged(&mut config)?,
+            _ if variant.judge().is_some() => self.judged(&mut config)?,
             _ => {}
         }
         match variant {
-            Variant::Rounds | Variant::OwnRounds | Variant::JudgedRounds => {
+            Variant::Rounds | Variant::OwnRounds | Variant::JudgedRounds | Variant::JudgedWholeRounds => {
                 config.rounds = Some(ROUNDS);
                 self.rounds(variant, &config, &dir)
             }
-            Variant::Own | Variant::OwnLonger | Variant::Revised | Variant::Judged => {
+            Variant::Own | Variant::OwnLonger | Variant::Revised | Variant::Judged | Variant::JudgedWhole => {
                 self.whole_run(variant, &config, dir)
             }
             _ => self.train_on_pairs(variant, config, dir),
@@ -223,14 +242,14 @@ impl Trainings<'_> {
     /// Makes pairs of its own and trains on them.
     fn whole_run(&self, variant: Variant, config: &RunConfig, dir: PathBuf) -> Result<PathBuf, BpoError> {
         self.announce(variant, config, &dir)?;
-        bpo::run(config, &dir, &mut WithWorldJudge(self.backend(config)), &mut *progress::new())?;
+        bpo::run(config, &dir, &mut self.backend(variant, config), &mut *progress::new())?;
         Ok(dir)
     }
 
     /// Does several rounds. Returns the directory of the last one.
     fn rounds(&self, variant: Variant, config: &RunConfig, dir: &Path) -> Result<PathBuf, BpoError> {
         self.announce(variant, config, &round_dir(dir, ROUNDS - 1))?;
-        run_rounds(config, dir, |_, config| Ok(WithWorldJudge(self.backend(config))), &mut *progress::new())?;
+        run_rounds(config, dir, |_, config| Ok(self.backend(variant, config)), &mut *progress::new())?;
         Ok(round_dir(dir, ROUNDS - 1))
     }
 
@@ -242,8 +261,9 @@ impl Trainings<'_> {
         Ok(())
     }
 
-    fn backend(&self, config: &RunConfig) -> LocalBackend {
-        LocalBackend::new(config.clone(), self.device.clone(), None)
-            .with_injector(|_| Box::new(WorldInjector))
+    fn backend(&self, variant: Variant, config: &RunConfig) -> WithWorldJudge {
+        let backend = LocalBackend::new(config.clone(), self.device.clone(), None)
+            .with_injector(|_| Box::new(WorldInjector));
+        WithWorldJudge { backend, judge: variant.judge().unwrap_or_default() }
     }
 }

@@ -26,7 +26,10 @@ pub fn write_prompt(dir: &Path) -> Result<PathBuf, BpoError> {
 /// Gives an answer one point less than the highest score for each wrong claim: an object that the annotated
 /// answer does not name, or that has another colour or number there.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WorldJudge;
+pub struct WorldJudge {
+    /// Whether each object that the answer leaves out costs one point, too.
+    pub wants_all: bool,
+}
 
 impl VisionLanguageModel for WorldJudge {
     type Error = WeakenModelError;
@@ -34,7 +37,7 @@ impl VisionLanguageModel for WorldJudge {
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, WeakenModelError>> {
         let reply = |request: &VisionRequest| {
             let (annotated, answer) = request.prompt.split_once(SEPARATOR).unwrap_or_default();
-            let text = format!("Score: {}", score(annotated, answer));
+            let text = format!("Score: {}", self.score(annotated, answer));
             Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
         };
         requests.iter().map(reply).collect()
@@ -45,14 +48,19 @@ impl VisionLanguageModel for WorldJudge {
     }
 }
 
-fn score(annotated: &str, answer: &str) -> usize {
-    let (right, said) = (read_claims(annotated), read_claims(answer));
-    let wrong = match right.is_empty() {
-        // a short answer, such as "Two."
-        true => 4 * usize::from(!annotated.trim().eq_ignore_ascii_case(answer.trim())),
-        false => said.iter().filter(|claim| !holds(claim, &right)).count(),
-    };
-    5 - wrong.min(4)
+impl WorldJudge {
+    fn score(self, annotated: &str, answer: &str) -> usize {
+        let (right, said) = (read_claims(annotated), read_claims(answer));
+        if right.is_empty() {
+            // a short answer, such as "Two."
+            return if annotated.trim().eq_ignore_ascii_case(answer.trim()) { 5 } else { 1 };
+        }
+        let wrong = said.iter().filter(|claim| !holds(claim, &right)).count();
+        let is_named = |known: &&Claim| said.iter().any(|claim| claim.kind == known.kind);
+        let left_out = right.iter().filter(|known| !is_named(known)).count();
+        let points = if self.wants_all { wrong + left_out } else { wrong };
+        5 - points.min(4)
+    }
 }
 
 /// Returns whether a claim agrees with the right ones.
@@ -66,26 +74,31 @@ fn holds(claim: &Claim, right: &[Claim]) -> bool {
 
 /// A backend whose judge is a [`WorldJudge`].
 #[derive(Debug)]
-pub struct WithWorldJudge(pub LocalBackend);
+pub struct WithWorldJudge {
+    /// Answers, injects errors and trains.
+    pub backend: LocalBackend,
+    /// The judge.
+    pub judge: WorldJudge,
+}
 
 impl PipelineBackend for WithWorldJudge {
     type Model = Box<dyn VisionLanguageModel<Error = WeakenModelError>>;
     type Injector = Box<dyn ErrorInjector>;
 
     fn check(&mut self, config: &RunConfig, samples: &[SftSample], left: &[Stage]) -> Result<(), BpoError> {
-        self.0.check(config, samples, left)
+        self.backend.check(config, samples, left)
     }
 
     fn model(&mut self) -> Result<Self::Model, BpoError> {
-        Ok(Box::new(self.0.model()?))
+        Ok(Box::new(self.backend.model()?))
     }
 
     fn judge(&mut self) -> Result<Self::Model, BpoError> {
-        Ok(Box::new(WorldJudge))
+        Ok(Box::new(self.judge))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
-        self.0.injector(samples)
+        self.backend.injector(samples)
     }
 
     fn train(
@@ -95,7 +108,7 @@ impl PipelineBackend for WithWorldJudge {
         dir: &RunDir,
         progress: &mut dyn Progress,
     ) -> Result<(RunStatus, StageOutcome), BpoError> {
-        self.0.train(pairs, images, dir, progress)
+        self.backend.train(pairs, images, dir, progress)
     }
 }
 
@@ -106,13 +119,14 @@ mod tests {
     #[test]
     fn wrong_claims_lower_the_score() {
         let right = "You can see a white fork, a red car and two orange shells in this kitchen.";
-        assert_eq!(score(right, right), 5);
-        assert_eq!(score(right, "You can see a white fork in this kitchen."), 5);
-        assert_eq!(
-            score(right, "You can see a black fork, a red car and three orange shells in this kitchen."),
-            3
-        );
-        assert_eq!(score("Two.", "two."), 5);
-        assert_eq!(score("Yes.", "No."), 1);
+        let score = |annotated: &str, answer: &str| {
+            [false, true].map(|wants_all| WorldJudge { wants_all }.score(annotated, answer))
+        };
+        assert_eq!(score(right, right), [5, 5]);
+        assert_eq!(score(right, "You can see a white fork in this kitchen."), [5, 3]);
+        let wrong = "You can see a blue fork, a red car and three orange shells in this kitchen.";
+        assert_eq!(score(right, wrong), [3, 3]);
+        assert_eq!(score("Two.", "two."), [5, 5]);
+        assert_eq!(score("Yes.", "No."), [1, 1]);
     }
 }

@@ -160,6 +160,6 @@ fn the_model_itself_can_be_the_judge() {
     fs::write(setting.at("bpo.toml"), "[judge]\nmax_new_tokens = 4\n").unwrap();
     let model = arguments!["judge", "--model", crate::common::tiny(), "--config", setting.at("bpo.toml")];
     let files = arguments!["--answers", setting.at("w.jsonl"), "--out", setting.at("j.jsonl")];
-    bpo([model, files, setting.data()].concat()).fails_naming(&["no score from 1 to 5"]);
+    bpo([model, files, setting.data()].concat()).fails_naming(&["`judge.max_new_tokens`"]);
     assert_eq!(fs::read(setting.at("j.jsonl")).unwrap(), b"");
 }

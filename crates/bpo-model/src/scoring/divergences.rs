@@ -21,7 +21,8 @@ impl Vlm {
     ///
     /// Both heads are applied in chunks. The backward pass computes the logits of a chunk again, so
     /// the tape keeps the hidden states of the tokens and no distribution, unless an adapter of the
-    /// head has dropout.
+    /// head has dropout. In training, adapters of this model have
+    /// [noise](crate::LoraConfig::lora_noise), and those of the reference have none.
     ///
     /// # Errors
     /// Those of [`completion_logps`](Self::completion_logps).
@@ -33,10 +34,12 @@ impl Vlm {
     ) -> Result<TokenDivergences, ModelError> {
         let states =
             |model: &Self, adapters| in_pool(&model.device(), || model.completion_states(batch, adapters));
+        let perturbed = self.perturbed(Adapters::On);
+        let model = perturbed.as_ref().unwrap_or(self);
         let of_reference = states(reference, adapters)?;
-        let own = states(self, Adapters::On)?;
+        let own = states(model, Adapters::On)?;
         let ([columns], mask) =
-            self.map_states(batch, [own, of_reference], |[own, of_reference], targets| {
+            model.map_states(batch, [own, of_reference], |[own, of_reference], targets| {
                 let chunk = Chunk {
                     reference: reference.clone(),
                     adapters,
@@ -47,8 +50,8 @@ impl Vlm {
                 let forward = move |model: &Self, states: Tensor<2>| chunk.columns(model, states);
                 // another mask would be drawn for the second forward pass
                 let drops = |head: &Linear| head.dropout > 0.0 && head.weight.adapter().is_some();
-                let draws = self.lm_head.as_ref().is_some_and(drops);
-                [if draws { forward(self, own) } else { recomputed(self, own, Arc::new(forward)) }]
+                let draws = model.lm_head.as_ref().is_some_and(drops);
+                [if draws { forward(model, own) } else { recomputed(model, own, Arc::new(forward)) }]
             });
         let column = |at: usize| columns.clone().narrow(2, at, 1).squeeze_dim::<2>(2);
         let statistics = statistics.then(|| {

@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 12] = [
+        let broken: [(&str, Break); 14] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());

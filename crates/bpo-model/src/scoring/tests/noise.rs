@@ -94,6 +94,28 @@ fn noise_is_of_the_policy_in_training_alone() {
     }
 }
 
+/// A loss that compares distributions has noise in those of the policy, and none in the reference's.
+#[test]
+fn divergences_are_from_a_reference_without_noise() {
+    let plain = model();
+    let (batch, noisy) = (batch(&plain), plain.clone().with_lora_noise(0.2).unwrap());
+    let reference = noisy.valid();
+    let of = |model: &Vlm| {
+        let found = model.completion_divergences(&batch, (&reference, Adapters::On), false).unwrap();
+        [found.divergences, found.policy.logps, found.reference.logps]
+            .map(|values| values.into_data().iter::<f32>().collect::<Vec<_>>())
+    };
+    let [without, own, of_reference] = of(&plain);
+    assert!(without.iter().all(|value| value.abs() < 1e-6));
+    let [one, other] = [(); 2].map(|()| of(&noisy));
+    assert!(one[0] != other[0] && one[0].iter().any(|value| *value > 1e-6), "fresh noise in each pass");
+    assert!(one[1] != own && one[2] == of_reference && other[2] == of_reference);
+    // noise that was drawn before is that of the states and of the head
+    let drawn = drawn(&plain);
+    let (logps, _) = drawn.completion_logps(&batch, Adapters::On).unwrap();
+    close(&of(&drawn)[1], &logps.into_data().iter::<f32>().collect::<Vec<_>>());
+}
+
 /// The mean and the standard deviation of what is drawn.
 #[test]
 fn noise_has_the_deviation_of_the_settings() {
