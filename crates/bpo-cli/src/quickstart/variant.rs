@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
-use bpo::dpo::loss::Loss;
+use bpo::dpo::loss::{Loss, WeightedLoss};
 use bpo::pairs::{CompletionKind, PairRule, PreferencePair};
 use bpo::{
     BpoError, ChosenAnswer, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus,
@@ -11,6 +11,7 @@ use bpo::{
 };
 use serde::Serialize;
 
+use super::recipe::SFT_WEIGHT;
 use super::world_injector::WorldInjector;
 use super::world_judge::{self, WithWorldJudge, WorldJudge};
 use crate::progress;
@@ -21,6 +22,22 @@ const ROUNDS: usize = 3;
 
 /// Number of own answers about an image that the judge compares.
 const OWN_SAMPLES: usize = 4;
+
+/// Weight of CHiP's token term: that of its authors.
+const TOK_BETA: f64 = 0.1;
+
+/// Standard deviation of the noise on adapters: the smaller one of HaNoRec's authors.
+const NOISE: f64 = 0.05;
+
+/// Adds the SFT term of [`Variant::Bpo`] to a loss.
+fn with_sft(loss: Loss) -> Loss {
+    let mut terms = match loss {
+        Loss::Sum { terms } => terms,
+        loss => vec![WeightedLoss::new(1.0, loss)],
+    };
+    terms.push(WeightedLoss::new(SFT_WEIGHT, Loss::Sft));
+    Loss::Sum { terms }
+}
 
 /// A training from the same annotated images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -36,6 +53,12 @@ pub enum Variant {
     AuthorsLoss,
     /// Both kinds of rejected answers, with an additional SFT term on the chosen answers.
     Bpo,
+    /// BPO with mDPO's preference between images and its anchor.
+    Mdpo,
+    /// BPO with CHiP's loss.
+    Chip,
+    /// BPO with the responsiveness of batches and the noise on adapters of HaNoRec.
+    Hanorec,
     /// BPO from the result of supervised fine-tuning, which is also its reference.
     SftFirst,
     /// BPO with twice the steps: the control of [`SftFirst`](Self::SftFirst).
@@ -66,12 +89,15 @@ pub enum Variant {
 
 impl Variant {
     /// All trainings, in the order of the ablation. A training comes after those that it starts from.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Sft,
         Self::Weakened,
         Self::Injected,
         Self::AuthorsLoss,
         Self::Bpo,
+        Self::Mdpo,
+        Self::Chip,
+        Self::Hanorec,
         Self::SftFirst,
         Self::TwoEpochs,
         Self::ThreeEpochs,
@@ -94,6 +120,9 @@ impl Variant {
             Self::Injected => "injected",
             Self::AuthorsLoss => "authors_loss",
             Self::Bpo => "bpo",
+            Self::Mdpo => "mdpo",
+            Self::Chip => "chip",
+            Self::Hanorec => "hanorec",
             Self::SftFirst => "sft_first",
             Self::TwoEpochs => "two_epochs",
             Self::ThreeEpochs => "three_epochs",
@@ -117,6 +146,9 @@ impl Variant {
             Self::Injected => "injected only",
             Self::AuthorsLoss => "BPO, authors' loss",
             Self::Bpo => "BPO",
+            Self::Mdpo => "BPO, mDPO's loss",
+            Self::Chip => "BPO, CHiP's loss",
+            Self::Hanorec => "BPO, HaNoRec's terms",
             Self::SftFirst => "SFT, then BPO",
             Self::TwoEpochs => "BPO, two epochs",
             Self::ThreeEpochs => "BPO, three epochs",
@@ -187,6 +219,16 @@ impl Trainings<'_> {
         match variant {
             Variant::Sft => config.train = config.train.with_loss(Loss::Sft),
             Variant::AuthorsLoss => config.train = config.train.with_loss(Loss::default()),
+            Variant::Mdpo | Variant::Chip => {
+                let loss =
+                    if variant == Variant::Chip { Loss::Chip { tok_beta: TOK_BETA } } else { Loss::mdpo() };
+                config.train = config.train.with_loss(with_sft(loss));
+                config.conditional.distortion = config.weaken.distortion.clone();
+            }
+            Variant::Hanorec => {
+                config.train = config.train.with_responsiveness(true);
+                config.lora.lora_noise = NOISE;
+            }
             Variant::SftFirst => {
                 config.model.adapter = Some(self.out.join(Variant::Sft.name()).join("adapter"))
             }

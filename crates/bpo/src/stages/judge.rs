@@ -146,7 +146,7 @@ impl<'a> Job<'a> {
                     match judging.receive(part, reply)? {
                         Step::Ask(requests) => follow.push((call, number, requests)),
                         Step::Wait => {}
-                        Step::Done(record) => batch.write(*place, record)?,
+                        Step::Done(record) => batch.write(*place, *record)?,
                     }
                     Ok(())
                 })

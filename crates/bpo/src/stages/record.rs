@@ -26,7 +26,7 @@ pub struct Bootstrapped {
     /// The reasons for which earlier replies of the language model were rejected.
     pub rejected: Vec<Rejection>,
     /// What a judge found about the answer, if one was asked.
-    pub judgment: Option<Judgment>,
+    pub judgment: Option<Box<Judgment>>,
 }
 
 /// A line of a stage's file: an answer, or the reason why there is none.
@@ -94,7 +94,7 @@ struct Line {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rejected: Vec<Rejection>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    judgment: Option<Judgment>,
+    judgment: Option<Box<Judgment>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<SkipReason>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -165,7 +165,7 @@ fn judged(
     model: &mut Judge,
     out: &Path,
 ) -> Result<(String, StageOutcome), BpoError> {
-    let photos = ImageRoot::new(&photos()).unwrap();
+    let photos = ImageRoot::new(photos()).unwrap();
     let images = config.judge.images.then_some(&photos);
     let answers = [StageAnswers::read(answers)?];
     let mut file = StageFile::open(out)?;
@@ -189,7 +189,7 @@ fn found(text: &str, id: &str, variant: usize) -> Result<Judgment, SkipReason> {
     let mut records = text.lines().map(|line| serde_json::from_str::<StageRecord>(line).unwrap());
     let record = records.find(|record| RecordKey::of(record) == RecordKey::new(id, variant)).unwrap();
     match record {
-        StageRecord::Answered(answer) => Ok(answer.judgment.unwrap()),
+        StageRecord::Answered(answer) => Ok(*answer.judgment.unwrap()),
         StageRecord::Skipped { skipped, .. } => Err(skipped.reason),
     }
 }

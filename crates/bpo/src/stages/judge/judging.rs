@@ -45,7 +45,7 @@ pub(super) enum Step {
     /// Other replies are awaited.
     Wait,
     /// The record of the answer.
-    Done(StageRecord),
+    Done(Box<StageRecord>),
 }
 
 impl<'a> Judging<'a> {
@@ -174,15 +174,16 @@ impl<'a> Judging<'a> {
     }
 
     fn done(&self, judged: Result<Judgment, Cause>) -> Step {
-        Step::Done(match judged {
-            Ok(judgment) => {
-                StageRecord::Answered(Bootstrapped { judgment: Some(judgment), ..self.answer.clone() })
-            }
+        Step::Done(Box::new(match judged {
+            Ok(judgment) => StageRecord::Answered(Bootstrapped {
+                judgment: Some(Box::new(judgment)),
+                ..self.answer.clone()
+            }),
             Err((reason, why)) => {
                 let skipped = Skipped::new(&self.answer.id, reason).with_detail(format!("{reason}: {why}"));
                 self.job.skipped(self.answer, skipped)
             }
-        })
+        }))
     }
 }
 

@@ -102,7 +102,7 @@ where
             Ok(Step::Done(record)) => {
                 self.open.remove(&item);
                 self.follow_up.retain(|(judging, ..)| *judging != item);
-                self.missing.receive(item, |_, _| Ok(record))
+                self.missing.receive(item, |_, _| Ok(*record))
             }
             Err(error) => {
                 self.open.remove(&item);
