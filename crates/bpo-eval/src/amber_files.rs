@@ -62,7 +62,9 @@ impl AmberFiles {
             Some(AmberItem::new(answered.image(), kind, label, answered.answer.text, reading))
         };
         let items: Vec<AmberItem> = items.into_iter().filter_map(item).collect();
-        check_clear(answers, &items, |item| (&item.text, item.answer.is_some()))?;
+        check_clear(answers, &items, reading == YesNoReading::AsPublished, |item| {
+            (&item.text, item.answer.is_some())
+        })?;
         Ok(Scored { items, unmatched })
     }
 

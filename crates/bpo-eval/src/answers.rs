@@ -88,14 +88,16 @@ pub fn read_pope_answers(questions: &Path, answers: &Path) -> Result<Scored<Pope
         text: answered.answer.text,
     };
     let items: Vec<PopeItem> = items.into_iter().map(item).collect();
-    check_clear(answers, &items, |item| (&item.text, is_clear_yes_no(&item.text)))?;
+    check_clear(answers, &items, false, |item| (&item.text, is_clear_yes_no(&item.text)))?;
     Ok(Scored { items, unmatched })
 }
 
-/// Refuses answers none of which is clear. `of` returns the text of an item, and whether it is clear.
+/// Refuses answers none of which is clear. `exact` tells whether another reading of answers is possible, and
+/// `of` returns the text of an item, and whether it is clear.
 pub(crate) fn check_clear<T>(
     answers: &Path,
     items: &[T],
+    exact: bool,
     of: impl Fn(&T) -> (&str, bool),
 ) -> Result<(), EvalError> {
     match items.first() {
@@ -103,6 +105,7 @@ pub(crate) fn check_clear<T>(
             path: answers.into(),
             answers: items.len(),
             first: of(first).0.chars().take(80).collect(),
+            exact,
         }),
         _ => Ok(()),
     }

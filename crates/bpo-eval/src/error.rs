@@ -291,11 +291,12 @@ pub enum EvalError {
         /// Ids of answers without a question.
         unasked: Vec<String>,
     },
-    /// No answer contains yes or no.
+    /// No answer is read as yes or no.
     #[error(
-        "{}: none of {answers} answers says yes or no; the first is {:?}",
+        "{}: none of {answers} answers is read as yes or no; the first is {:?}{}",
         UntrustedPath(path),
-        Untrusted(first)
+        Untrusted(first),
+        if *exact { "; --first-word reads answers by their first word" } else { "" }
     )]
     Unclear {
         /// Path of the file of answers.
@@ -304,6 +305,8 @@ pub enum EvalError {
         answers: usize,
         /// Beginning of the first answer.
         first: String,
+        /// Whether only exact answers are read.
+        exact: bool,
     },
     /// The numbers of questions and answers without ids differ.
     #[error(

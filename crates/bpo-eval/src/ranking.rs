@@ -134,6 +134,7 @@ fn discounted(place: usize) -> f64 {
 
 fn mean(gain: Gain, items: &[RankingItem], k: usize, chosen: &[usize]) -> Option<f64> {
     let places = chosen.iter().filter_map(|&item| items[item].place);
-    let sum: f64 = places.filter(|place| *place < k).map(gain).sum();
+    // `sum` of nothing is -0
+    let sum = places.filter(|place| *place < k).map(gain).fold(0.0, |sum, gain| sum + gain);
     (!chosen.is_empty()).then(|| sum / chosen.len() as f64)
 }

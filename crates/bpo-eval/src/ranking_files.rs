@@ -78,6 +78,8 @@ pub fn read_auc_answers(
         }
     };
     let items: Vec<AucItem> = items.into_iter().map(item).collect();
-    check_clear(answers, &items, |item| (&item.text, item.score.is_some()))?;
+    check_clear(answers, &items, reading == YesNoReading::AsPublished, |item| {
+        (&item.text, item.score.is_some())
+    })?;
     Ok(Scored { items, unmatched })
 }

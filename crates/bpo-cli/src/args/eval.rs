@@ -106,7 +106,8 @@ pub struct PopeCommand {
 /// `bpo eval amber`
 #[derive(Debug, Args)]
 pub struct AmberCommand {
-    /// AMBER's query_discriminative.json, or its part for existence, attribute or relation
+    /// AMBER's query_discriminative.json, or its part for existence, attribute or relation, or
+    /// query_all.json
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
     /// AMBER's annotations.json, the correct answers
@@ -128,7 +129,7 @@ pub struct AmberCommand {
 /// `bpo eval ranking`
 #[derive(Debug, Args)]
 pub struct RankingCommand {
-    /// Questions {"id", "image", "prompt", "label"}, as JSON lines or a JSON array. The label is the
+    /// Questions {"id", "images", "prompt", "label"}, as JSON lines or a JSON array. The label is the
     /// relevant item; of several lines, the first
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
@@ -147,7 +148,7 @@ pub struct RankingCommand {
 /// `bpo eval auc`
 #[derive(Debug, Args)]
 pub struct AucCommand {
-    /// Questions {"id", "image", "prompt", "label"}, as JSON lines or a JSON array. The label is yes or
+    /// Questions {"id", "images", "prompt", "label"}, as JSON lines or a JSON array. The label is yes or
     /// no
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,

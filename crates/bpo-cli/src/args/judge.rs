@@ -13,7 +13,7 @@ use super::{Config, Data, Images, PresetArg, SeedArg};
 /// Flags of the judge.
 #[derive(Debug, Args)]
 pub struct Judge {
-    /// OpenAI-compatible server with the judge. Without one, the model judges
+    /// OpenAI-compatible server with the judge. Without one, the model of --model judges
     #[arg(long, value_name = "URL")]
     pub judge_server: Option<String>,
     /// Model name on that server [default: the one in the settings file, else "default"]

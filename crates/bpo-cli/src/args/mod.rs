@@ -129,7 +129,7 @@ pub enum Command {
     /// contains
     #[cfg(feature = "model")]
     Quickstart(QuickstartArgs),
-    /// Run all stages: weaken, inject, pair, train; with `--chosen judged` weaken, judge, pair, train. The same command resumes an interrupted run
+    /// Run all stages: weaken, inject, pair, train; with a judge, `judge` comes after weaken. The same command resumes an interrupted run
     #[cfg(feature = "model")]
     Run(Box<RunArgs>),
     /// Print the rounds of `bpo run --rounds`, as a table and as JSON lines
@@ -166,7 +166,7 @@ pub enum Command {
     /// Convert a checkpoint of LLaVA's original code to the format of transformers
     #[cfg(feature = "model")]
     ConvertCheckpoint(ConvertCheckpointCommand),
-    /// Measure hallucination in answers
+    /// Measure hallucination in answers, and the ranking of recommendations
     #[command(subcommand)]
     Eval(EvalCommand),
     /// Any other command, to name the feature that it needs.

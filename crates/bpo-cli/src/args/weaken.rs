@@ -21,8 +21,8 @@ pub struct Weaken {
     /// Same as --distortion diffusion-noise:step=N
     #[arg(long, value_name = "N", value_parser = noise)]
     pub noise_step: Option<Distortion>,
-    /// Number of answers for each distortion of an image; 0 asks about the images as they are alone
-    /// [default: 1]
+    /// Number of answers for each distortion of an image. With --chosen judged or revised it can be 0, so
+    /// that the model answers about the images as they are only [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub samples: Option<usize>,
     /// Number of the model's own answers about each image, for --chosen judged and revised [default: 1]

@@ -102,7 +102,7 @@ fn amber_counts_unclear_answers() {
         .says("warning: 1 of 3 answers unclear by their first word, such as \"I cannot tell.\"");
     assert_ne!(first.lines()[0]["existence"]["accuracy"]["value"], 0.0);
     let none = amber.answers("none", ["yes", "no", "no"]);
-    amber.eval(&[&none], &[]).fails_naming(&["none of 3 answers says yes or no"]);
+    amber.eval(&[&none], &[]).fails_naming(&["none of 3 answers is read as yes or no"]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn answers_of_generate_can_be_scored() {
     let pope = || bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers]);
     ask("Is there a cat?");
     // the tiny model knows no words
-    pope().fails_naming(&["answers.jsonl", "none of 1 answers says yes or no"]);
+    pope().fails_naming(&["answers.jsonl", "none of 1 answers is read as yes or no"]);
     says(&answers, "Yes.");
     let report = &pope().succeeds().says("yes ratio").lines()[0];
     assert_eq!((&report["items"], &report["unclear"]), (&1.into(), &0.into()));

@@ -86,7 +86,7 @@ fn scores_belong_to_questions() {
     let other = [json!({"id": 1, "score": 1, "prompt": "Is it 3?"}), answers[0].clone()];
     assert!(error(&other).contains("answers: record 1: its question"), "{}", error(&other));
     let unclear = [json!({"id": 1, "text": "Perhaps"}), json!({"id": 2, "text": "Yes."})];
-    assert!(error(&unclear).contains("none of 2 answers says yes or no"));
+    assert!(error(&unclear).contains("none of 2 answers is read as yes or no"));
     let titles = [json!({"id": 1, "label": "Alien"})];
     let error = score(&files, &titles, &answers[..1]).unwrap_err().to_string();
     assert!(error.contains("questions: record 1: the label is \"Alien\""), "{error}");

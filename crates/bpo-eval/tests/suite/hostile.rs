@@ -37,7 +37,7 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         EvalError::Repeated { path: path(), record, id: text() },
         EvalError::NoId { path: path(), record, with: 1, records: 2 },
         EvalError::Uncovered { questions: path(), answers: path(), missing: texts(), unasked: texts() },
-        EvalError::Unclear { path: path(), answers: 1, first: text() },
+        EvalError::Unclear { path: path(), answers: 1, first: text(), exact: true },
         EvalError::OverLimit(OverLimit { name: text(), found: 2, limit: 1 }),
         EvalError::Nothing { why: text() },
     ];

@@ -200,7 +200,9 @@ fn unclear_answers_only_are_an_error() {
         |text: &str| score(&files, (1..=4).map(|id| format!(r#"{{"question_id": {id}, "text": "{text}"}}"#)));
     let error = says("A dog on a lawn.").unwrap_err().to_string();
     assert!(
-        error.contains("answers.jsonl: none of 4 answers says yes or no; the first is \"A dog on a lawn.\""),
+        error.contains(
+            "answers.jsonl: none of 4 answers is read as yes or no; the first is \"A dog on a lawn.\""
+        ),
         "{error}"
     );
     assert!(says("NO").is_err());

@@ -112,8 +112,7 @@ impl TruthSection {
     /// read, or the table has none of the objects.
     pub(crate) fn read(&self) -> Result<(ObjectTable, Truth), BpoError> {
         let has_images = self.path.is_some() || !self.coco.is_empty();
-        let expected =
-            "set (--truth), or `truth.coco` (--coco), or `judge.accept_from`, with `chosen = \"revised\"`";
+        let expected = "set (--truth), or `truth.coco` (--coco), or `judge.accept_from` (--accept-from), with `chosen = \"revised\"`";
         check("truth.path", has_images, expected, "left out".to_owned())?;
         let (path, coco, objects) = (self.path.clone(), self.coco.clone(), self.objects.clone());
         let (table, truth) = TruthFiles { truth: path, coco, objects, as_published: false }.read()?;
@@ -174,7 +173,9 @@ pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
         return conflict("weaken.own_samples".to_owned(), "it is for \"judged\" and \"revised\"");
     }
     let (least, expected) = match chosen {
-        ChosenAnswer::Judged => (2, "at least 2 together with `weaken.own_samples`, so that there are pairs"),
+        ChosenAnswer::Judged => {
+            (2, "larger, or `weaken.own_samples` (--own-samples): a pair needs two answers about an image")
+        }
         ChosenAnswer::Revised => (1, "at least 1 together with `weaken.own_samples`"),
         ChosenAnswer::Annotated | ChosenAnswer::Own => (2, "at least 1"),
     };

@@ -169,9 +169,10 @@ impl JudgeSection {
         }
         if let Some(score) = self.accept_from {
             let (is_usable, expected) = match self.method {
-                JudgeMethod::Score => {
-                    ((self.lowest..=self.highest).contains(&score), "from `judge.lowest` to `judge.highest`")
-                }
+                JudgeMethod::Score => (
+                    (self.lowest..=self.highest).contains(&score),
+                    "from `judge.lowest` to `judge.highest`; `judge.method = \"claims\"` in the settings file has scores of 0 and below",
+                ),
                 JudgeMethod::Claims => {
                     (score <= 0.0, "0 or below: the number of wrong claims, with a minus sign")
                 }

@@ -280,7 +280,14 @@ pub enum BpoError {
         path: PathBuf,
     },
     /// The server or injector refused all requests of a stage.
-    #[error("{stage}: no request was answered ({skipped}); the first failure: {}", Untrusted(reason))]
+    #[error(
+        "{stage}: {} ({skipped}); the first failure: {}",
+        match stage {
+            Stage::Judge => "no reply of the judge could be used",
+            _ => "no request was answered",
+        },
+        Untrusted(reason)
+    )]
     NothingAnswered {
         /// The stage.
         stage: Stage,

@@ -105,7 +105,7 @@ impl fmt::Display for AnswerProblem {
                 let changes: Vec<String> = changes.iter().map(in_words).collect();
                 write!(
                     f,
-                    "the scores of {} are not those of the settings: {} here",
+                    "the scores of {} are not those of the settings: {} here; give the settings file of the judge (--config)",
                     UntrustedPath(path),
                     changes.join(", ")
                 )

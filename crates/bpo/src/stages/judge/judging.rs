@@ -115,7 +115,7 @@ impl<'a> Judging<'a> {
                 let (lowest, highest) = (section.lowest, section.highest);
                 let judged = reply.and_then(|reply| match score(&reply, lowest, highest) {
                     Some(score) => Ok(Judgment::of_reply(score, reply)),
-                    None => Err(unclear(&format!("no score from {lowest} to {highest}"), &reply)),
+                    None => Err(unclear(&format!("no score from {lowest} to {highest}, or several"), &reply)),
                 });
                 Ok(self.done(judged))
             }
@@ -138,8 +138,9 @@ impl<'a> Judging<'a> {
             State::Verdicts { claims, verdicts } => {
                 if let (Some(place), Some(claim)) = (verdicts.get_mut(part), claims.get(part)) {
                     *place = Some(reply.and_then(|reply| {
-                        verdict(&reply)
-                            .ok_or_else(|| unclear(&format!("neither yes nor no to {claim:?}"), &reply))
+                        verdict(&reply).ok_or_else(|| {
+                            unclear(&format!("neither yes, no nor unknown to {claim:?}"), &reply)
+                        })
                     }));
                 }
                 if verdicts.iter().any(Option::is_none) {
