@@ -3,16 +3,15 @@
 use bpo::inject::ErrorInjector;
 use bpo::pairs::SftSample;
 use bpo::stages::{StageAnswers, without_answers};
-use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger};
+use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage};
 
 #[cfg(feature = "model")]
 use super::{UsedModel, fetch_models};
-use super::{injector_key, outputs_of_stage, read_answers, read_data};
+use super::{continue_file, injector_key, outputs_of_stage, read_answers, read_data};
 use crate::args::InjectCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
 use crate::progress;
-use crate::skipped::SkippedBefore;
 
 /// Injects errors into the annotated answers.
 ///
@@ -59,16 +58,10 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     weakened.iter().try_for_each(StageAnswers::check_weakened)?;
     let dropped = without_answers(&weakened);
     let inputs = Inputs::read(&[Stage::Inject], &config, Some(&fingerprint))?;
-    let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &inputs, out)?;
-    // the answers that are tried again are removed only if something can make them
-    let retries = args.retry_skipped && file.count_retryable(Stage::Inject) > 0;
-    let ready = retries.then(|| open_injector(&config, key.clone(), &samples)).transpose()?;
-    let before = SkippedBefore::of(&mut ledger, Stage::Inject, &mut file, args.retry_skipped)?;
-    let injector = || ready.map_or_else(|| open_injector(&config, key, &samples), Ok);
-    let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, &mut file, &mut *progress)?;
-    ledger.finish(Stage::Inject, &outcome.summary)?;
-    before.print(&outcome, out);
-    Ok(())
+    let open = || open_injector(&config, key.clone(), &samples);
+    continue_file(Stage::Inject, &config, &inputs, (out, args.retry_skipped), open, |injector, file| {
+        bpo::stages::inject(&config, &samples, &dropped, injector, file, &mut *progress)
+    })
 }
 
 /// Checks that no flag is given for a model that the command does not use.

@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger, VisionLanguageModel};
+use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, VisionLanguageModel};
 
 #[cfg(feature = "server")]
 use super::judge_key;
 #[cfg(feature = "model")]
 use super::{UsedModel, fetch_models, open_devices};
-use super::{open_images, outputs_of_stage, read_answers, read_data};
+use super::{continue_file, open_images, outputs_of_stage, read_answers, read_data};
 use crate::args::JudgeCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
 use crate::progress;
-use crate::skipped::SkippedBefore;
 
 /// Scores answers by a judge.
 ///
@@ -109,17 +108,9 @@ impl Work<'_> {
             let names = samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
             inputs = inputs.with_images(images.fingerprint(names));
         }
-        let (mut ledger, mut file) = StageLedger::open_file(Stage::Judge, config, &inputs, out)?;
-        // the answers that are tried again are removed only if something can judge them
-        let retries = args.retry_skipped && file.count_retryable(Stage::Judge) > 0;
-        let ready = retries.then(&model).transpose()?;
-        let before = SkippedBefore::of(&mut ledger, Stage::Judge, &mut file, args.retry_skipped)?;
-        let model = || ready.map_or_else(&model, Ok);
         let images = images.as_ref();
-        let outcome =
-            bpo::stages::judge(config, &samples, &answers, images, model, &mut file, &mut *progress)?;
-        ledger.finish(Stage::Judge, &outcome.summary)?;
-        before.print(&outcome, out);
-        Ok(())
+        continue_file(Stage::Judge, config, &inputs, (out, args.retry_skipped), model, |model, file| {
+            bpo::stages::judge(config, &samples, &answers, images, model, file, &mut *progress)
+        })
     }
 }

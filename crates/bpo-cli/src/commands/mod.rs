@@ -35,10 +35,10 @@ use bpo::burn::tensor::Device;
 use bpo::pairs::Fingerprint;
 #[cfg(feature = "server")]
 use bpo::server::OpenAiConfig;
-use bpo::stages::StageAnswers;
+use bpo::stages::{StageAnswers, StageFile, StageOutcome};
 use bpo::{
-    AnnotatedData, BpoError, ImageRoot, Media, Paths, Progress, RunConfig, Stage, check_answers,
-    manifest_beside,
+    AnnotatedData, BpoError, ImageRoot, Inputs, Media, Paths, Progress, RunConfig, Stage, StageLedger,
+    check_answers, manifest_beside,
 };
 #[cfg(feature = "hub")]
 use bpo::{Hub, HubModel, ModelUse};
@@ -49,7 +49,7 @@ use crate::failure::Failure;
 use crate::progress;
 #[cfg(feature = "model")]
 use crate::quickstart::quickstart;
-use crate::skipped::print_skipped;
+use crate::skipped::{SkippedBefore, print_skipped};
 #[cfg(feature = "hub")]
 use crate::terminal::print_line;
 
@@ -236,6 +236,30 @@ fn load_checkpoint(config: &RunConfig) -> Result<(Checkpoint, Vec<Device>), BpoE
 /// The files that the command of a single stage writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
     paths.output("--out", out).output("--out", &manifest_beside(out))
+}
+
+/// Opens what makes the answers of a stage.
+type Opened<'a, M> = Box<dyn FnOnce() -> Result<M, BpoError> + 'a>;
+
+/// Continues the file of a stage by `work`, which gets what makes its answers, and prints what was skipped.
+/// With `retry_skipped`, skipped answers whose reason can change are made again.
+fn continue_file<M>(
+    stage: Stage,
+    config: &RunConfig,
+    inputs: &Inputs,
+    (out, retry_skipped): (&Path, bool),
+    open: impl Fn() -> Result<M, BpoError>,
+    work: impl FnOnce(Opened<'_, M>, &mut StageFile) -> Result<StageOutcome, BpoError>,
+) -> Result<(), Failure> {
+    let (mut ledger, mut file) = StageLedger::open_file(stage, config, inputs, out)?;
+    // the answers that are tried again are removed only if something can make them
+    let retries = retry_skipped && file.count_retryable(stage) > 0;
+    let ready = retries.then(&open).transpose()?;
+    let before = SkippedBefore::of(&mut ledger, stage, &mut file, retry_skipped)?;
+    let outcome = work(Box::new(|| ready.map_or_else(&open, Ok)), &mut file)?;
+    ledger.finish(stage, &outcome.summary)?;
+    before.print(&outcome, out);
+    Ok(())
 }
 
 /// Reads the annotated data, and prints the skipped records.

@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, StageLedger, VisionLanguageModel};
+use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, VisionLanguageModel};
 
 #[cfg(feature = "server")]
 use super::vlm_key;
 #[cfg(feature = "model")]
 use super::{UsedModel, fetch_models, open_devices};
-use super::{open_images, outputs_of_stage, read_data};
+use super::{continue_file, open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
 use crate::progress;
-use crate::skipped::SkippedBefore;
 
 /// Generates answers about weakened images.
 ///
@@ -92,15 +91,8 @@ impl Work<'_> {
         let names = samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
         let inputs = Inputs::read(&[Stage::Weaken], config, Some(&fingerprint))?;
         let inputs = inputs.with_images(images.fingerprint(names));
-        let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, config, &inputs, out)?;
-        // the answers that are tried again are removed only if something can make them
-        let retries = retry_skipped && file.count_retryable(Stage::Weaken) > 0;
-        let ready = retries.then(&model).transpose()?;
-        let before = SkippedBefore::of(&mut ledger, Stage::Weaken, &mut file, retry_skipped)?;
-        let model = || ready.map_or_else(&model, Ok);
-        let outcome = bpo::stages::weaken(config, &samples, &images, model, &mut file, &mut *progress)?;
-        ledger.finish(Stage::Weaken, &outcome.summary)?;
-        before.print(&outcome, out);
-        Ok(())
+        continue_file(Stage::Weaken, config, &inputs, (out, retry_skipped), model, |model, file| {
+            bpo::stages::weaken(config, &samples, &images, model, file, &mut *progress)
+        })
     }
 }

@@ -147,8 +147,8 @@ impl<L: PreferenceLoss> Objective<L> {
     /// # Panics
     /// Panics if an input that the [properties](Self::properties) require is missing: the
     /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images,
-    /// [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is set and policy or reference
-    /// have no [tails](PairLogps::tails), or `changed_token_weight` and they have no sums of
+    /// [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is
+    /// set and policy or reference have no [tails](PairLogps::tails), or `changed_token_weight` and they have no sums of
     /// [changed](PairLogps::changed) tokens.
     pub fn forward(
         &self,

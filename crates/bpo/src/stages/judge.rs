@@ -26,8 +26,8 @@ use requests::Requests;
 /// An answer that the judge cannot judge, or whose judgment cannot be read, is recorded as skipped. Records
 /// that need no judgment are copied: those without an answer and, for
 /// [revised](crate::ChosenAnswer::Revised) pairs, those about weakened images. A judgment in the file whose
-/// answer has changed is removed and made again. `images` is the image root, if the judge sees the images. `model` is called
-/// only if a judgment is missing.
+/// answer has changed is removed and made again. `images` is the image root, if the judge sees the images.
+/// `model` is called only if a judgment is missing.
 ///
 /// # Errors
 /// Returns an error if the answers are not of the weaken stage, if an answer belongs to no sample or is
@@ -104,47 +104,34 @@ impl<'a> Job<'a> {
         batch: &mut Batch<'a, '_>,
         model: &mut M,
     ) -> Result<(), BpoError> {
+        // with the index of their item in the batch
         let mut judgings: Vec<(usize, Judging<'a>)> = Vec::new();
-        // the requests of each call, with the index of their judgment and their number in it
-        let mut next: Vec<Vec<(usize, usize, VisionRequest)>> = Vec::new();
+        let mut round = Round::new(batch.sizes.len());
         let items = batch.items.clone();
         let mut places = items.iter().copied().enumerate();
-        for &size in &batch.sizes.clone() {
-            let mut call = Vec::new();
+        for (call, &size) in batch.sizes.clone().iter().enumerate() {
             for (place, item) in places.by_ref().take(size) {
                 let Some(answer) = self.answer(item) else { continue };
                 match self.checked_images(item)? {
                     Ok(images) => {
                         let (judging, request) = Judging::start(self, item, answer, images)?;
-                        call.push((judgings.len(), 0, request));
+                        round.add(Asked { call, judging: judgings.len(), part: 0 }, request);
                         judgings.push((place, judging));
                     }
                     Err(skipped) => batch.write(place, self.skipped(answer, skipped))?,
                 }
             }
-            next.push(call);
         }
-        while next.iter().any(|call| !call.is_empty()) {
-            let asked: Vec<(usize, usize, usize)> = next
-                .iter()
-                .enumerate()
-                .flat_map(|(call, requests)| {
-                    requests.iter().map(move |&(judging, part, _)| (call, judging, part))
-                })
-                .collect();
-            let calls: Vec<Vec<VisionRequest>> = next
-                .iter()
-                .map(|call| call.iter().map(|(_, _, request)| request.clone()).collect())
-                .collect();
-            next = calls.iter().map(|_| Vec::new()).collect();
+        while !round.asked.is_empty() {
+            let Round { calls, asked } = round;
             let mut answers = Answers::new(Stage::Judge, asked.len());
-            let mut follow: Vec<(usize, usize, Vec<VisionRequest>)> = Vec::new();
+            let mut follow: Vec<(Asked, Vec<VisionRequest>)> = Vec::new();
             model.respond_calls(&calls, self.at_a_time, &mut |index, reply| {
                 answers.receive(index, || {
-                    let (call, number, part) = asked[index];
-                    let (place, judging) = &mut judgings[number];
-                    match judging.receive(part, reply)? {
-                        Step::Ask(requests) => follow.push((call, number, requests)),
+                    let of = asked[index];
+                    let (place, judging) = &mut judgings[of.judging];
+                    match judging.receive(of.part, reply)? {
+                        Step::Ask(requests) => follow.push((of, requests)),
                         Step::Wait => {}
                         Step::Done(record) => batch.write(*place, *record)?,
                     }
@@ -152,13 +139,45 @@ impl<'a> Job<'a> {
                 })
             });
             answers.finish()?;
-            // answers come in any order, and the next call must not depend on it
-            follow.sort_by_key(|&(_, number, _)| number);
-            for (call, number, requests) in follow {
-                next[call]
-                    .extend(requests.into_iter().enumerate().map(|(part, request)| (number, part, request)));
+            // answers come in any order, and the next round must not depend on it
+            follow.sort_by_key(|(of, _)| of.judging);
+            round = Round::new(calls.len());
+            for (of, requests) in follow {
+                for (part, request) in requests.into_iter().enumerate() {
+                    round.add(Asked { part, ..of }, request);
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// What a request is about.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Index of the call of the model.
+    call: usize,
+    /// Index of the judgment.
+    judging: usize,
+    /// Number of the request in the judgment.
+    part: usize,
+}
+
+/// The requests that are made at the same time, by the calls of the model.
+struct Round {
+    calls: Vec<Vec<VisionRequest>>,
+    /// What the requests are about, in the order of the calls.
+    asked: Vec<Asked>,
+}
+
+impl Round {
+    fn new(calls: usize) -> Self {
+        Self { calls: vec![Vec::new(); calls], asked: Vec::new() }
+    }
+
+    /// Adds a request. Requests are added in the order of their calls.
+    fn add(&mut self, of: Asked, request: VisionRequest) {
+        self.calls[of.call].push(request);
+        self.asked.push(of);
     }
 }

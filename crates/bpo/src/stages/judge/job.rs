@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 
-use bpo_pairs::{CompletionKind, Keyed, PairsError, RecordKey, SftSample, SkipReason, Skipped};
+use bpo_pairs::{CompletionKind, Keyed, PairsError, RecordKey, SftSample, SkipCause, SkipReason, Skipped};
 
 use super::super::batches::Item;
 use super::super::file::StageFile;
@@ -142,8 +142,8 @@ impl<'a> Job<'a> {
     pub(super) fn images(&self, item: Item<'_>) -> Result<Vec<LazyImage>, Skipped> {
         let Some(cache) = &self.cache else { return Ok(Vec::new()) };
         if item.sample.images.is_empty() {
-            let skipped = Skipped::new(&item.sample.id, SkipReason::JudgeFailed);
-            return Err(skipped.with_detail("no image: the judge compares answers with the images"));
+            let cause = SkipCause::new(SkipReason::JudgeFailed, "the sample has no image to compare with");
+            return Err(cause.of(&item.sample.id));
         }
         Ok(item.sample.images.iter().map(|name| cache.image(name)).collect())
     }
@@ -157,7 +157,9 @@ impl<'a> Job<'a> {
         match (self.images(item), &self.cache) {
             (Ok(images), Some(cache)) if !images.is_empty() => {
                 let checked = sample_images::check(cache, item.sample)?;
-                Ok(checked.map_err(|cause| Skipped { reason: SkipReason::JudgeFailed, ..cause }))
+                Ok(checked.map_err(|cause| {
+                    SkipCause::new(SkipReason::JudgeFailed, cause.detail).of(&item.sample.id)
+                }))
             }
             (images, _) => Ok(images),
         }

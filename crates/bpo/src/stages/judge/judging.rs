@@ -35,7 +35,7 @@ enum State {
     Verdicts { claims: Vec<String>, verdicts: Vec<Option<Result<Verdict, Cause>>> },
 }
 
-/// Why an answer is not judged.
+/// Why an answer is not judged: the reason, and its detail for display.
 type Cause = (SkipReason, String);
 
 /// What follows from a reply.
@@ -90,7 +90,8 @@ impl<'a> Judging<'a> {
         let reply = match reply {
             Ok(reply) => whole_text(reply),
             Err(RequestFailure { error, is_request_error: true }) => {
-                Err((SkipReason::JudgeFailed, chain(&error)))
+                let reason = SkipReason::JudgeFailed;
+                Err((reason, format!("{reason}: {}", chain(&error))))
             }
             Err(RequestFailure { error, .. }) => {
                 let (id, source) = (self.answer.id.clone(), Box::new(error));
@@ -105,7 +106,7 @@ impl<'a> Judging<'a> {
     /// # Errors
     /// Returns the errors of [`receive`](Self::receive).
     pub(super) fn fail(&mut self, part: usize, cause: Skipped) -> Result<Step, BpoError> {
-        self.take(part, Err((SkipReason::JudgeFailed, cause.detail)))
+        self.take(part, Err((cause.reason, cause.detail)))
     }
 
     fn take(&mut self, part: usize, reply: Result<String, Cause>) -> Result<Step, BpoError> {
@@ -180,8 +181,8 @@ impl<'a> Judging<'a> {
                 judgment: Some(Box::new(judgment)),
                 ..self.answer.clone()
             }),
-            Err((reason, why)) => {
-                let skipped = Skipped::new(&self.answer.id, reason).with_detail(format!("{reason}: {why}"));
+            Err((reason, detail)) => {
+                let skipped = Skipped::new(&self.answer.id, reason).with_detail(detail);
                 self.job.skipped(self.answer, skipped)
             }
         }))
@@ -198,7 +199,8 @@ fn whole_text(reply: Generated) -> Result<String, Cause> {
 }
 
 fn unclear(what: &str, reply: &str) -> Cause {
-    (SkipReason::JudgeUnclear, format!("{what}: {:?}", start(reply)))
+    let reason = SkipReason::JudgeUnclear;
+    (reason, format!("{reason}: {what}: {:?}", start(reply)))
 }
 
 /// Returns the start of a reply, for a message.

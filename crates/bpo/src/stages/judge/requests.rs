@@ -101,7 +101,6 @@ where
             }
             Ok(Step::Done(record)) => {
                 self.open.remove(&item);
-                self.follow_up.retain(|(judging, ..)| *judging != item);
                 self.missing.receive(item, |_, _| Ok(*record))
             }
             Err(error) => {
