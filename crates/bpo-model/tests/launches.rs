@@ -66,12 +66,20 @@ fn generate(model: &Vlm, tokens: usize) {
     assert_eq!(answers[0].ids.len(), tokens);
 }
 
-/// Checks the launches of a layer, and those outside of the layers. `few` are those of a model with two
-/// layers, and `many` with four, each `times` times.
-fn check(what: &str, times: usize, [few, many]: [&Kernels; 2], most: [usize; 2]) {
-    let total = |all: &Kernels| all.values().sum::<usize>();
-    let of_layer = total(many).saturating_sub(total(few)) / 2 / times;
-    let others = (total(few) / times).saturating_sub(2 * of_layer);
+/// Whether a kernel is a copy. Some kernels for matrix products need a copy of their input and others do
+/// not, and tuning picks one by its time, so the number of copies differs by a few from run to run.
+fn is_copy(kernel: &str) -> bool {
+    kernel.starts_with("Copy")
+}
+
+/// Checks the launches of a layer without copies, those outside of the layers without copies, and the
+/// copies of a layer. `few` are those of a model with two layers, and `many` with four, each `times` times.
+fn check(what: &str, times: usize, [few, many]: [&Kernels; 2], most: [usize; 3]) {
+    let total = |all: &Kernels, copies: bool| -> usize {
+        all.iter().filter(|(kernel, _)| is_copy(kernel) == copies).map(|(_, count)| count).sum()
+    };
+    let of_layer = |copies| total(many, copies).saturating_sub(total(few, copies)) / 2 / times;
+    let others = (total(few, false) / times).saturating_sub(2 * of_layer(false));
     let by_kernel: Vec<String> = many
         .iter()
         .map(|(kernel, count)| {
@@ -80,11 +88,17 @@ fn check(what: &str, times: usize, [few, many]: [&Kernels; 2], most: [usize; 2])
         .filter(|(_, count)| *count > 0)
         .map(|(kernel, count)| format!("{kernel} {count}"))
         .collect();
-    println!("{what}: {of_layer} launches of a layer ({}), {others} others", by_kernel.join(", "));
-    assert!(of_layer > 0, "{what}: no launch was counted");
+    let counted = [of_layer(false), others, of_layer(true)];
+    let [layer, _, copies] = counted;
+    let other_copies = (total(few, true) / times).saturating_sub(2 * copies);
+    println!(
+        "{what}: {layer} launches of a layer and {copies} copies ({}), {others} others and {other_copies} copies",
+        by_kernel.join(", ")
+    );
+    assert!(layer > 0, "{what}: no launch was counted");
     assert!(
-        of_layer <= most[0] && others <= most[1],
-        "{what}: {of_layer} launches of a layer and {others} others, which were at most {most:?}"
+        counted.iter().zip(most).all(|(counted, most)| *counted <= most),
+        "{what}: launches of a layer, others and copies of a layer are {counted:?}, and were at most {most:?}"
     );
 }
 
@@ -112,9 +126,9 @@ fn kernels_of_a_pass_and_of_a_token() {
         [tokens, reference, step]
     });
     for (at, (what, times, most)) in [
-        ("a token of an answer, with adapters", 4, [84, 10]),
-        ("a forward pass without adapters", 1, [79, 148]),
-        ("a forward and backward pass with adapters", 1, [304, 202]),
+        ("a token of an answer, with adapters", 4, [84, 10, 4]),
+        ("a forward pass without adapters", 1, [71, 143, 12]),
+        ("a forward and backward pass with adapters", 1, [285, 203, 26]),
     ]
     .into_iter()
     .enumerate()
