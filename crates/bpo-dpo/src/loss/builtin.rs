@@ -11,9 +11,10 @@ use super::{
     sum,
 };
 
-/// The built-in losses, with their settings. In settings files a loss has its name in TRL.
+/// The built-in losses, with their settings. In settings files a loss has its name in TRL, and is a
+/// table with the key `type`, or the name alone for the default settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Loss {
     /// The loss of the DPO paper, see [`sigmoid_loss`].

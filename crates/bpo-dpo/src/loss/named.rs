@@ -1,7 +1,11 @@
-//! Text forms of the built-in losses, for command lines and messages.
+//! Text forms of the built-in losses, for command lines, settings and messages.
 
 use std::fmt;
 use std::str::FromStr;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Loss, LossError, sum};
 
@@ -31,5 +35,38 @@ impl fmt::Display for Loss {
             Self::Sum { terms } => f.write_str(&sum::name(terms)),
             loss => f.write_str(loss.type_name()),
         }
+    }
+}
+
+impl Serialize for Loss {
+    /// Writes a table with the key `type`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // the derived function, which is not that of the trait
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Loss {
+    /// Reads a table with the key `type`, or the name that [`FromStr`] parses.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = Loss;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a loss, or a table with its `type` and settings")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Loss, E> {
+                name.parse().map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Loss, A::Error> {
+                Loss::deserialize(MapAccessDeserializer::new(table))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrTable)
     }
 }

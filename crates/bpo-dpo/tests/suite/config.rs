@@ -14,6 +14,25 @@ fn defaults_are_valid_and_round_trip() {
 }
 
 #[test]
+fn a_loss_is_a_name_or_a_table() {
+    let loss = |text: &str| {
+        serde_json::from_str::<DpoConfig>(&format!(r#"{{"loss": {text}}}"#)).map(|config| config.loss)
+    };
+    for name in ["sigmoid", "chip", "mpo", "mdpo"] {
+        assert_eq!(loss(&format!("{name:?}")).expect("a loss"), name.parse().expect("a loss"), "{name}");
+    }
+    assert_eq!(loss(r#"{"type": "anchor", "delta": 2}"#).expect("a loss"), Loss::Anchor { delta: 2.0 });
+    let sum = r#"{"type": "sum", "terms": [{"weight": 1, "loss": "sigmoid"}, {"weight": 2.5, "loss": {"type": "sft"}}]}"#;
+    assert_eq!(loss(sum).expect("a loss"), Loss::sigmoid_with_sft(2.5));
+    for wrong in [r#""sum""#, r#""sigmod""#, r#"{"type": "sigmod"}"#, r#"{"type": "hinge", "delta": 1}"#, "3"]
+    {
+        loss(wrong).expect_err("no loss");
+    }
+    let error = loss(r#""sigmod""#).expect_err("no loss").to_string();
+    assert!(error.contains("sigmod") && error.contains("sppo_hard"), "{error}");
+}
+
+#[test]
 fn unknown_settings_are_refused() {
     let error = serde_json::from_str::<DpoConfig>(r#"{"learning_rat": 1e-5}"#).expect_err("a typing error");
     assert!(error.to_string().contains("learning_rat"), "{error}");

@@ -172,6 +172,8 @@ pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
     if own != 1 && !matches!(chosen, ChosenAnswer::Judged | ChosenAnswer::Revised) {
         return conflict("weaken.own_samples".to_owned(), "it is for \"judged\" and \"revised\"");
     }
+    let expected = "above 0 with several `weaken.own_samples`, which would be equal";
+    check("weaken.temperature", own == 1 || weaken.temperature > 0.0, expected, "0".to_owned())?;
     let (least, expected) = match chosen {
         ChosenAnswer::Judged => {
             (2, "larger, or `weaken.own_samples` (--own-samples): a pair needs two answers about an image")

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::BpoError;
 
 /// A published recipe. It gives the values of settings that neither the settings file nor a flag sets.
+/// Each has a file in `presets`, which names its source.
 ///
 /// The two recipes of the BPO authors (Pi et al., arXiv 2403.08730) differ from the defaults in three
 /// points: LoRA dropout is 0.05, an answer of more than 350 words drops its whole sample, as in the
 /// authors' code, and a sequence has at most 2048 tokens. The page "Methods and papers" of the guide
 /// gives the source of each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Preset {
     /// BPO: the released training script, with rank 32.
@@ -24,82 +25,35 @@ pub enum Preset {
     /// SeVa (Zhu et al., arXiv 2404.10501): the model's own answers are the chosen ones, and those about
     /// noised images are rejected. The numbers are those of its code.
     Seva,
+    /// mDPO (Wang et al., arXiv 2406.11839): its loss, with the numbers of its code.
+    Mdpo,
+    /// CHiP (Fu et al., arXiv 2501.16629): its loss, with the numbers of its code. It trains all weights.
+    Chip,
+    /// HaNoRec (arXiv 2511.18740): responsiveness and noise on adapters, with the numbers of its code.
+    Hanorec,
+    /// LLaVA-Hound (Zhang et al., arXiv 2404.01258): a text model scores the model's own answers by the
+    /// annotated ones. The numbers are those of its code. It trains all weights of the language model.
+    LlavaHound,
+    /// RLAIF-V (Yu et al., arXiv 2405.17220): a vision-language model counts the wrong claims of the
+    /// model's own answers. The numbers are those of its code for LoRA.
+    RlaifV,
 }
-
-/// The settings of SeVa's code: greedy answers, equal pairs dropped, and LoRA without the projector.
-const SEVA: &str = r#"
-chosen = "own"
-
-[model]
-max_length = 2048
-
-[weaken]
-distortion = "diffusion-noise:step=500"
-samples = 1
-temperature = 0.0
-max_new_tokens = 512
-
-[lora]
-r = 1024
-lora_alpha = 2048.0
-lora_dropout = 0.05
-target_modules = "all-linear"
-modules_to_save = []
-
-[train]
-beta = 0.1
-learning_rate = 2e-6
-schedule = "cosine"
-warmup_ratio = 0.0
-epochs = 2
-batch_size = 16
-gradient_accumulation_steps = 1
-weight_decay = 0.0
-"#;
-
-/// The settings of the BPO authors' code.
-const SCRIPT: &str = r#"
-[model]
-max_length = 2048
-
-[weaken]
-distortion = "diffusion-noise:step=900"
-samples = 1
-temperature = 0.2
-max_new_tokens = 1024
-
-[inject.llm]
-temperature = 0.8
-top_p = 0.95
-
-[filter]
-max_words = 350
-whole_sample = true
-
-[lora]
-r = 32
-lora_alpha = 256.0
-lora_dropout = 0.05
-target_modules = "all-linear"
-modules_to_save = ["projector"]
-
-[train]
-beta = 0.1
-learning_rate = 2e-6
-schedule = "cosine"
-warmup_ratio = 0.03
-epochs = 2
-batch_size = 4
-gradient_accumulation_steps = 1
-weight_decay = 0.0
-"#;
 
 /// LoRA rank in the paper, confirmed by its first author.
 const PAPER_RANK: i64 = 64;
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Self; 3] = [Self::Script, Self::Paper, Self::Seva];
+    pub const ALL: [Self; 8] = [
+        Self::Script,
+        Self::Paper,
+        Self::Seva,
+        Self::Mdpo,
+        Self::Chip,
+        Self::Hanorec,
+        Self::LlavaHound,
+        Self::RlaifV,
+    ];
 
     /// Returns the name of the preset.
     pub fn as_str(self) -> &'static str {
@@ -107,14 +61,24 @@ impl Preset {
             Self::Script => "script",
             Self::Paper => "paper",
             Self::Seva => "seva",
+            Self::Mdpo => "mdpo",
+            Self::Chip => "chip",
+            Self::Hanorec => "hanorec",
+            Self::LlavaHound => "llava-hound",
+            Self::RlaifV => "rlaif-v",
         }
     }
 
     /// Returns the settings of the preset.
     pub(super) fn table(self) -> Result<toml::Table, BpoError> {
         let settings = match self {
-            Self::Script | Self::Paper => SCRIPT,
-            Self::Seva => SEVA,
+            Self::Script | Self::Paper => include_str!("presets/script.toml"),
+            Self::Seva => include_str!("presets/seva.toml"),
+            Self::Mdpo => include_str!("presets/mdpo.toml"),
+            Self::Chip => include_str!("presets/chip.toml"),
+            Self::Hanorec => include_str!("presets/hanorec.toml"),
+            Self::LlavaHound => include_str!("presets/llava-hound.toml"),
+            Self::RlaifV => include_str!("presets/rlaif-v.toml"),
         };
         let mut table: toml::Table = settings.parse().map_err(|error: toml::de::Error| {
             let (path, message) = (format!("preset {self}").into(), error.message().to_owned());
@@ -139,7 +103,7 @@ impl FromStr for Preset {
     fn from_str(text: &str) -> Result<Self, BpoError> {
         Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| BpoError::Setting {
             key: "preset".into(),
-            expected: "`script`, `paper` or `seva`",
+            expected: "`script`, `paper`, `seva`, `mdpo`, `chip`, `hanorec`, `llava-hound` or `rlaif-v`",
             found: format!("`{}`", text.escape_debug()),
         })
     }

@@ -133,6 +133,12 @@ impl Settings {
         if probe.full_finetune.is_some() {
             // full fine-tuning has no adapters
             table.remove("lora");
+        } else if self.file.contains_key("lora")
+            || probe.lora != RunConfig::default().lora
+            || probe.model.adapter.is_some()
+        {
+            // adapters in place of the weights
+            table.remove("full_finetune");
         }
         Ok(table)
     }
@@ -225,6 +231,32 @@ mod tests {
         assert_eq!((config.train.epochs, config.train.batch_size, config.train.warmup_ratio), (2, 16, 0.0));
         let kept = settings(&config.to_toml().unwrap());
         assert_eq!(kept.resolve(|_| {}).unwrap(), config);
+    }
+
+    #[test]
+    fn each_preset_resolves_and_keeps_its_settings() {
+        for preset in Preset::ALL {
+            let config = settings("").with_preset(Some(preset)).resolve(|_| {}).unwrap();
+            assert_eq!(config.preset, Some(preset));
+            assert_eq!(preset.as_str().parse::<Preset>().unwrap(), preset);
+            // the file of a preset is a settings file
+            let file = Settings { file: preset.table().unwrap(), ..Settings::default() };
+            assert_eq!(RunConfig { preset: Some(preset), ..file.resolve(|_| {}).unwrap() }, config);
+            let kept = settings(&config.to_toml().unwrap());
+            assert_eq!(kept.resolve(|_| {}).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn adapters_replace_the_full_fine_tuning_of_a_preset() {
+        let chip = settings("preset = \"chip\"\n");
+        assert!(chip.resolve(|_| {}).unwrap().full_finetune.is_some());
+        let flag = chip.resolve(|config| config.lora.r = 16).unwrap();
+        let key = settings("preset = \"chip\"\n[lora]\nr = 32\n").resolve(|_| {}).unwrap();
+        for config in [flag, key] {
+            assert_eq!(config.full_finetune, None);
+            assert_eq!(config.train.changed_token_weight, Some(4.0));
+        }
     }
 
     #[test]

@@ -86,9 +86,11 @@ impl RunConfig {
             check("data.video.max_frames", is_usable, "from 1 to 1000", frames.to_string())?;
         }
         let conditional = &self.conditional.distortion;
-        let alone = |distortion: &Distortion| !distortion.needs_other() && !distortion.needs_model();
-        let expected = "distortions of one image, without a second image or model features";
-        check("conditional.distortion", conditional.iter().all(alone), expected, conditional.to_string())?;
+        for distortion in conditional.iter() {
+            let alone = !distortion.needs_other() && !distortion.needs_model();
+            let expected = "distortions of one image, without a second image or model features";
+            check("conditional.distortion", alone, expected, distortion.to_string())?;
+        }
         let few = conditional.len() <= limits.images;
         check("conditional.distortion", few, "at most 1000 distortions", conditional.len().to_string())?;
         self.judge.validate()?;

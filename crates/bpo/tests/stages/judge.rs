@@ -475,6 +475,10 @@ fn settings_that_make_no_pairs_are_refused() {
         },
         "`weaken.own_samples`",
     );
+    refused(
+        &|config| (config.weaken.own_samples, config.weaken.temperature) = (2, 0.0),
+        "`weaken.temperature`",
+    );
     refused(&|config| config.judge.annotation = false, "`judge.annotation`");
     refused(&|config| config.judge.highest = 1.0, "`judge.highest`");
     refused(&|config| config.judge.highest = f64::NAN, "`judge.highest`");
