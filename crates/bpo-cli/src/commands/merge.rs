@@ -25,7 +25,7 @@ pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     check_base(model)?;
     check_adapter(adapter, model)?;
     let device = open_device(&config)?;
-    bpo::model::merge_checkpoint(model, adapter, out, &device).map_err(bpo::BpoError::from)?;
+    bpo::model::merge_checkpoint(model, adapter, args.share, out, &device).map_err(bpo::BpoError::from)?;
     print_line(&format!("merged checkpoint: {}", out.display()));
     Ok(())
 }

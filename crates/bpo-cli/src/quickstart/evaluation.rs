@@ -32,7 +32,6 @@ impl Scored {
 /// Generates a model's answers about the evaluation splits.
 #[derive(Debug)]
 pub struct Evaluator<'a> {
-    base: &'a Path,
     device: Device,
     images: ImageRoot,
     splits: &'a Splits,
@@ -40,14 +39,14 @@ pub struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// An evaluator of the checkpoint in `base`, with and without adapters.
+    /// An evaluator of checkpoints, with and without adapters.
     ///
     /// # Errors
     /// Returns an error if the images are missing.
-    pub fn new(base: &'a Path, splits: &'a Splits, device: Device) -> Result<Self, BpoError> {
+    pub fn new(splits: &'a Splits, device: Device) -> Result<Self, BpoError> {
         let images = ImageRoot::new(&splits.train.images)?;
         let table = ObjectTable::of_names(bpo_world::Kind::ALL.iter().map(|kind| kind.name()))?;
-        Ok(Self { base, device, images, splits, table })
+        Ok(Self { device, images, splits, table })
     }
 
     /// The object table, with the singular and plural of each object.
@@ -55,19 +54,24 @@ impl<'a> Evaluator<'a> {
         &self.table
     }
 
-    /// Generates the answers of the model with an adapter, greedily, about both splits at once. A
-    /// model of this size uses only one core per split.
+    /// Generates the answers of a checkpoint, with an adapter if one is given, greedily, about both
+    /// splits at once. A model of this size uses only one core per split.
     ///
     /// # Errors
     /// Returns an error if the model cannot be loaded, or a question is not answered.
-    pub fn evaluate(&self, adapter: Option<&Path>, name: &str) -> Result<[Scored; 2], BpoError> {
+    pub fn evaluate(
+        &self,
+        checkpoint: &Path,
+        adapter: Option<&Path>,
+        name: &str,
+    ) -> Result<[Scored; 2], BpoError> {
         let questions: usize =
             self.splits.evaluation.iter().map(|split| split.descriptions.len() + split.presence.len()).sum();
         let bar = progress::Bar::new(&format!("evaluate {name}"), questions);
         let [counter, held_out] = &self.splits.evaluation;
         let [counter, held_out] = thread::scope(|scope| {
-            let other = scope.spawn(|| self.score(adapter, held_out, &bar));
-            let counter = self.score(adapter, counter, &bar);
+            let other = scope.spawn(|| self.score(checkpoint, adapter, held_out, &bar));
+            let counter = self.score(checkpoint, adapter, counter, &bar);
             let held_out = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             [counter, held_out]
         });
@@ -78,12 +82,13 @@ impl<'a> Evaluator<'a> {
 
     fn score(
         &self,
+        checkpoint: &Path,
         adapter: Option<&Path>,
         split: &Evaluated,
         bar: &progress::Bar,
     ) -> Result<Scored, BpoError> {
         let Checkpoint { model, processor, .. } =
-            Checkpoint::load_with_adapter(self.base, adapter, Dtype::F32, &self.device)?;
+            Checkpoint::load_with_adapter(checkpoint, adapter, Dtype::F32, &self.device)?;
         let mut model = VlmResponder::new(model, processor);
         let described = self.answers(&mut model, &split.descriptions, MAX_NEW_TOKENS, bar)?;
         let chair = described.into_iter().filter_map(|Answer { mut images, text, .. }| {

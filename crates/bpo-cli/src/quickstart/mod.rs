@@ -38,7 +38,7 @@ use recipe::Size;
 use splits::{Evaluated, Splits};
 use stopwatch::Stopwatch;
 use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes, differences};
-use variant::{Trainings, Variant};
+use variant::{Trained, Trainings, Variant};
 use world_injector::WorldInjector;
 
 /// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the
@@ -133,13 +133,13 @@ impl Quickstart<'_> {
         };
         let splits = Splits::write(&self.out.join("world"), size, self.seed, evaluated)?;
         let config = recipe::config(&base, &splits, self.seed, config.device.first);
-        let evaluator = Evaluator::new(&base, &splits, device.clone())?;
+        let evaluator = Evaluator::new(&splits, device.clone())?;
         clock.lap("world");
 
         if size.is_partial() {
             print_line("a reduced size (--scale): the training is too short to show an effect");
         }
-        let before = evaluator.evaluate(None, "the model before training")?;
+        let before = evaluator.evaluate(&base, None, "the model before training")?;
         if before.iter().all(Scored::mentions_nothing) {
             print_line("no answer mentions an object of the data set: the base model was not trained on it");
         }
@@ -163,13 +163,14 @@ impl Quickstart<'_> {
         let trainings = Trainings { out, config: &config, pairs: &pairs, steps, truth, device };
         for &variant in variants {
             let trained = match variant {
-                Variant::Bpo => run.clone(),
+                Variant::Bpo => Trained::of_run(&base, &run),
                 other => trainings.train(other)?,
             };
             clock.lap("other trainings");
-            let scored = evaluator.evaluate(Some(&trained.join("adapter")), variant.title())?;
+            let scored =
+                evaluator.evaluate(&trained.checkpoint, trained.adapter.as_deref(), variant.title())?;
             let name = if variant == Variant::Bpo { "after" } else { variant.name() };
-            let metrics = Some(trained.join("metrics.jsonl"));
+            let metrics = Some(trained.metrics);
             models.push(Model { name, title: variant.title(), scored, metrics });
             clock.lap("evaluation");
         }

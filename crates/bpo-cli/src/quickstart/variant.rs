@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
 use bpo::dpo::loss::{Loss, WeightedLoss};
+use bpo::model::merge_checkpoint;
+use bpo::pairs::files::remove_owned_dir;
 use bpo::pairs::{CompletionKind, PairRule, PreferencePair};
 use bpo::{
     BpoError, ChosenAnswer, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus,
@@ -28,6 +30,9 @@ const TOK_BETA: f64 = 0.1;
 
 /// Standard deviation of the noise on adapters: the smaller one of HaNoRec's authors.
 const NOISE: f64 = 0.05;
+
+/// Part of the change of [`Variant::Interpolated`], chosen on validation pictures.
+const SHARE: f64 = 0.7;
 
 /// Adds the SFT term of [`Variant::Bpo`] to a loss.
 fn with_sft(loss: Loss) -> Loss {
@@ -65,6 +70,9 @@ pub enum Variant {
     TwoEpochs,
     /// BPO with the steps of three rounds: the control of [`Rounds`](Self::Rounds).
     ThreeEpochs,
+    /// A [part](SHARE) of the change of [`ThreeEpochs`](Self::ThreeEpochs): weights between those of the
+    /// base model and the trained ones. Nothing is trained for it.
+    Interpolated,
     /// Three rounds of BPO, each with the steps of [`Bpo`](Self::Bpo).
     Rounds,
     /// The model's own answers as the chosen ones, with the steps of [`Bpo`](Self::Bpo), in which its fewer
@@ -89,7 +97,7 @@ pub enum Variant {
 
 impl Variant {
     /// All trainings, in the order of the ablation. A training comes after those that it starts from.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Sft,
         Self::Weakened,
         Self::Injected,
@@ -101,6 +109,7 @@ impl Variant {
         Self::SftFirst,
         Self::TwoEpochs,
         Self::ThreeEpochs,
+        Self::Interpolated,
         Self::Rounds,
         Self::Own,
         Self::OwnLonger,
@@ -126,6 +135,7 @@ impl Variant {
             Self::SftFirst => "sft_first",
             Self::TwoEpochs => "two_epochs",
             Self::ThreeEpochs => "three_epochs",
+            Self::Interpolated => "interpolated",
             Self::Rounds => "rounds",
             Self::Own => "own",
             Self::OwnLonger => "own_longer",
@@ -152,6 +162,7 @@ impl Variant {
             Self::SftFirst => "SFT, then BPO",
             Self::TwoEpochs => "BPO, two epochs",
             Self::ThreeEpochs => "BPO, three epochs",
+            Self::Interpolated => "BPO, three epochs, interpolated",
             Self::Rounds => "BPO, three rounds",
             Self::Own => "own",
             Self::OwnLonger => "own, 3 x steps",
@@ -184,6 +195,25 @@ impl Variant {
     }
 }
 
+/// A trained model.
+#[derive(Debug)]
+pub struct Trained {
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// The adapter of the checkpoint, if it has one.
+    pub adapter: Option<PathBuf>,
+    /// The metrics of the training.
+    pub metrics: PathBuf,
+}
+
+impl Trained {
+    /// The model of a run directory.
+    pub fn of_run(base: &Path, run: &Path) -> Self {
+        let (adapter, metrics) = (Some(run.join("adapter")), run.join("metrics.jsonl"));
+        Self { checkpoint: base.to_owned(), adapter, metrics }
+    }
+}
+
 /// What the trainings share.
 #[derive(Clone, Copy)]
 pub struct Trainings<'a> {
@@ -202,12 +232,30 @@ pub struct Trainings<'a> {
 }
 
 impl Trainings<'_> {
-    /// Trains in a separate directory, or resumes training in it. Returns the directory with the adapter
-    /// and the metrics.
+    /// Trains in a separate directory, or resumes training in it.
     ///
     /// # Errors
     /// Returns an error if training fails, or the directory has other settings.
-    pub fn train(&self, variant: Variant) -> Result<PathBuf, BpoError> {
+    pub fn train(&self, variant: Variant) -> Result<Trained, BpoError> {
+        let base = self.config.model_path()?;
+        match variant {
+            Variant::Interpolated => self.interpolate(base),
+            other => Ok(Trained::of_run(base, &self.train_in_dir(other)?)),
+        }
+    }
+
+    /// Writes the checkpoint of [`Variant::Interpolated`].
+    fn interpolate(&self, base: &Path) -> Result<Trained, BpoError> {
+        let whole = Trained::of_run(base, &self.out.join(Variant::ThreeEpochs.name()));
+        let checkpoint = self.out.join(Variant::Interpolated.name());
+        remove_owned_dir(&checkpoint)?;
+        let adapter = whole.adapter.unwrap_or_default();
+        merge_checkpoint(base, &adapter, SHARE, &checkpoint, self.device)?;
+        Ok(Trained { checkpoint, adapter: None, metrics: whole.metrics })
+    }
+
+    /// Trains in a separate directory. Returns the run directory with the adapter.
+    fn train_in_dir(&self, variant: Variant) -> Result<PathBuf, BpoError> {
         let dir = self.out.join(variant.name());
         let mut config = self.config.clone();
         let steps = match variant {

@@ -127,7 +127,7 @@ fn ablation_compares_all_ways() {
     ablation().says("own, three rounds:");
     let summary: Value =
         serde_json::from_slice(&fs::read(out.join("report/ablation.json")).unwrap()).unwrap();
-    const WAYS: [&str; 13] = [
+    const WAYS: [&str; 14] = [
         "before",
         "sft",
         "weakened",
@@ -136,6 +136,7 @@ fn ablation_compares_all_ways() {
         "sft_first",
         "two_epochs",
         "three_epochs",
+        "interpolated",
         "rounds",
         "own",
         "own_longer",

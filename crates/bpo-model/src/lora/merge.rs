@@ -22,10 +22,25 @@ use crate::vlm::{HEAD, Vlm};
 /// without an adapter are copied byte for byte, and only one weight is in memory at a time. `out`
 /// is written whole or not at all (see [`StagedDir`](bpo_pairs::files::StagedDir)).
 ///
+/// `share` is the part of the change that the result has, above 0 and at most 1. With 1 it is the
+/// trained model, and with less an interpolation between the weights of both models,
+/// `W + share (W' - W)`: WiSE-FT (Wortsman et al., arXiv 2109.01903). This also holds for modules that
+/// the adapter has in full.
+///
 /// # Errors
-/// If the checkpoint lacks weights, the adapter does not fit it, a merged weight is not finite, or
-/// `out` cannot be written or holds anything already.
-pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Device) -> Result<(), ModelError> {
+/// If the share is out of its range, the checkpoint lacks weights, the adapter does not fit it, a
+/// merged weight is not finite, or `out` cannot be written or holds anything already.
+pub fn merge_checkpoint(
+    model: &Path,
+    adapter: &Path,
+    share: f64,
+    out: &Path,
+    device: &Device,
+) -> Result<(), ModelError> {
+    if !(share > 0.0 && share <= 1.0) {
+        let (key, expected) = ("share", "above 0 and at most 1");
+        return Err(ModelError::Setting { key, expected, found: share.to_string() });
+    }
     let spec = FamilySpec::of_checkpoint(model)?;
     let base = WeightIndex::open(model, spec)?;
     let adapter_dir = adapter;
@@ -45,7 +60,7 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
         let scale = ranks.scale(&module)?;
         scales.insert(module, scale);
     }
-    let merge = Merge { base: &base, adapter: &adapter, scales, device };
+    let merge = Merge { base: &base, adapter: &adapter, scales, share, device };
     rewrite(&base, model, out, &|name, entry| merge.changed(name, entry))
 }
 
@@ -152,6 +167,8 @@ struct Merge<'a> {
     adapter: &'a PeftAdapter,
     /// Scales by module.
     scales: BTreeMap<String, f64>,
+    /// The part of the change.
+    share: f64,
     device: &'a Device,
 }
 
@@ -167,6 +184,24 @@ impl Merge<'_> {
 
     /// The changed value, or `None` if the adapter does not change this weight.
     fn changed(&self, name: &str, entry: &TensorEntry) -> Option<TensorData> {
+        let trained = self.trained(name, entry)?;
+        if self.share == 1.0 {
+            return Some(trained);
+        }
+        let shape = trained.shape().clone();
+        let flat = |data: TensorData| {
+            let length = data.num_elements();
+            let (bytes, _, dtype) = data.into_parts();
+            Tensor::<1>::from_data(TensorData::from_bytes(bytes, [length], dtype), (self.device, DType::F32))
+        };
+        let (base, trained) = (flat(self.base.data_as(entry, DType::F32)?), flat(trained));
+        let part = base.clone() + (trained - base).mul_scalar(self.share);
+        let (bytes, _, dtype) = part.into_data().into_parts();
+        Some(TensorData::from_bytes(bytes, shape, dtype))
+    }
+
+    /// The value of the trained model, or `None` if the adapter does not change this weight.
+    fn trained(&self, name: &str, entry: &TensorEntry) -> Option<TensorData> {
         let module = name.strip_suffix(".weight").unwrap_or_default();
         if let Some(scale) = self.scales.get(module) {
             let factor = |factor| self.of_adapter::<2>(&AdapterTensor::Lora(module.to_owned(), factor));

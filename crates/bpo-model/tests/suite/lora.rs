@@ -371,7 +371,7 @@ fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
     save_adapter(&trained, &lora, "base", adapter.path()).unwrap();
     let loaded = load_adapter(base(), adapter.path()).unwrap().0;
     close(&logits(&loaded, Adapters::On), &logits(&trained, Adapters::On), 1e-6, "loaded");
-    merge_checkpoint(&Golden::open().checkpoint(), adapter.path(), out.path(), &device()).unwrap();
+    merge_checkpoint(&Golden::open().checkpoint(), adapter.path(), 1.0, out.path(), &device()).unwrap();
     close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
 
     // each factor has its own effect, and a gradient

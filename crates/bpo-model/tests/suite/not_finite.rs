@@ -72,15 +72,15 @@ fn a_merged_checkpoint() {
     let out = tempfile::tempdir().unwrap();
     let at = |name: &str| out.path().join(name);
     let spoilt = broken(&adapter(), "adapter_model.safetensors", "layers.1.mlp.up_proj.lora_A");
-    refused(merge_checkpoint(&model, spoilt.path(), &at("a"), &device()), "layers.1.mlp.up_proj.weight");
+    refused(merge_checkpoint(&model, spoilt.path(), 1.0, &at("a"), &device()), "layers.1.mlp.up_proj.weight");
     // a weight that the adapter does not change
     let spoilt = broken(&model, "model.safetensors", "layers.0.input_layernorm.weight");
     refused(
-        merge_checkpoint(spoilt.path(), &adapter(), &at("b"), &device()),
+        merge_checkpoint(spoilt.path(), &adapter(), 1.0, &at("b"), &device()),
         "layers.0.input_layernorm.weight",
     );
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "something was written");
-    merge_checkpoint(&model, &adapter(), &at("c"), &device()).unwrap();
+    merge_checkpoint(&model, &adapter(), 1.0, &at("c"), &device()).unwrap();
 }
 
 #[test]

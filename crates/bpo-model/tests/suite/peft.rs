@@ -128,7 +128,7 @@ fn adapters_compute_what_they_compute_with_peft() {
         let tied = case["tied"] == true;
         let (model, adapter) = (place.model(tied), place.adapter(&weights(case), config(case)));
         let loaded = load_adapter(load(&model), &adapter);
-        let merged = merge_checkpoint(&model, &adapter, &place.at("merged"), &device());
+        let merged = merge_checkpoint(&model, &adapter, 1.0, &place.at("merged"), &device());
         let Some(expected) = case["logp"].as_f64() else {
             assert!(loaded.is_err() && merged.is_err(), "{name}: PEFT gives {}", case["error"]);
             continue;

@@ -129,7 +129,7 @@ fn adapters_are_switched_off_saved_loaded_and_merged() {
             let (again, settings) = load_adapter(loaded.model.clone(), &adapter).unwrap();
             assert_eq!(settings, lora, "{}", checkpoint.name);
             near(&sums(&again, &batch, Adapters::On), &expected, 1e-6, &checkpoint.name);
-            merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
+            merge_checkpoint(checkpoint.path(), &adapter, 1.0, &merged, &device()).unwrap();
             near(&sums(&load(&merged), &batch, Adapters::On), &expected, 1e-4, &checkpoint.name);
             near(&sums(&trained.merged(), &batch, Adapters::On), &expected, 1e-4, &checkpoint.name);
         }
@@ -168,7 +168,7 @@ fn adapters_of_peft_compute_what_they_do_there() {
         for (name, shape) in tensors(&again) {
             assert_eq!(theirs.get(&name), Some(&shape), "{}: {name}", checkpoint.name);
         }
-        merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
+        merge_checkpoint(checkpoint.path(), &adapter, 1.0, &merged, &device()).unwrap();
         check(&load(&merged), "merged");
     });
 }
@@ -191,7 +191,7 @@ fn merged_weights_are_those_of_peft() {
         let dir = tempfile::tempdir().unwrap();
         let merged = dir.path().join("merged");
         let adapter = checkpoint.case.join("adapter");
-        merge_checkpoint(checkpoint.path(), &adapter, &merged, &device()).unwrap();
+        merge_checkpoint(checkpoint.path(), &adapter, 1.0, &merged, &device()).unwrap();
         let mut expected = hashes(&checkpoint.path().join("model.safetensors"));
         let changed = read_json(&checkpoint.case.join("merged.json"));
         for (name, hash) in changed.as_object().unwrap() {

@@ -23,7 +23,7 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
         (Golden::open().checkpoint(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let trained = trained(&config());
     save_adapter(&trained, &config(), "base", adapter.path()).unwrap();
-    merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap();
+    merge_checkpoint(&model, adapter.path(), 1.0, out.path(), &device()).unwrap();
     close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
     // names, types and order of the checkpoint; no other files
     let names = |dir: &Path| {
@@ -45,8 +45,45 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
     expected.insert(0, ".bpo-owned".into());
     assert_eq!(files(out.path()), expected);
 
-    let same = merge_checkpoint(&model, adapter.path(), &model, &device());
+    let same = merge_checkpoint(&model, adapter.path(), 1.0, &model, &device());
     assert!(matches!(same, Err(ModelError::File(FileError::Occupied { .. }))));
+}
+
+/// A part of the change is the same part of the way from each weight to the trained one.
+#[test]
+fn a_share_interpolates_between_both_models() {
+    let (model, adapter) = (Golden::open().checkpoint(), tempfile::tempdir().unwrap());
+    save_adapter(&trained(&config()), &config(), "base", adapter.path()).unwrap();
+    let weights = |dir: &Path| {
+        let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let values = |data: &[u8]| -> Vec<f32> {
+            data.chunks(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect()
+        };
+        file.iter().map(|(name, view)| (name.to_owned(), values(view.data()))).collect::<BTreeMap<_, _>>()
+    };
+    let merged = |share: f64| {
+        let out = tempfile::tempdir().unwrap();
+        merge_checkpoint(&model, adapter.path(), share, out.path(), &device()).map(|()| weights(out.path()))
+    };
+    let (base, whole) = (weights(&model), merged(1.0).unwrap());
+    let changed = base.iter().filter(|(name, values)| whole[*name] != **values);
+    assert!(changed.clone().any(|(name, _)| name.contains("q_proj")));
+    assert!(changed.clone().any(|(name, _)| name.contains("projector") && name.ends_with("bias")));
+    for share in [0.25, 0.7] {
+        let part = merged(share).unwrap();
+        for (name, base) in &base {
+            for ((base, whole), part) in base.iter().zip(&whole[name]).zip(&part[name]) {
+                let expected = f64::from(*base) + share * (f64::from(*whole) - f64::from(*base));
+                let error = (f64::from(*part) - expected).abs();
+                assert!(error <= 1e-6 * expected.abs().max(1e-3), "{name}: {part}, not {expected}");
+            }
+        }
+    }
+    for share in [0.0, -0.5, 1.5, f64::NAN] {
+        let error = merged(share).unwrap_err().to_string();
+        assert!(error.contains("share") && error.contains("above 0"), "{error}");
+    }
 }
 
 /// A broken adapter is an error; nothing is merged in part or left out.
@@ -86,7 +123,8 @@ fn an_adapter_that_cannot_be_merged_whole_is_refused() {
     let model = Golden::open().checkpoint();
     for (named, spoil) in cases {
         let (adapter, out) = (spoilt(spoil), tempfile::tempdir().unwrap());
-        let error = merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap_err().to_string();
+        let error =
+            merge_checkpoint(&model, adapter.path(), 1.0, out.path(), &device()).unwrap_err().to_string();
         assert!(error.contains(named), "{named}: {error}");
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "{named}: something was written");
         // the loader refuses the same adapters, except for types that it converts
@@ -119,7 +157,7 @@ fn merging_writes_over_nothing() {
     };
     let before = content(&at("source"));
     for out in ["source", "links", "adapter"] {
-        let error = merge_checkpoint(&at("source"), &at("adapter"), &at(out), &device()).unwrap_err();
+        let error = merge_checkpoint(&at("source"), &at("adapter"), 1.0, &at(out), &device()).unwrap_err();
         assert!(
             matches!(&error, ModelError::File(FileError::Occupied { path }) if *path == at(out)),
             "{error}"
@@ -130,11 +168,11 @@ fn merging_writes_over_nothing() {
     // proof
     std::fs::create_dir_all(at("merged.partial/mine")).unwrap();
     std::fs::create_dir(at("merged")).unwrap();
-    merge_checkpoint(&at("source"), &at("adapter"), &at("merged"), &device()).unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), 1.0, &at("merged"), &device()).unwrap();
     assert!(at("merged.partial/mine").exists());
     std::os::unix::fs::symlink(at("secret"), at("source/README.md")).unwrap();
     std::fs::write(at("secret"), "secret").unwrap();
-    merge_checkpoint(&at("source"), &at("adapter"), &at("without"), &device()).unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), 1.0, &at("without"), &device()).unwrap();
     assert!(!at("without/README.md").exists() && at("without/config.json").exists());
     close(
         &logits(&load(&at("merged")), Adapters::On),
@@ -149,7 +187,7 @@ fn what_cannot_be_a_checkpoint_is_not_merged() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let fails = |model: &Path, adapter: &Path| {
-        let error = merge_checkpoint(model, adapter, &at("merged"), &device()).unwrap_err().to_string();
+        let error = merge_checkpoint(model, adapter, 1.0, &at("merged"), &device()).unwrap_err().to_string();
         let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(
             left.filter(|name| name == "merged" || name.as_encoded_bytes()[0] == b'.').count(),
