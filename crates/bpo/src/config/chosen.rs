@@ -156,17 +156,10 @@ pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
             });
         }
     }
-    if judge.server.is_some() && !config.judges() {
-        return conflict(
-            "judge.server".to_owned(),
-            "a judge is for `chosen = \"judged\"`, and for \"revised\" with `judge.accept_from`",
-        );
-    }
     if !config.judges() && *judge != JudgeSection::default() {
-        return conflict(
-            "judge".to_owned(),
-            "a judge is for `chosen = \"judged\"`, and for \"revised\" with `judge.accept_from`",
-        );
+        let key = if judge.server.is_some() { "judge.server" } else { "judge" };
+        let reason = "a judge is for `chosen = \"judged\"`, and for \"revised\" with `judge.accept_from`";
+        return conflict(key.to_owned(), reason);
     }
     let own = weaken.own_samples;
     if own != 1 && !matches!(chosen, ChosenAnswer::Judged | ChosenAnswer::Revised) {
