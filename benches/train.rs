@@ -357,6 +357,8 @@ impl Task {
             provenance: None,
             margin: None,
             beta: None,
+            contrast_images: Vec::new(),
+            contrast_answer: None,
         }
     }
 }

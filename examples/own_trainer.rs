@@ -93,6 +93,8 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         provenance: None,
         margin: None,
         beta: None,
+        contrast_images: Vec::new(),
+        contrast_answer: None,
     }
 }
 

@@ -93,6 +93,8 @@ fn pairs(items: &[Item], vectors: &[Vec<f64>]) -> Result<Vec<PreferencePair>, Bo
             provenance: None,
             margin: None,
             beta: None,
+            contrast_images: Vec::new(),
+            contrast_answer: None,
         });
     }
     for (pair, hardness) in pairs.iter_mut().zip(hardness(&distances)?) {

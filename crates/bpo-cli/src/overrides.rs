@@ -8,7 +8,8 @@ use bpo::server::OpenAiConfig;
 use bpo::{BpoError, ChosenAnswer, Distortions, Missing, Paths, Preset, RunConfig, Settings};
 
 use crate::args::{
-    Accept, Chosen, ChosenTruth, Config, Data, Images, Inject, Judge, JudgeCommand, SeedArg, Select, Weaken,
+    Accept, Chosen, ChosenTruth, Config, ContrastArg, Data, Images, Inject, Judge, JudgeCommand, SeedArg,
+    Select, Weaken,
 };
 #[cfg(feature = "model")]
 use crate::args::{Checkpoint, Model, RunArgs, Train};
@@ -102,6 +103,12 @@ impl Overrides for Select {
         }
         #[cfg(feature = "model")]
         set_some(&mut config.model.path, &self.model);
+    }
+}
+
+impl Overrides for ContrastArg {
+    fn apply(&self, config: &mut RunConfig) {
+        set(&mut config.pair.contrast, &self.contrast);
     }
 }
 
@@ -415,7 +422,7 @@ pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'
 #[cfg(feature = "model")]
 impl RunArgs {
     /// All flags that override settings.
-    pub fn overrides(&self) -> [&dyn Overrides; 11] {
+    pub fn overrides(&self) -> [&dyn Overrides; 12] {
         [
             &self.seed,
             &self.model,
@@ -427,6 +434,7 @@ impl RunArgs {
             &self.weaken,
             &self.judge,
             &self.inject,
+            &self.contrast,
             &self.train,
         ]
     }

@@ -111,6 +111,8 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
         provenance: None,
         margin: None,
         beta: None,
+        contrast_images: Vec::new(),
+        contrast_answer: None,
     };
     (0..count).map(pair).collect()
 }

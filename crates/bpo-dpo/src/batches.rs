@@ -12,7 +12,7 @@ use crate::loss::{ChangedTokens, LossProperties, PairRows};
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 use crate::state::TrainerState;
-use crate::validate::refusal;
+use crate::validate::{refusal, without_contrast};
 
 /// The number of pairs of the batches of a run.
 #[derive(Clone, Copy)]
@@ -206,10 +206,11 @@ impl<B> PreparedBatch<B> {
             groups.check_rows(found, pairs)?;
         }
         let tokens = lengths.map(|lengths| {
-            let PairRows { chosen, rejected, weakened } = &groups.rows;
+            let PairRows { chosen, rejected, .. } = &groups.rows;
             // as in TRL, a prompt is counted with each completion of each pair
             let rejected = if loss.rejected { rejected.as_slice() } else { &[] };
-            chosen.iter().chain(rejected).chain(weakened.iter().flatten()).map(|&row| lengths[row]).sum()
+            let rows = chosen.iter().chain(rejected).chain(groups.rows.further().flatten());
+            rows.map(|&row| lengths[row]).sum()
         });
         let changed = if loss.changed_tokens {
             let completions = collate.completions(&batch).ok_or(DpoError::NoCompletionTokens)?;
@@ -224,7 +225,7 @@ impl<B> PreparedBatch<B> {
 
 impl<'a, B> PreparedPairs<'a, B> {
     /// Prepares pairs for a loss in one batch. Skips each pair that the collator cannot prepare on
-    /// its own.
+    /// its own, and pairs without the [contrast](LossProperties::contrast) that the loss needs.
     ///
     /// # Errors
     /// Returns [`DpoError::Collate`] if the collator fails for the whole batch although it accepts
@@ -251,12 +252,15 @@ impl<'a, B> PreparedPairs<'a, B> {
         collate: &mut C,
         mut pairs: Vec<&'a PreferencePair>,
     ) -> Result<Self, DpoError> {
+        let mut skipped = without_contrast(loss, &mut pairs);
+        if pairs.is_empty() && !skipped.is_empty() {
+            return Ok(Self { pairs, skipped, inputs: None });
+        }
         let refused = match PreparedBatch::new(loss, collate, &pairs) {
-            Ok(inputs) => return Ok(Self { pairs, skipped: Vec::new(), inputs: Some(inputs) }),
+            Ok(inputs) => return Ok(Self { pairs, skipped, inputs: Some(inputs) }),
             Err(error @ DpoError::Collate { .. }) => error,
             Err(error) => return Err(error),
         };
-        let mut skipped = Vec::new();
         let mut first = None;
         pairs.retain(|pair| {
             let groups = GroupBatch::for_loss(loss, collate.weakenings(), [*pair]);

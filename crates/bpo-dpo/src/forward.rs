@@ -106,6 +106,7 @@ impl Forward<'_> {
         let trained = trained.inner();
         let lengths = PairLogps::select(tokens.counts(), &batch.rows);
         let weakened = output.rewards.mean_weakened();
+        let contrasts = output.rewards.contrast_margins();
         let mut columns = vec![
             (&mut stats.losses, without_tape(output.losses.clone())),
             (&mut stats.chosen_rewards, output.rewards.chosen),
@@ -116,6 +117,7 @@ impl Forward<'_> {
             (&mut stats.rejected_tokens, lengths.rejected),
         ];
         columns.extend(weakened.map(|rewards| (&mut stats.weakened_rewards, rewards)));
+        columns.extend(stats.contrast_margins.iter_mut().zip(contrasts.into_iter().flatten()));
         if let Some(PairStatistics { chosen, rejected }) = sums {
             columns.extend([
                 (&mut stats.statistics.entropy, chosen.entropy + rejected.entropy),

@@ -49,6 +49,24 @@ pub struct StepMetrics {
         skip_serializing_if = "is_nan"
     )]
     pub rewards_weakened: f64,
+    /// Mean margin of contrasts, for a loss that [needs
+    /// them](crate::loss::LossProperties::contrast): how much higher the reward of the right answer for
+    /// an image is than that of the answer for the other image of the contrast, for both images.
+    #[serde(
+        rename = "rewards/contrast_margins",
+        default = "nan",
+        deserialize_with = "nan_if_null",
+        skip_serializing_if = "is_nan"
+    )]
+    pub rewards_contrast_margins: f64,
+    /// Fraction of these margins that are above 0.
+    #[serde(
+        rename = "rewards/contrast_accuracies",
+        default = "nan",
+        deserialize_with = "nan_if_null",
+        skip_serializing_if = "is_nan"
+    )]
+    pub rewards_contrast_accuracies: f64,
     /// Mean log-probability of the chosen completions, in nats.
     #[serde(rename = "logps/chosen", deserialize_with = "nan_if_null")]
     pub logps_chosen: f64,
@@ -124,6 +142,22 @@ pub struct EvalMetrics {
         skip_serializing_if = "is_nan"
     )]
     pub rewards_weakened: f64,
+    /// Mean margin of contrasts, as in [`StepMetrics`].
+    #[serde(
+        rename = "eval_rewards/contrast_margins",
+        default = "nan",
+        deserialize_with = "nan_if_null",
+        skip_serializing_if = "is_nan"
+    )]
+    pub rewards_contrast_margins: f64,
+    /// Fraction of these margins that are above 0.
+    #[serde(
+        rename = "eval_rewards/contrast_accuracies",
+        default = "nan",
+        deserialize_with = "nan_if_null",
+        skip_serializing_if = "is_nan"
+    )]
+    pub rewards_contrast_accuracies: f64,
     /// Mean logit at the tokens of the chosen completions. This and the next three metrics are
     /// `null` as in [`StepMetrics`].
     #[serde(rename = "eval_logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
@@ -161,6 +195,8 @@ impl From<StepMetrics> for EvalMetrics {
             logps_chosen: metrics.logps_chosen,
             logps_rejected: metrics.logps_rejected,
             rewards_weakened: metrics.rewards_weakened,
+            rewards_contrast_margins: metrics.rewards_contrast_margins,
+            rewards_contrast_accuracies: metrics.rewards_contrast_accuracies,
             logits_chosen: metrics.logits_chosen,
             logits_rejected: metrics.logits_rejected,
             entropy: metrics.entropy,

@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::buckets::Buckets;
 use crate::config::DpoConfig;
 use crate::error::DpoError;
-use crate::loss::{LossProperties, PairRows};
+use crate::loss::{Contrasted, LossProperties, PairRows};
 use crate::policy::{Collate, PromptGroup};
 
 /// The pairs of a data set in groups with the same image, system text, history and prompt.
@@ -162,15 +162,24 @@ impl GroupBatch {
         Self::of(pairs, |pair| &pair.chosen)
     }
 
-    /// Groups the completions that a loss needs. Rejected completions and weakened images are
-    /// included only if the loss needs them. `weakenings` is the number of [weakened
-    /// forms](Collate::weakenings) of each image.
+    /// Groups the completions that a loss needs. Rejected completions, weakened images and
+    /// [contrasts](PreferencePair::contrast) are included only if the loss needs them. `weakenings` is
+    /// the number of [weakened forms](Collate::weakenings) of each image.
+    ///
+    /// The answer of a contrast is in the group of its pair. Both answers for the images of a contrast
+    /// are in another group, which only pairs of the same question share, so that pairs that a collator
+    /// accepts question by question can be in one batch. If a pair has no contrast, there are no rows of
+    /// contrasts.
     pub fn for_loss<'a>(
         loss: LossProperties,
         weakenings: usize,
         pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
     ) -> Self {
-        let mut batch = if loss.rejected { Self::new(pairs.clone()) } else { Self::chosen(pairs.clone()) };
+        let mut batch = match (loss.contrast, loss.rejected) {
+            (true, rejected) => Self::with_contrasts(pairs.clone(), rejected),
+            (false, true) => Self::new(pairs.clone()),
+            (false, false) => Self::chosen(pairs.clone()),
+        };
         for form in 0..if loss.weakened { weakenings } else { 0 } {
             let behind = batch.completions();
             let mut weakened = Self::chosen(pairs.clone());
@@ -185,36 +194,50 @@ impl GroupBatch {
         pairs: impl IntoIterator<Item = &'a PreferencePair>,
         other: impl Fn(&'a PreferencePair) -> &'a str,
     ) -> Self {
-        let mut groups: Vec<PromptGroup> = Vec::new();
-        let mut known = HashMap::new();
+        let mut groups = Groups::default();
         let mut places = Vec::new();
         for pair in pairs {
-            let index = *known.entry(Question::of(pair)).or_insert_with(|| {
-                groups.push(PromptGroup {
-                    images: pair.images.clone(),
-                    weakened: None,
-                    system: pair.system.clone(),
-                    history: pair.history.clone(),
-                    prompt: pair.prompt.clone(),
-                    completions: Vec::new(),
-                });
-                groups.len() - 1
-            });
-            let completions = &mut groups[index].completions;
-            places.push((index, position(completions, &pair.chosen), position(completions, other(pair))));
+            let mut place = |text| groups.place(pair, None, text);
+            places.push((place(&pair.chosen), place(other(pair))));
         }
-        let mut first_rows = Vec::with_capacity(groups.len());
-        let mut next = 0;
-        for group in &groups {
-            first_rows.push(next);
-            next += group.completions.len();
-        }
+        let row = groups.rows();
         let mut rows = PairRows::default();
-        for (group, chosen, rejected) in places {
-            rows.chosen.push(first_rows[group] + chosen);
-            rows.rejected.push(first_rows[group] + rejected);
+        for (chosen, rejected) in places {
+            rows.chosen.push(row(chosen));
+            rows.rejected.push(row(rejected));
         }
-        Self { groups, rows }
+        Self { groups: groups.list, rows }
+    }
+
+    /// Groups pairs with their contrasts, and with their rejected completions if `rejected` is true.
+    fn with_contrasts<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>, rejected: bool) -> Self {
+        let mut groups = Groups::default();
+        let mut places = Vec::new();
+        for pair in pairs {
+            let chosen = groups.place(pair, None, &pair.chosen);
+            let rejected = if rejected { groups.place(pair, None, &pair.rejected) } else { chosen };
+            let contrast = pair.contrast().map(|(images, answer)| Contrasted {
+                answer: groups.place(pair, None, answer),
+                images: groups.place(pair, Some(images), &pair.chosen),
+                both: groups.place(pair, Some(images), answer),
+            });
+            places.push((chosen, rejected, contrast));
+        }
+        let row = groups.rows();
+        let mut rows = PairRows::default();
+        let mut contrasts = Contrasted::<Vec<usize>>::default();
+        for (chosen, rejected, contrast) in places {
+            rows.chosen.push(row(chosen));
+            rows.rejected.push(row(rejected));
+            if let Some(contrast) = contrast {
+                let Contrasted { answer, images, both } = contrast.map(&row);
+                contrasts.answer.push(answer);
+                contrasts.images.push(images);
+                contrasts.both.push(both);
+            }
+        }
+        rows.contrast = Some(contrasts).filter(|contrasts| contrasts.both.len() == rows.len());
+        Self { groups: groups.list, rows }
     }
 
     /// Returns the number of completions, which is also the number of rows of log-probabilities.
@@ -226,7 +249,7 @@ impl GroupBatch {
     pub(crate) fn id_of_row(&self, row: usize, pairs: &[&PreferencePair]) -> String {
         let pair = [&self.rows.chosen, &self.rows.rejected]
             .into_iter()
-            .chain(&self.rows.weakened)
+            .chain(self.rows.further())
             .find_map(|rows| rows.iter().position(|&known| known == row));
         pair.and_then(|pair| pairs.get(pair)).map_or_else(String::new, |pair| pair.id.clone())
     }
@@ -247,6 +270,49 @@ impl GroupBatch {
             expected if expected != found => Err(DpoError::Rows { expected, found, pairs: ids(pairs) }),
             _ => Ok(()),
         }
+    }
+}
+
+/// The groups of a batch while it is filled.
+#[derive(Default)]
+struct Groups<'a> {
+    list: Vec<PromptGroup>,
+    /// The index of the group of a question, with the images of a contrast in place of its own.
+    known: HashMap<(Question<'a>, Option<&'a [String]>), usize>,
+}
+
+/// A completion: the index of its group, and its index in the group.
+type Place = (usize, usize);
+
+impl<'a> Groups<'a> {
+    /// Returns the place of a completion of the question of a pair, about `images` in place of its own
+    /// if there are some. Adds group and completion if they are new.
+    fn place(&mut self, pair: &'a PreferencePair, images: Option<&'a [String]>, text: &str) -> Place {
+        let Self { list, known } = self;
+        let group = *known.entry((Question::of(pair), images)).or_insert_with(|| {
+            list.push(PromptGroup {
+                images: images.unwrap_or(&pair.images).to_vec(),
+                weakened: None,
+                system: pair.system.clone(),
+                history: pair.history.clone(),
+                prompt: pair.prompt.clone(),
+                completions: Vec::new(),
+            });
+            list.len() - 1
+        });
+        (group, position(&mut list[group].completions, text))
+    }
+
+    /// Returns a function that returns the row of a completion.
+    fn rows(&self) -> impl Fn(Place) -> usize + use<> {
+        let sizes = self.list.iter().map(|group| group.completions.len());
+        let first_rows: Vec<usize> = sizes
+            .scan(0, |next, size| {
+                *next += size;
+                Some(*next - size)
+            })
+            .collect();
+        move |(group, completion)| first_rows[group] + completion
     }
 }
 

@@ -197,6 +197,13 @@ pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
             texts.add("system");
             texts.add(system);
         }
+        // likewise
+        if pair.contrast_answer.is_some() || !pair.contrast_images.is_empty() {
+            texts.add("contrast");
+            texts.add(&pair.contrast_images.len().to_string());
+            pair.contrast_images.iter().for_each(|image| texts.add(image));
+            texts.add(pair.contrast_answer.as_deref().unwrap_or_default());
+        }
     }
     texts.fingerprint().to_string()
 }

@@ -15,6 +15,9 @@ pub(crate) struct BatchStats {
     /// Rewards of the chosen completions for weakened images; empty for a loss that does not need
     /// them.
     pub(crate) weakened_rewards: Vec<f64>,
+    /// Margins of the contrast for the images of the pair, and for those of the contrast; empty for a
+    /// loss that does not need them.
+    pub(crate) contrast_margins: [Vec<f64>; 2],
     pub(crate) chosen_logps: Vec<f64>,
     pub(crate) rejected_logps: Vec<f64>,
     pub(crate) chosen_tokens: Vec<f64>,
@@ -52,12 +55,13 @@ impl BatchStats {
     }
 
     /// Returns the columns, one value for each pair.
-    fn columns(&mut self) -> [&mut Vec<f64>; 13] {
+    fn columns(&mut self) -> [&mut Vec<f64>; 15] {
         let Self {
             losses,
             chosen_rewards,
             rejected_rewards,
             weakened_rewards,
+            contrast_margins: [margins_here, margins_there],
             chosen_logps,
             rejected_logps,
             chosen_tokens,
@@ -71,6 +75,8 @@ impl BatchStats {
             chosen_rewards,
             rejected_rewards,
             weakened_rewards,
+            margins_here,
+            margins_there,
             chosen_logps,
             rejected_logps,
             chosen_tokens,
@@ -100,6 +106,8 @@ impl BatchStats {
         let margins: Vec<f64> = self.margins().collect();
         let higher: Vec<f64> = margins.iter().map(|&margin| one_if_positive(margin)).collect();
         let statistics = &self.statistics;
+        let contrasts = self.contrast_margins.concat();
+        let right: Vec<f64> = contrasts.iter().map(|&margin| one_if_positive(margin)).collect();
         let tokens = self.chosen_tokens.iter().zip(&self.rejected_tokens);
         // without rejected completions `entropy` has the chosen completion twice
         let both: Vec<f64> = tokens
@@ -116,6 +124,8 @@ impl BatchStats {
             rewards_accuracies: mean(&higher),
             rewards_margins: mean(&margins),
             rewards_weakened: mean(&self.weakened_rewards),
+            rewards_contrast_margins: mean(&contrasts),
+            rewards_contrast_accuracies: mean(&right),
             logps_chosen: mean(&self.chosen_logps),
             logps_rejected: mean(&self.rejected_logps),
             logits_chosen: ratio(&statistics.chosen_logits, &self.chosen_tokens),
@@ -152,13 +162,15 @@ impl BatchStats {
         Err(DpoError::InitialMismatch { loss, expected_loss, margin, pair: pair.to_owned(), tolerance })
     }
 
-    /// Returns the largest absolute difference between the rewards of each pair. If a pair has a
-    /// single reward, returns its absolute value.
+    /// Returns the largest absolute difference between the rewards of each pair, also for the images of
+    /// its contrast. If a pair has a single reward, returns its absolute value.
     fn largest_margins(&self) -> impl Iterator<Item = f64> {
         self.chosen_rewards.iter().enumerate().map(|(pair, chosen)| {
             let others = [self.rejected_rewards.get(pair), self.weakened_rewards.get(pair)];
-            let others = others.into_iter().flatten().filter(|reward| !reward.is_nan());
-            others.map(|other| (chosen - other).abs()).reduce(f64::max).unwrap_or(chosen.abs())
+            let margins = others.into_iter().flatten().map(|other| chosen - other);
+            let contrasts = self.contrast_margins.iter().filter_map(|margins| margins.get(pair).copied());
+            let margins = margins.chain(contrasts).filter(|margin| !margin.is_nan());
+            margins.map(f64::abs).reduce(f64::max).unwrap_or(chosen.abs())
         })
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use bpo_pairs::{PreferencePair, SkipError, SkipReason, Skipped, chain};
+use bpo_pairs::{PreferencePair, SkipCause, SkipError, SkipReason, Skipped, chain};
 
 use crate::config::DpoConfig;
 use crate::loss::LossProperties;
@@ -40,8 +40,12 @@ pub fn usable_pairs<C: Collate, P: Borrow<PreferencePair>>(
     mut pairs: Vec<P>,
     mut eval_pairs: Vec<P>,
 ) -> UsablePairs<P> {
-    let mut skipped = remove(&mut pairs, invalid_settings);
-    let mut eval_skipped = remove(&mut eval_pairs, invalid_settings);
+    let unusable = |pairs: &mut Vec<P>| {
+        let mut skipped = remove(pairs, invalid_settings);
+        skipped.extend(without_contrast(loss, pairs));
+        skipped
+    };
+    let (mut skipped, mut eval_skipped) = (unusable(&mut pairs), unusable(&mut eval_pairs));
     if config.validate_pairs {
         let all: Vec<&PreferencePair> = pairs.iter().chain(&eval_pairs).map(Borrow::borrow).collect();
         let mut refused = refusals(collate, loss, &all);
@@ -60,14 +64,16 @@ pub fn usable_pairs<C: Collate, P: Borrow<PreferencePair>>(
 /// Each group is [checked](Collate::check) as a whole, and in parts only if the check fails. A pair
 /// that the collator accepts alone, but not together with earlier pairs of its group, is also
 /// skipped, because one of its answers has the [same tokens](SkipReason::SameTokens) as an earlier
-/// answer with another text.
+/// answer with another text. So are pairs without the [contrast](LossProperties::contrast) that the
+/// loss needs.
 pub fn validate_pairs<C: Collate, P: Borrow<PreferencePair>>(
     collate: &mut C,
     loss: LossProperties,
     mut pairs: Vec<P>,
 ) -> (Vec<P>, Vec<Skipped>) {
+    let mut skipped = without_contrast(loss, &mut pairs);
     let refused = refusals(collate, loss, &pairs);
-    let skipped = remove_refused(&mut pairs, 0, refused);
+    skipped.extend(remove_refused(&mut pairs, 0, refused));
     (pairs, skipped)
 }
 
@@ -84,6 +90,26 @@ fn invalid_settings(_index: usize, pair: &PreferencePair) -> Option<Refusal> {
         _ => return None,
     };
     Some((SkipReason::PairRefused, detail))
+}
+
+/// Removes the pairs without the contrast that a loss needs, and those with an unusable one, and
+/// returns them as skipped. Other losses ignore contrasts.
+pub(crate) fn without_contrast<P: Borrow<PreferencePair>>(
+    loss: LossProperties,
+    pairs: &mut Vec<P>,
+) -> Vec<Skipped> {
+    if !loss.contrast {
+        return Vec::new();
+    }
+    remove(pairs, |_, pair| match (pair.check_contrast(), pair.contrast()) {
+        (Err(SkipCause { reason, detail }), _) => Some((reason, detail)),
+        (Ok(()), Some(_)) => None,
+        (Ok(()), None) => {
+            let remedy = "the loss compares the images with other ones: the pair needs `contrast_images` and \
+                          `contrast_answer`, which `bpo pair --contrast similar` adds";
+            Some((SkipReason::NoContrast, SkipCause::new(SkipReason::NoContrast, remedy).detail))
+        }
+    })
 }
 
 /// Removes the pairs for which `refusal` returns one, given their index, and returns them as

@@ -74,7 +74,8 @@ impl PairFilter {
         Ok(())
     }
 
-    fn is_too_long(&self, answer: &str) -> bool {
+    /// Returns whether an answer has more than `max_words` words.
+    pub fn is_too_long(&self, answer: &str) -> bool {
         // n words have at least n - 1 separators
         answer.len() / 2 >= self.max_words && answer.split_whitespace().nth(self.max_words).is_some()
     }
@@ -116,6 +117,8 @@ mod tests {
                 provenance: None,
                 margin: None,
                 beta: None,
+                contrast_images: Vec::new(),
+                contrast_answer: None,
             })
         };
         assert_eq!(check("a b c", "d"), Ok(()));

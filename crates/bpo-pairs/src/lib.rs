@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod caught;
+mod contrast;
 mod error;
 pub mod files;
 mod filter;
@@ -90,7 +91,9 @@ pub use queue::{RequestQueue, RequestSlice, answer_in_batches};
 pub use record::{Completion, CompletionKind, PreferencePair, Record};
 pub use row_images::{RowImage, RowImageError, RowImages};
 pub use seed::{image_seed, item_seed, stage_seed, unit_interval};
-pub use selection::{ImageGroups, PairRule, PairSelection, SelectedPairs, SelectionError, Subset, source_of};
+pub use selection::{
+    ContrastChoice, ImageGroups, PairRule, PairSelection, SelectedPairs, SelectionError, Subset, source_of,
+};
 pub use serde_message::MessageTerms;
 pub use sft::{IMAGE_TOKEN, SftSample, Turn};
 pub use skipped::{SkipCause, SkipCounts, SkipError, SkipReason, Skipped, is_zero};

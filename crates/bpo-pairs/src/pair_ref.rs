@@ -30,6 +30,10 @@ pub(crate) struct PairRef<'a> {
     pub(crate) margin: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) beta: Option<f64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(crate) contrast_images: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) contrast_answer: Option<&'a str>,
 }
 
 impl PairRef<'_> {
@@ -48,6 +52,8 @@ impl PairRef<'_> {
             provenance: self.provenance.cloned(),
             margin: self.margin,
             beta: self.beta,
+            contrast_images: self.contrast_images.to_vec(),
+            contrast_answer: self.contrast_answer.map(str::to_owned),
         }
     }
 }
@@ -67,6 +73,8 @@ impl<'a> From<&'a PreferencePair> for PairRef<'a> {
             provenance: pair.provenance.as_ref(),
             margin: pair.margin,
             beta: pair.beta,
+            contrast_images: &pair.contrast_images,
+            contrast_answer: pair.contrast_answer.as_deref(),
         }
     }
 }

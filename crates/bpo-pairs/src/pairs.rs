@@ -52,6 +52,8 @@ fn all_pair_refs(record: &Record) -> impl Iterator<Item = PairRef<'_>> {
             provenance: rejected.provenance.as_ref(),
             margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
             beta: None,
+            contrast_images: &[],
+            contrast_answer: None,
         })
     })
 }

@@ -151,4 +151,13 @@ pub struct PreferencePair {
     /// Beta of this pair, in place of the beta of the training settings.
     #[serde(default)]
     pub beta: Option<f64>,
+    /// Paths of other images for which [`contrast_answer`](Self::contrast_answer) is right, as many as
+    /// in [`images`](Self::images); for losses that [compare
+    /// images](https://arxiv.org/abs/2506.11712) which differ in what they show. Empty without a
+    /// contrast.
+    #[serde(default)]
+    pub contrast_images: Vec<String>,
+    /// The answer to the prompt that is right for [`contrast_images`](Self::contrast_images).
+    #[serde(default)]
+    pub contrast_answer: Option<String>,
 }

@@ -44,6 +44,42 @@ impl PairRule {
     }
 }
 
+/// Which other images with another right answer a pair gets: its
+/// [contrast](PreferencePair::contrast).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ContrastChoice {
+    /// None.
+    #[default]
+    None,
+    /// Those of the sample whose annotated answer shares the most words with the chosen answer of the
+    /// pair. It is ours: the authors of SymMPO (arXiv 2506.11712) take similar images by features of
+    /// CLIP.
+    Similar,
+    /// Those of a sample that the seed draws.
+    Random,
+}
+
+impl ContrastChoice {
+    /// All values.
+    pub const ALL: [Self; 3] = [Self::None, Self::Similar, Self::Random];
+
+    /// Returns the name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Similar => "similar",
+            Self::Random => "random",
+        }
+    }
+
+    /// Returns whether pairs get no contrast.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// Selection of the pairs of a data set. Every choice depends on the seed and on ids alone, so it is
 /// the same for samples in any order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +116,11 @@ pub struct PairSelection {
     /// Share of the samples of each source that make pairs, in percent. Default: all samples.
     #[serde(skip_serializing_if = "Subset::is_all")]
     pub subset: Subset,
+    /// Which other images with another annotated answer to the same question a pair gets, for losses that
+    /// compare images. Like `skip_cut`, it is applied by the pair stage of the crate `bpo`, because it
+    /// needs all samples. Default: none.
+    #[serde(skip_serializing_if = "ContrastChoice::is_none")]
+    pub contrast: ContrastChoice,
 }
 
 /// A value of [`PairSelection`] cannot be used.

@@ -91,6 +91,8 @@ pub enum SkipReason {
     NoText,
     /// The model cannot process the pair, for example because it exceeds the context.
     PairRefused,
+    /// The loss compares the images of a pair with other ones, and the pair has none.
+    NoContrast,
     /// The rewritten answer is empty.
     RewriteEmpty,
     /// The rewritten answer equals the annotated one.
@@ -192,6 +194,7 @@ impl SkipReason {
             Self::RequestFailed => "model could not answer",
             Self::NoText => "answer without text",
             Self::PairRefused => "model cannot take the pair",
+            Self::NoContrast => "pair without other images",
             Self::RewriteEmpty => "rewritten answer empty",
             Self::RewriteIdentical => "rewritten answer unchanged",
             Self::RewriteRefused => "rewriting refused",

@@ -97,13 +97,21 @@ fn number() -> impl Strategy<Value = Option<f64>> {
 fn pair(images: usize, turns: usize, with_system: bool) -> impl Strategy<Value = PreferencePair> {
     let system = prop::option::of(text()).prop_map(move |system| system.filter(|_| with_system));
     let chosen_kind = prop::option::of(Just(CompletionKind::Own));
-    let keys = ((kind(), chosen_kind), prop::option::of(provenance()), number(), number());
+    let contrast = prop::option::of((prop::collection::vec(image(), images), text()));
+    let keys = ((kind(), chosen_kind), prop::option::of(provenance()), number(), (number(), contrast));
     (text(), conversation(images, turns), system, text(), keys)
         .prop_map(
-            |(id, (images, mut turns), system, rejected, ((kind, chosen_kind), provenance, margin, beta))| {
+            |(
+                id,
+                (images, mut turns),
+                system,
+                rejected,
+                ((kind, chosen_kind), provenance, margin, (beta, contrast)),
+            )| {
                 let Turn { prompt, answer: chosen } = turns.pop().expect("a turn");
                 let history = History::from(turns);
-                PreferencePair {
+                let (contrast_images, contrast_answer) = contrast.unzip();
+                let pair = PreferencePair {
                     id,
                     images,
                     system,
@@ -116,6 +124,12 @@ fn pair(images: usize, turns: usize, with_system: bool) -> impl Strategy<Value =
                     provenance,
                     margin,
                     beta,
+                    contrast_images: contrast_images.unwrap_or_default(),
+                    contrast_answer,
+                };
+                match pair.check_contrast() {
+                    Ok(()) => pair,
+                    Err(_) => PreferencePair { contrast_images: Vec::new(), contrast_answer: None, ..pair },
                 }
             },
         )
@@ -430,6 +444,7 @@ fn what_a_format_cannot_hold_is_skipped_with_its_reason() {
         ),
         own("two", r#", "images": ["a.jpg", "b.jpg"]"#),
         own("beta", r#", "images": ["a.jpg"], "beta": 0.2"#),
+        own("contrast", r#", "images": ["a.jpg"], "contrast_images": ["b.jpg"], "contrast_answer": "C""#),
         own("same", r#", "images": ["a.jpg"]"#).replace("\"B\"", "\"A\""),
     ];
     fs::write(&input, all.join("\n")).unwrap();
@@ -444,7 +459,8 @@ fn what_a_format_cannot_hold_is_skipped_with_its_reason() {
     assert_eq!(skipped(Format::RlaifV), not(&["text", "system", "history", "two"]));
     assert_eq!(skipped(Format::TrlPlain), not(&["system", "history"]));
     assert_eq!(skipped(Format::Trl), not(&[]));
-    assert_eq!(skipped(Format::Bpo), [("beta".to_owned(), SkipReason::NotInFormat)]);
+    let without_place = ["beta", "contrast"].map(|id| (id.to_owned(), SkipReason::NotInFormat));
+    assert_eq!(skipped(Format::Bpo), without_place);
     assert_eq!(skipped(Format::Llava), []);
     // nothing fits: the output keeps its content
     let before = fs::read(&output).unwrap();

@@ -83,7 +83,11 @@ fn charts(steps: &[StepMetrics], evaluations: &[EvalMetrics]) -> [Chart; 4] {
         (
             "reward margin",
             LEFT,
-            vec![step("training", |m| m.rewards_margins), evaluation("evaluation", |m| m.rewards_margins)],
+            vec![
+                step("training", |m| m.rewards_margins),
+                evaluation("evaluation", |m| m.rewards_margins),
+                step("contrast", |m| m.rewards_contrast_margins),
+            ],
         ),
         (
             "rewards",
@@ -100,6 +104,7 @@ fn charts(steps: &[StepMetrics], evaluations: &[EvalMetrics]) -> [Chart; 4] {
             vec![
                 step("training", |m| m.rewards_accuracies),
                 evaluation("evaluation", |m| m.rewards_accuracies),
+                step("contrast", |m| m.rewards_contrast_accuracies),
             ],
         ),
     ];

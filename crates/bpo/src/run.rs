@@ -6,6 +6,8 @@ use std::path::Path;
 use crate::images::ImageRoot;
 use crate::vision::VisionLanguageModel;
 use bpo_inject::ErrorInjector;
+#[cfg(feature = "model")]
+use bpo_pairs::ContrastChoice;
 use bpo_pairs::format::{ReadOptions, llava};
 use bpo_pairs::{Fingerprint, PreferencePair, SftSample, SkipCounts, Skipped};
 
@@ -288,8 +290,32 @@ impl AnnotatedData {
     }
 }
 
-/// Checks that no stage is split into shards, and that the pairs need no second file and no count of
-/// tokens.
+/// Checks that pairs get contrasts if and only if the loss needs them.
+///
+/// # Errors
+/// Returns [`BpoError::Conflict`] otherwise.
+#[cfg(feature = "model")]
+fn check_contrast(config: &RunConfig) -> Result<(), BpoError> {
+    let needs = config.train.objective().properties().contrast;
+    let with = format!("the loss {}", config.train.loss);
+    match (needs, config.pair.contrast) {
+        (true, ContrastChoice::None) => Err(BpoError::Conflict {
+            key: "pair.contrast".into(),
+            with,
+            reason: "the loss compares images with other ones, which pairs have with \"similar\" or \"random\" \
+                     (--contrast)",
+        }),
+        (false, choice) if !choice.is_none() => Err(BpoError::Conflict {
+            key: "pair.contrast".into(),
+            with,
+            reason: "the loss does not use the other images of pairs; `symmpo` does",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no stage is split into shards, that the pairs need no second file and no count of
+/// tokens, and that they get what the loss needs.
 ///
 /// # Errors
 /// Returns [`BpoError::Conflict`] for the first setting that a run does not take.
@@ -310,6 +336,8 @@ fn check_whole(config: &RunConfig) -> Result<(), BpoError> {
             return Err(BpoError::Conflict { key: key.into(), with: "`bpo run`".to_owned(), reason });
         }
     }
+    #[cfg(feature = "model")]
+    check_contrast(config)?;
     for (key, shard) in [("weaken.shard", config.weaken.shard), ("inject.shard", config.inject.shard)] {
         if shard.is_some() {
             let (with, reason) =

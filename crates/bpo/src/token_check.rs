@@ -47,7 +47,9 @@ impl ProcessorTokens {
 
 impl TokenCheck for ProcessorTokens {
     fn check(&mut self, pair: &PreferencePair) -> Option<Skipped> {
-        let (_, skipped) = validate_pairs(&mut self.collate, self.loss, vec![pair]);
+        // whatever the loss, the contrast is there to be trained on
+        let loss = LossProperties { contrast: pair.contrast().is_some(), ..self.loss };
+        let (_, skipped) = validate_pairs(&mut self.collate, loss, vec![pair]);
         skipped.into_iter().next()
     }
 }

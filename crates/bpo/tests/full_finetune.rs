@@ -49,6 +49,8 @@ fn pairs() -> Vec<PreferencePair> {
         provenance: None,
         margin: None,
         beta: None,
+        contrast_images: Vec::new(),
+        contrast_answer: None,
     };
     vec![
         pair("a", "cat.jpg", "A cat.", "A dog on a mat."),

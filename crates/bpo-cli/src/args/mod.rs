@@ -54,7 +54,7 @@ pub use inspect::InspectCommand;
 pub use judge::{Accept, Judge, JudgeCommand};
 #[cfg(feature = "model")]
 pub use merge::MergeCommand;
-pub use pair::{PairCommand, Select};
+pub use pair::{ContrastArg, PairCommand, Select};
 #[cfg(feature = "model")]
 pub use quickstart::QuickstartArgs;
 #[cfg(feature = "model")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bpo::pairs::PairRule;
+use bpo::pairs::{ContrastChoice, PairRule};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -37,6 +37,8 @@ pub struct PairCommand {
     pub accept: Accept,
     #[command(flatten)]
     pub select: Select,
+    #[command(flatten)]
+    pub contrast: ContrastArg,
     /// Output: pairs as JSON lines
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -80,6 +82,22 @@ pub struct Select {
     #[cfg(feature = "model")]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
+}
+
+/// The flag of contrasts.
+#[derive(Debug, Args)]
+pub struct ContrastArg {
+    /// Other images of each pair, with another annotated answer to its question, for the loss symmpo:
+    /// those with the most similar answer, or any [default: none]
+    #[arg(long, value_parser = contrast_parser())]
+    pub contrast: Option<ContrastChoice>,
+}
+
+fn contrast_parser() -> impl TypedValueParser<Value = ContrastChoice> {
+    let names = ContrastChoice::ALL.map(ContrastChoice::as_str);
+    PossibleValuesParser::new(names).map(|name| {
+        ContrastChoice::ALL.into_iter().find(|choice| choice.as_str() == name).unwrap_or_default()
+    })
 }
 
 fn rule_parser() -> impl TypedValueParser<Value = PairRule> {

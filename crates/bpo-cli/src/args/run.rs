@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    Accept, Chosen, ChosenTruth, Config, Data, Images, Inject, Judge, Model, PresetArg, SeedArg, Train,
-    Weaken,
+    Accept, Chosen, ChosenTruth, Config, ContrastArg, Data, Images, Inject, Judge, Model, PresetArg, SeedArg,
+    Train, Weaken,
 };
 
 /// `bpo run`
@@ -36,6 +36,8 @@ pub struct RunArgs {
     pub judge: Judge,
     #[command(flatten)]
     pub inject: Inject,
+    #[command(flatten)]
+    pub contrast: ContrastArg,
     #[command(flatten)]
     pub train: Train,
     /// Number of rounds. Each starts from the result of the one before, in OUT/round-0, OUT/round-1, ...

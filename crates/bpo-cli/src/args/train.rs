@@ -28,7 +28,7 @@ pub struct Train {
     /// Write the metrics for TensorBoard, too: to tensorboard/ in the run directory
     #[arg(long)]
     pub tensorboard: bool,
-    /// Loss: sigmoid, hinge, ipo, mpo, mdpo, chip, ...; the guide has a page of all losses [default:
+    /// Loss: sigmoid, hinge, ipo, mpo, mdpo, chip, symmpo, ...; the guide has a page of all losses [default:
     /// sigmoid]
     #[arg(long, value_name = "NAME")]
     pub loss: Option<Loss>,

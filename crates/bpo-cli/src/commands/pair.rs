@@ -17,8 +17,16 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
-    let flags: [&dyn Overrides; 7] =
-        [&args.seed, &args.data, &args.images, &args.chosen, &args.truth, &args.accept, &args.select];
+    let flags: [&dyn Overrides; 8] = [
+        &args.seed,
+        &args.data,
+        &args.images,
+        &args.chosen,
+        &args.truth,
+        &args.accept,
+        &args.select,
+        &args.contrast,
+    ];
     let config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     let has_eval = config.pair.eval_percent.is_none() || args.eval_out.is_some();
     let flags =

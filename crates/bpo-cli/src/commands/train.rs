@@ -1,5 +1,6 @@
 //! `bpo train`
 
+use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::read_pairs_with;
 use bpo::{
     BpoError, Inputs, LocalBackend, Media, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger,
@@ -46,7 +47,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     };
     let mut progress = Interruptible::new(progress::new());
     let dir = RunDir::open(out)?;
-    let names = set.pairs.iter().flat_map(|pair| pair.images.iter().map(String::as_str));
+    let names = set.pairs.iter().flat_map(PreferencePair::all_images);
     let inputs = Inputs::read(&[Stage::Train], &config, None)?.with_images(images.fingerprint(names));
     let mut ledger = StageLedger::open_training(&config, &inputs, &dir)?;
     let (device, further) = open_devices(&config)?;

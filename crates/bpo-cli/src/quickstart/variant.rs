@@ -6,10 +6,11 @@ use bpo::burn::tensor::Device;
 use bpo::dpo::loss::{Loss, WeightedLoss};
 use bpo::model::merge_checkpoint;
 use bpo::pairs::files::remove_owned_dir;
-use bpo::pairs::{CompletionKind, PairRule, PreferencePair};
+use bpo::pairs::{CompletionKind, ContrastChoice, PairRule, PreferencePair};
+use bpo::stages::{ExistingPairs, StageAnswers, pair};
 use bpo::{
-    BpoError, ChosenAnswer, ImageRoot, Inputs, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus,
-    Stage, StageLedger, round_dir, run_rounds,
+    AnnotatedData, BpoError, ChosenAnswer, ImageRoot, Inputs, LocalBackend, Media, PipelineBackend,
+    RunConfig, RunDir, RunStatus, Stage, StageLedger, round_dir, run_rounds,
 };
 use serde::Serialize;
 
@@ -62,6 +63,8 @@ pub enum Variant {
     Mdpo,
     /// BPO with CHiP's loss.
     Chip,
+    /// BPO with SymMPO's loss, whose other images are those with the most similar annotated answer.
+    Symmpo,
     /// BPO with the responsiveness of batches and the noise on adapters of HaNoRec.
     Hanorec,
     /// BPO from the result of supervised fine-tuning, which is also its reference.
@@ -97,7 +100,7 @@ pub enum Variant {
 
 impl Variant {
     /// All trainings, in the order of the ablation. A training comes after those that it starts from.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Sft,
         Self::Weakened,
         Self::Injected,
@@ -105,6 +108,7 @@ impl Variant {
         Self::Bpo,
         Self::Mdpo,
         Self::Chip,
+        Self::Symmpo,
         Self::Hanorec,
         Self::SftFirst,
         Self::TwoEpochs,
@@ -131,6 +135,7 @@ impl Variant {
             Self::Bpo => "bpo",
             Self::Mdpo => "mdpo",
             Self::Chip => "chip",
+            Self::Symmpo => "symmpo",
             Self::Hanorec => "hanorec",
             Self::SftFirst => "sft_first",
             Self::TwoEpochs => "two_epochs",
@@ -158,6 +163,7 @@ impl Variant {
             Self::Bpo => "BPO",
             Self::Mdpo => "BPO, mDPO's loss",
             Self::Chip => "BPO, CHiP's loss",
+            Self::Symmpo => "BPO, SymMPO's loss",
             Self::Hanorec => "BPO, HaNoRec's terms",
             Self::SftFirst => "SFT, then BPO",
             Self::TwoEpochs => "BPO, two epochs",
@@ -184,7 +190,7 @@ impl Variant {
         }
     }
 
-    /// The pairs of a training that makes none itself.
+    /// The pairs of a training that takes some of those of [`Bpo`](Self::Bpo).
     fn pairs(self, all: &[PreferencePair]) -> Vec<PreferencePair> {
         let of = |kind: CompletionKind| all.iter().filter(|pair| pair.kind == kind).cloned().collect();
         match self {
@@ -267,6 +273,10 @@ impl Trainings<'_> {
         match variant {
             Variant::Sft => config.train = config.train.with_loss(Loss::Sft),
             Variant::AuthorsLoss => config.train = config.train.with_loss(Loss::default()),
+            Variant::Symmpo => {
+                config.train = config.train.with_loss(with_sft(Loss::symmpo()));
+                config.pair.contrast = ContrastChoice::Similar;
+            }
             Variant::Mdpo | Variant::Chip => {
                 let loss =
                     if variant == Variant::Chip { Loss::Chip { tok_beta: TOK_BETA } } else { Loss::mdpo() };
@@ -314,8 +324,13 @@ impl Trainings<'_> {
     fn train_on_pairs(&self, variant: Variant, config: RunConfig, dir: PathBuf) -> Result<PathBuf, BpoError> {
         let config = config.with_absolute_paths()?;
         let run = RunDir::open(&dir)?;
-        let (images, pairs) = (ImageRoot::new(config.images_path()?)?, variant.pairs(self.pairs));
-        let names = pairs.iter().flat_map(|pair| pair.images.iter().map(String::as_str));
+        let images = ImageRoot::new(config.images_path()?)?;
+        let pairs = if config.pair.contrast.is_none() {
+            variant.pairs(self.pairs)
+        } else {
+            self.with_contrasts(variant, &config)?
+        };
+        let names = pairs.iter().flat_map(PreferencePair::all_images);
         let inputs = Inputs::read(&[Stage::Train], &config, None)?.with_images(images.fingerprint(names));
         let mut ledger = StageLedger::open_training(&config, &inputs, &run)?;
         if !ledger.is_finished(Stage::Train) {
@@ -327,6 +342,17 @@ impl Trainings<'_> {
             }
         }
         Ok(dir)
+    }
+
+    /// Makes pairs of the answers of [`Variant::Bpo`] with the contrasts of other settings.
+    fn with_contrasts(&self, variant: Variant, config: &RunConfig) -> Result<Vec<PreferencePair>, BpoError> {
+        let data = AnnotatedData::read(config.data_path()?, &Media::of(config).read_options())?;
+        let run = RunDir::open(&self.out.join("run"))?;
+        let answers = [run.weakened(), run.injected()];
+        let answers = answers.iter().map(|file| StageAnswers::read(file)).collect::<Result<_, _>>()?;
+        let file = self.out.join(format!("{}-pairs.jsonl", variant.name()));
+        let keep = ExistingPairs::Keep;
+        Ok(pair(config, &data.samples, answers, &file, keep, &mut *progress::new())?.0)
     }
 
     /// Makes pairs of its own and trains on them.

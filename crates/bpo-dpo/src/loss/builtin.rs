@@ -8,7 +8,7 @@ use super::{
     LossError, LossInputs, LossProperties, PreferenceLoss, WeightedLoss, anchor_loss, aot_loss,
     aot_unpaired_loss, apo_down_loss, apo_zero_loss, bco_loss, chip_loss, conditional_loss, discopop_loss,
     exo_loss, hinge_loss, ipo_loss, nca_loss, robust_loss, sft_loss, sigmoid_loss, simpo_loss, sppo_loss,
-    sum,
+    sum, symmpo_loss,
 };
 
 /// The built-in losses, with their settings. In settings files a loss has its name in TRL, and is a
@@ -105,6 +105,17 @@ pub enum Loss {
         #[serde(default = "chip_tok_beta")]
         tok_beta: f64,
     },
+    /// See [`symmpo_loss`]. It needs the [contrast](LossProperties::contrast) of each pair.
+    Symmpo {
+        /// Weight of the preferences for the answer of an image over that of the other image. Default:
+        /// 0.5, as in the authors' script.
+        #[serde(default = "symmpo_lambda")]
+        lambda: f64,
+        /// Weight of the square of the difference between these preferences. Default: 1e-4, as in the
+        /// authors' code.
+        #[serde(default = "symmpo_consistency")]
+        consistency: f64,
+    },
     /// The negative log-likelihood of the chosen completions alone, see [`sft_loss`].
     #[serde(deserialize_with = "without_settings")]
     Sft,
@@ -137,6 +148,16 @@ fn simpo_gamma() -> f64 {
 /// Returns the value of the authors' scripts.
 fn chip_tok_beta() -> f64 {
     0.1
+}
+
+/// Returns the value of the authors' script.
+fn symmpo_lambda() -> f64 {
+    0.5
+}
+
+/// Returns the value of the authors' code.
+fn symmpo_consistency() -> f64 {
+    1e-4
 }
 
 /// Returns the value of the paper.
@@ -172,6 +193,11 @@ impl Loss {
         Self::Sum { terms }
     }
 
+    /// Returns the loss of SymMPO with the settings of its authors.
+    pub fn symmpo() -> Self {
+        Self::Symmpo { lambda: symmpo_lambda(), consistency: symmpo_consistency() }
+    }
+
     /// Returns the loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1
     /// (Wang et al., arXiv 2406.11839).
     pub fn mdpo() -> Self {
@@ -200,6 +226,7 @@ impl Loss {
             Self::Conditional => "conditional",
             Self::Anchor { .. } => "anchor",
             Self::Chip { .. } => "chip",
+            Self::Symmpo { .. } => "symmpo",
             Self::Sft => "sft",
             Self::Sum { .. } => "sum",
         }
@@ -232,6 +259,7 @@ impl PreferenceLoss for Loss {
             Self::Chip { tok_beta } => {
                 LossProperties { weakened: true, token_divergences: *tok_beta != 0.0, ..PAIRWISE }
             }
+            Self::Symmpo { .. } => LossProperties { contrast: true, ..PAIRWISE },
             Self::Sft => LossProperties {
                 reference: false,
                 rejected: false,
@@ -271,6 +299,7 @@ impl PreferenceLoss for Loss {
                 let divergences = (*tok_beta != 0.0).then(|| inputs.divergences());
                 chip_loss(rewards, divergences, beta, *tok_beta)
             }
+            Self::Symmpo { lambda, consistency } => symmpo_loss(rewards, beta, *lambda, *consistency),
             Self::Sft => sft_loss(whole, inputs.lengths()),
             Self::Sum { terms } => sum::forward(terms, inputs),
         }
@@ -297,6 +326,11 @@ impl PreferenceLoss for Loss {
             Self::Anchor { delta } => check("loss.delta", fits_f32(*delta), NUMBER, *delta),
             Self::Chip { tok_beta } => {
                 check("loss.tok_beta", *tok_beta >= 0.0 && fits_f32(*tok_beta), AT_LEAST_0, *tok_beta)
+            }
+            Self::Symmpo { lambda, consistency } => {
+                check("loss.lambda", *lambda >= 0.0 && fits_f32(*lambda), AT_LEAST_0, *lambda)?;
+                let usable = *consistency >= 0.0 && fits_f32(*consistency);
+                check("loss.consistency", usable, AT_LEAST_0, *consistency)
             }
             Self::Discopop { tau } => check("loss.tau", *tau > 0.0 && fits_f32(*tau), ABOVE_0, *tau),
             Self::Sum { terms } => sum::validate(terms),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::tensors::{widen, without_tape};
-use super::{TokenLogps, TokenStatistics};
+use super::{Contrasted, TokenLogps, TokenStatistics};
 
 /// Rows of each pair's chosen and rejected completions in a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,12 +17,20 @@ pub struct PairRows {
     /// Rows of the chosen completion of each pair given its weakened image, one list for each
     /// weakened form of the images; empty for a loss that does not need them.
     pub weakened: Vec<Vec<usize>>,
+    /// Rows of the contrast of each pair; `None` for a loss that does not need them.
+    pub contrast: Option<Contrasted<Vec<usize>>>,
 }
 
 impl PairRows {
-    /// Creates rows without weakened images.
+    /// Creates rows without weakened images and contrasts.
     pub fn new(chosen: Vec<usize>, rejected: Vec<usize>) -> Self {
-        Self { chosen, rejected, weakened: Vec::new() }
+        Self { chosen, rejected, ..Self::default() }
+    }
+
+    /// Returns the rows besides those of the chosen and rejected completions, a list for each further
+    /// completion of a pair.
+    pub(crate) fn further(&self) -> impl Iterator<Item = &Vec<usize>> {
+        self.weakened.iter().chain(self.contrast.iter().flat_map(Contrasted::values))
     }
 
     /// Returns the number of pairs.
@@ -46,6 +54,8 @@ pub struct PairLogps {
     /// Log-probabilities of the chosen completions given the weakened image, `[pairs]` for each
     /// weakened form of the images, for losses that need them; otherwise empty.
     pub weakened: Vec<Tensor<1>>,
+    /// Log-probabilities of the contrast of each pair, all `[pairs]`, for losses that need them.
+    pub contrast: Option<Contrasted<Tensor<1>>>,
     /// Numbers of tokens in the sums.
     pub lengths: Option<PairLengths>,
     /// The part of the sums that exceeds the length of the shorter completion, for length
@@ -194,6 +204,7 @@ impl PairLogps {
             chosen,
             rejected,
             weakened: Vec::new(),
+            contrast: None,
             lengths: None,
             tails: None,
             changed: None,
@@ -278,14 +289,15 @@ impl PairLogps {
             rows.chosen
                 .iter()
                 .chain(&rows.rejected)
-                .chain(rows.weakened.iter().flatten())
+                .chain(rows.further().flatten())
                 .all(|&row| row < completions),
             "rows {rows:?} must be less than the number of completions, {completions}"
         );
         let device = sums.device();
         let of = |rows: &[usize]| sums.clone().select(0, index(rows, &device));
         let weakened = rows.weakened.iter().map(|rows| of(rows)).collect();
-        Self { weakened, ..Self::new(of(&rows.chosen), of(&rows.rejected)) }
+        let contrast = rows.contrast.as_ref().map(|rows| rows.as_ref().map(|rows| of(rows)));
+        Self { weakened, contrast, ..Self::new(of(&rows.chosen), of(&rows.rejected)) }
     }
 
     /// Returns the same values without an autodiff tape.
@@ -294,6 +306,7 @@ impl PairLogps {
             chosen: without_tape(self.chosen),
             rejected: without_tape(self.rejected),
             weakened: self.weakened.into_iter().map(without_tape).collect(),
+            contrast: self.contrast.map(|contrast| contrast.map(without_tape)),
             lengths: self.lengths,
             tails: self.tails.map(|tails| PairTails {
                 chosen: without_tape(tails.chosen),

@@ -11,7 +11,7 @@ use super::{Loss, LossError, sum};
 
 /// All names. A loss that is parsed from its name has its default settings.
 const NAMES: &str = "sigmoid (DPO), sigmoid_norm, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, \
-                     aot_unpaired, apo_zero, apo_down, discopop, simpo, conditional, anchor, chip, sft, mpo or mdpo";
+                     aot_unpaired, apo_zero, apo_down, discopop, simpo, conditional, anchor, chip, symmpo, sft, mpo or mdpo";
 
 impl FromStr for Loss {
     type Err = LossError;

@@ -147,7 +147,7 @@ impl<L: PreferenceLoss> Objective<L> {
     /// # Panics
     /// Panics if an input that the [properties](Self::properties) require is missing: the
     /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images,
-    /// [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is
+    /// [contrasts](PairLogps::contrast), [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is
     /// set and policy or reference have no [tails](PairLogps::tails), or `changed_token_weight` and they have no sums of
     /// [changed](PairLogps::changed) tokens.
     pub fn forward(
@@ -216,6 +216,17 @@ impl<L: PreferenceLoss> Objective<L> {
         let properties = self.loss.properties();
         if self.ld_alpha.is_some() && properties.weakened {
             return conflict("ld_alpha", loss(), "the loss compares a completion with itself");
+        }
+        if properties.contrast {
+            let reason = "the loss compares the chosen completion with two others, which differ from it in other tokens";
+            for (key, is_set) in [
+                ("ld_alpha", self.ld_alpha.is_some()),
+                ("changed_token_weight", self.changed_token_weight.is_some()),
+            ] {
+                if is_set {
+                    return conflict(key, loss(), reason);
+                }
+            }
         }
         if let Some(weight) = self.changed_token_weight {
             let key = "changed_token_weight";
@@ -311,5 +322,15 @@ fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
             .enumerate()
             .map(|(form, policy)| ratio(policy, reference.and_then(|reference| reference.weakened.get(form))))
             .collect(),
+        contrast: policy.contrast.as_ref().map(|policy| match reference {
+            None => policy.clone(),
+            Some(reference) => {
+                let reference = reference.contrast.as_ref().expect("the reference's logps of contrasts");
+                policy
+                    .as_ref()
+                    .zip(reference.as_ref())
+                    .map(|(policy, reference)| ratio(policy, Some(reference)))
+            }
+        }),
     }
 }

@@ -77,6 +77,10 @@ pub struct LossProperties {
     /// Whether the loss needs the log-probabilities of the chosen completions given a weakened
     /// image: [`PairLogps::weakened`] and [`Rewards::weakened`].
     pub weakened: bool,
+    /// Whether the loss needs the log-probabilities of the
+    /// [contrast](bpo_pairs::PreferencePair::contrast) of each pair: [`PairLogps::contrast`] and
+    /// [`Rewards::contrast`]. Pairs without one are then skipped.
+    pub contrast: bool,
     /// Whether the loss needs the numbers of tokens of the completions: [`LossInputs::lengths`].
     pub lengths: bool,
     /// Whether the loss needs statistics of the distribution of the policy at each token:
@@ -112,6 +116,7 @@ impl LossProperties {
         reference: true,
         rejected: true,
         weakened: false,
+        contrast: false,
         lengths: false,
         statistics: false,
         token_divergences: false,
@@ -125,7 +130,7 @@ impl LossProperties {
     /// Returns whether the loss compares a completion with another completion, another image or the
     /// reference.
     pub(crate) fn compares(&self) -> bool {
-        self.reference || self.rejected || self.weakened
+        self.reference || self.rejected || self.weakened || self.contrast
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) fn properties<L: PreferenceLoss>(terms: &[WeightedLoss<L>]) -> LossPr
         reference: any(|term| term.reference),
         rejected: any(|term| term.rejected),
         weakened: any(|term| term.weakened),
+        contrast: any(|term| term.contrast),
         lengths: any(|term| term.lengths),
         statistics: any(|term| term.statistics),
         token_divergences: any(|term| term.token_divergences),

@@ -73,7 +73,7 @@ impl Golden {
     fn rows(&self) -> PairRows {
         let pairs = self.shape[0] / 3;
         let part = |at: usize| (at * pairs..(at + 1) * pairs).collect();
-        PairRows { chosen: part(0), rejected: part(1), weakened: vec![part(2)] }
+        PairRows { weakened: vec![part(2)], ..PairRows::new(part(0), part(1)) }
     }
 
     fn changed(&self) -> ChangedTokens {

@@ -5,8 +5,8 @@ mod properties;
 use std::fs;
 
 use bpo_dpo::loss::{
-    Divergence, Loss, Objective, PairLengths, PairLogps, PairRows, PairTails, PerPair, PreferenceLoss,
-    Rewards, WeightedLoss, sigmoid_loss,
+    Contrasted, Divergence, Loss, Objective, PairLengths, PairLogps, PairRows, PairTails, PerPair,
+    PreferenceLoss, Rewards, WeightedLoss, sigmoid_loss,
 };
 use bpo_dpo::{DpoConfig, TokenLogps, Weighting};
 use burn::tensor::{DType, Device, Tensor, TensorData};

@@ -18,6 +18,7 @@ mod prefetch;
 mod reference;
 mod resume;
 mod schedule;
+mod symmpo;
 mod tensorboard;
 mod toy;
 mod trainer;

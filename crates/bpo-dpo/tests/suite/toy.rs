@@ -312,6 +312,8 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
         provenance: None,
         margin: None,
         beta: None,
+        contrast_images: Vec::new(),
+        contrast_answer: None,
     }
 }
 

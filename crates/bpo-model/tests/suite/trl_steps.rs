@@ -53,6 +53,8 @@ fn pairs(count: usize) -> Vec<PreferencePair> {
         provenance: None,
         margin: None,
         beta: None,
+        contrast_images: Vec::new(),
+        contrast_answer: None,
     };
     (0..count).map(pair).collect()
 }

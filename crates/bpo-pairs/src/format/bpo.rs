@@ -76,6 +76,9 @@ pub(super) fn of_pair(pair: PreferencePair) -> Result<Record, Skipped> {
     if let Some(beta) = pair.beta {
         return Err(not_in_format("no beta of the pair", beta).of(pair.id));
     }
+    if pair.contrast_answer.is_some() {
+        return Err(not_in_format("no contrast of the pair", "one").of(pair.id));
+    }
     let score = pair.margin.filter(|margin| *margin > 0.0).unwrap_or(1.0);
     let rejected =
         Completion { response: pair.rejected, score: 0.0, kind: pair.kind, provenance: pair.provenance };

@@ -127,7 +127,8 @@ impl<'a, W: Write + Send + 'a> ItemWriter<'a, W> {
     fn add_pair(&mut self, pair: &PairRef<'_>) -> Result<Result<(), SkipCause>, PairsError> {
         let is_ours = matches!(self.format, Format::Pairs | Format::Llava | Format::Bpo);
         if !is_ours && !self.has_bytes {
-            let is_in_row = pair.images.iter().any(|name| RowImage::of_name(name).is_some());
+            let mut images = pair.images.iter().chain(pair.contrast_images);
+            let is_in_row = images.any(|name| RowImage::of_name(name).is_some());
             self.unreadable_images += usize::from(is_in_row);
         }
         match self.format {
@@ -315,7 +316,8 @@ impl Item {
     /// Makes a record with the annotated answer of a sample, or with both answers of a pair.
     ///
     /// # Errors
-    /// Returns a pair with its own beta as skipped, because a record has no place for it.
+    /// Returns a pair with its own beta or a contrast as skipped, because a record has no place for
+    /// them.
     pub fn into_record(self) -> Result<Record, Skipped> {
         Ok(match self {
             Self::Record(record) => record,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::conversation::{Conversation, NamedMessage, answer};
 use super::fields::Fields;
+use super::images_field::paths;
 use super::input::Answers;
 use super::question_fields::QuestionFields;
 use super::value::Value;
@@ -17,8 +18,8 @@ use crate::video::VideoFrames;
 /// Kind of a rejected answer whose source is not known.
 const UNKNOWN: &str = "unknown";
 
-/// The sources, margin and beta of a pair. In files they are the optional keys `kind`, `chosen_kind`,
-/// `provenance`, `margin` and `beta`.
+/// The sources, margin, beta and contrast of a pair. In files they are the optional keys `kind`,
+/// `chosen_kind`, `provenance`, `margin`, `beta`, `contrast_images` and `contrast_answer`.
 #[derive(Debug)]
 pub(super) struct PairKeys {
     pub(super) kind: CompletionKind,
@@ -26,23 +27,28 @@ pub(super) struct PairKeys {
     pub(super) provenance: Option<Provenance>,
     pub(super) margin: Option<f64>,
     pub(super) beta: Option<f64>,
+    pub(super) contrast_images: Vec<String>,
+    pub(super) contrast_answer: Option<String>,
 }
 
 impl PairKeys {
     /// Takes the keys. Other programs may use them differently, so a value of another type is
-    /// ignored.
-    pub(super) fn take(fields: &mut Fields) -> Self {
+    /// ignored. The keys of the contrast have names that no other program has, and are checked.
+    pub(super) fn take(fields: &mut Fields) -> Result<Self, SkipCause> {
+        let (contrast_images, contrast_answer) = take_contrast(fields)?;
         let mut text = |key| fields.take(key).and_then(|value| Some(value.as_str()?.to_owned()));
         let (kind, chosen_kind) = (text("kind"), text("chosen_kind"));
         let provenance = provenance(fields);
         let mut number = |key| fields.take(key)?.as_f64().filter(|number| number.is_finite());
-        Self {
+        Ok(Self {
             kind: CompletionKind::from(kind.unwrap_or_else(|| UNKNOWN.to_owned())),
             chosen_kind: chosen_kind.map(CompletionKind::from),
             provenance,
             margin: number("margin"),
             beta: number("beta"),
-        }
+            contrast_images,
+            contrast_answer,
+        })
     }
 
     /// Makes a pair from the last turn of a conversation, whose answer is the chosen one. The pair has
@@ -57,20 +63,20 @@ impl PairKeys {
             return Err(SkipReason::NoTurns.into());
         };
         let question = QuestionFields { images, system, history: turns.into(), prompt };
-        Ok(self.pair_of(question, chosen, rejected))
+        self.pair_of(question, chosen, rejected)
     }
 
-    /// Makes a pair from a question and its answers. The pair has no id yet.
+    /// Makes a pair from a question and its answers, and checks its contrast. The pair has no id yet.
     pub(super) fn pair_of(
         self,
         question: QuestionFields,
         chosen: String,
         rejected: String,
-    ) -> PreferencePair {
+    ) -> Result<PreferencePair, SkipCause> {
         let QuestionFields { images, system, history, prompt } = question;
-        let Self { kind, chosen_kind, provenance, margin, beta } = self;
+        let Self { kind, chosen_kind, provenance, margin, beta, contrast_images, contrast_answer } = self;
         let id = String::new();
-        PreferencePair {
+        let pair = PreferencePair {
             id,
             images,
             system,
@@ -83,8 +89,17 @@ impl PairKeys {
             provenance,
             margin,
             beta,
-        }
+            contrast_images,
+            contrast_answer,
+        };
+        pair.check_contrast().map(|()| pair)
     }
+}
+
+/// Takes the keys `contrast_images` and `contrast_answer`.
+pub(super) fn take_contrast(fields: &mut Fields) -> Result<(Vec<String>, Option<String>), SkipCause> {
+    let images = paths("contrast_images", fields.take("contrast_images"))?;
+    Ok((images, fields.optional_text("contrast_answer")?))
 }
 
 /// Takes the key `provenance`. Other programs may use it differently, so a value that is none is
@@ -104,7 +119,7 @@ pub(super) fn pair_of_messages(
     rejected: NamedMessage,
     videos: &dyn VideoFrames,
 ) -> Result<PreferencePair, SkipCause> {
-    let keys = PairKeys::take(&mut fields);
+    let keys = PairKeys::take(&mut fields)?;
     let conversation = Conversation::of(&mut fields, messages, videos, Answers::Required)?;
     keys.pair(conversation, answer(&rejected.0, rejected.1)?)
 }
@@ -122,6 +137,10 @@ pub(super) struct PairKeysOut<'a> {
     margin: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     beta: Option<f64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    contrast_images: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contrast_answer: Option<&'a str>,
 }
 
 impl<'a> PairKeysOut<'a> {
@@ -133,6 +152,8 @@ impl<'a> PairKeysOut<'a> {
             provenance: pair.provenance,
             margin: pair.margin,
             beta: pair.beta,
+            contrast_images: pair.contrast_images,
+            contrast_answer: pair.contrast_answer,
         }
     }
 

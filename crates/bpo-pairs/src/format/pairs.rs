@@ -1,10 +1,11 @@
 //! Pairs of `bpo pair`: `pairs.jsonl`.
 //!
 //! A record is a [`PreferencePair`]: `id`, `images`, `prompt`, `chosen`, `rejected`, `kind`, and
-//! optionally `chosen_kind`, `system`, `history`, `provenance`, `margin` and `beta`.
+//! optionally `chosen_kind`, `system`, `history`, `provenance`, `margin`, `beta`, and
+//! `contrast_images` with `contrast_answer`.
 
 use super::fields::{Fields, describe, object};
-use super::pair_keys::PairKeys;
+use super::pair_keys::{PairKeys, take_contrast};
 use super::question_fields::QuestionFields;
 use super::value::Value;
 use crate::provenance::Provenance;
@@ -31,6 +32,7 @@ pub(super) fn read(
     let chosen_kind = fields.optional_text("chosen_kind")?.map(CompletionKind::from);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
+    let (contrast_images, contrast_answer) = take_contrast(&mut fields)?;
     if let Some((key, value)) = fields.first_left() {
         let found = describe(Some(value));
         return Err(SkipCause::new(
@@ -38,8 +40,8 @@ pub(super) fn read(
             format_args!("{key:?} is not a key of a pair, found {found}"),
         ));
     }
-    let keys = PairKeys { kind, chosen_kind, provenance, margin, beta };
-    Ok(keys.pair_of(question, chosen, rejected))
+    let keys = PairKeys { kind, chosen_kind, provenance, margin, beta, contrast_images, contrast_answer };
+    keys.pair_of(question, chosen, rejected)
 }
 
 fn provenance(value: Value) -> Result<Provenance, SkipCause> {

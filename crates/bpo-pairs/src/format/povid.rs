@@ -28,7 +28,7 @@ use crate::video::VideoFrames;
 pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Vec<PreferencePair>, SkipCause> {
     let rejected = named("rejected_conversations", fields.take("rejected_conversations"))?;
     let chosen = take_messages(&mut fields)?;
-    let keys = PairKeys::take(&mut fields);
+    let keys = PairKeys::take(&mut fields)?;
     let mut other = fields.clone();
     let conversation = Conversation::of(&mut fields, chosen, videos, Answers::Required)?;
     let other = Conversation::of(&mut other, rejected, videos, Answers::Required)?;
@@ -51,11 +51,15 @@ fn differing(
     let last = Conversation { images, system, turns: turns.to_vec() };
     let Some(rejected) = other.last() else { return Err(SkipReason::NoTurns.into()) };
     let whole = keys.pair(last, rejected.answer.clone())?;
+    let last_turn = turns.len().saturating_sub(1);
     let pair = |(k, (turn, other)): (usize, (&Turn, &Turn))| PreferencePair {
         history: turns.prefix(k),
         prompt: turn.prompt.clone(),
         chosen: turn.answer.clone(),
         rejected: other.answer.clone(),
+        // the contrast is about the last question
+        contrast_images: if k == last_turn { whole.contrast_images.clone() } else { Vec::new() },
+        contrast_answer: whole.contrast_answer.clone().filter(|_| k == last_turn),
         ..whole.clone()
     };
     let both = turns.iter().zip(other).enumerate();

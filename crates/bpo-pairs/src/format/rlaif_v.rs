@@ -23,10 +23,10 @@ pub(super) const DATA_SET: &str = "bpo";
 /// Reads a pair, without its id.
 pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
     take_image_path(&mut fields);
-    let keys = PairKeys::take(&mut fields);
+    let keys = PairKeys::take(&mut fields)?;
     let question = QuestionFields::take(&mut fields, "question", videos)?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
-    Ok(keys.pair_of(question, chosen, rejected))
+    keys.pair_of(question, chosen, rejected)
 }
 
 /// Uses `image_path` for a record without an `image`.

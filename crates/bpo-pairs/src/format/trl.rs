@@ -52,10 +52,10 @@ pub(super) fn read(mut fields: Fields, videos: &dyn VideoFrames) -> Result<Prefe
 
 /// Reads a pair of the standard format.
 fn plain(mut fields: Fields, videos: &dyn VideoFrames) -> Result<PreferencePair, SkipCause> {
-    let keys = PairKeys::take(&mut fields);
+    let keys = PairKeys::take(&mut fields)?;
     let question = QuestionFields::take(&mut fields, "prompt", videos)?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
-    Ok(keys.pair_of(question, chosen, rejected))
+    keys.pair_of(question, chosen, rejected)
 }
 
 /// A record of the conversational format.

@@ -130,7 +130,8 @@ impl TruthSection {
 ///
 /// # Errors
 /// Returns [`BpoError::Conflict`] for a ground truth, a judge or a model that rewrites answers if it is not
-/// used, and for the start of an annotated answer in front of an own one, or [`BpoError::Setting`] for a
+/// used, for contrasts without annotated answers, and for the start of an annotated answer in front of an
+/// own one, or [`BpoError::Setting`] for a
 /// number of answers that makes no pairs.
 pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
     let RunConfig { chosen, truth, weaken, judge, .. } = config;
@@ -155,6 +156,11 @@ pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
                 reason,
             });
         }
+    }
+    if !config.pair.contrast.is_none() && !chosen.has_annotated() {
+        let reason =
+            "the answer for other images is an annotated one, and annotated answers are not used then";
+        return conflict("pair.contrast".to_owned(), reason);
     }
     if !config.judges() && *judge != JudgeSection::default() {
         let key = if judge.server.is_some() { "judge.server" } else { "judge" };

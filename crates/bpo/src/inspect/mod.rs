@@ -96,12 +96,15 @@ impl<'a> Gallery<'a> {
         for (number, chunk) in chosen.chunks(CHUNK).enumerate() {
             let mut cards = Vec::with_capacity(chunk.len());
             for pair in chunk {
-                let (clean, weakened) = match &mut pictures {
-                    Some(pictures) => pictures.of(pair)?,
-                    None => (Vec::new(), Vec::new()),
+                let (clean, weakened, others) = match &mut pictures {
+                    Some(pictures) => {
+                        let (clean, weakened) = pictures.of(pair)?;
+                        (clean, weakened, pictures.clean(&pair.contrast_images)?)
+                    }
+                    None => (Vec::new(), Vec::new(), Vec::new()),
                 };
-                without += usize::from(clean.iter().any(Result::is_err));
-                cards.push(Card::new(pair, clean, weakened));
+                without += usize::from(clean.iter().chain(&others).any(Result::is_err));
+                cards.push(Card::new(pair, clean, weakened, others));
                 done += 1;
                 on_pair(done);
             }
@@ -208,6 +211,10 @@ struct Card<'a> {
     images: &'a [String],
     clean: Vec<Picture>,
     weakened: Vec<Picture>,
+    contrast_images: &'a [String],
+    /// The images of the contrast.
+    others: Vec<Picture>,
+    contrast_answer: Option<&'a str>,
     system: Option<&'a str>,
     /// Questions and answers before the prompt.
     history: Vec<[&'a str; 2]>,
@@ -225,7 +232,12 @@ struct Card<'a> {
 }
 
 impl<'a> Card<'a> {
-    fn new(pair: &'a PreferencePair, clean: Vec<Picture>, weakened: Vec<Picture>) -> Self {
+    fn new(
+        pair: &'a PreferencePair,
+        clean: Vec<Picture>,
+        weakened: Vec<Picture>,
+        others: Vec<Picture>,
+    ) -> Self {
         let provenance = pair.provenance.as_ref();
         let (chosen, rejected) = differences(&pair.chosen, &pair.rejected);
         Self {
@@ -235,6 +247,9 @@ impl<'a> Card<'a> {
             images: &pair.images,
             clean,
             weakened,
+            contrast_images: &pair.contrast_images,
+            others,
+            contrast_answer: pair.contrast_answer.as_deref(),
             system: pair.system.as_deref(),
             history: pair.history.iter().map(|turn| [turn.prompt.as_str(), turn.answer.as_str()]).collect(),
             prompt: &pair.prompt,

@@ -43,15 +43,13 @@ impl<'a> Pictures<'a> {
         Self { root, seed, dir, clean: HashMap::new(), written: 0 }
     }
 
-    /// Writes the copies of the images of a pair. Returns the clean ones, and the weakened ones if
-    /// the rejected answer is about weakened images.
+    /// Writes the copies of images as they are.
     ///
     /// # Errors
-    /// Returns an error if the image root is gone or a copy cannot be written. Any other fault of an
-    /// image is the reason of a [`Picture`].
-    pub(super) fn of(&mut self, pair: &PreferencePair) -> Result<(Vec<Picture>, Vec<Picture>), BpoError> {
-        let mut clean = Vec::new();
-        for name in &pair.images {
+    /// Returns the errors of [`of`](Self::of).
+    pub(super) fn clean(&mut self, names: &[String]) -> Result<Vec<Picture>, BpoError> {
+        let mut clean = Vec::with_capacity(names.len());
+        for name in names {
             if !self.clean.contains_key(name) {
                 let copy = match self.load(name)? {
                     Ok(image) => self.write(&shrink(&image))?,
@@ -61,6 +59,17 @@ impl<'a> Pictures<'a> {
             }
             clean.push(self.clean[name].clone());
         }
+        Ok(clean)
+    }
+
+    /// Writes the copies of the images of a pair. Returns the clean ones, and the weakened ones if
+    /// the rejected answer is about weakened images.
+    ///
+    /// # Errors
+    /// Returns an error if the image root is gone or a copy cannot be written. Any other fault of an
+    /// image is the reason of a [`Picture`].
+    pub(super) fn of(&mut self, pair: &PreferencePair) -> Result<(Vec<Picture>, Vec<Picture>), BpoError> {
+        let clean = self.clean(&pair.images)?;
         let mut weakened = Vec::new();
         // an answer with injected errors has a provenance without a distortion
         if let Some(provenance) = pair.provenance.as_ref().filter(|from| !from.distortion.is_empty()) {

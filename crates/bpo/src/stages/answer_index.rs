@@ -144,6 +144,12 @@ impl AnswerIndex {
         self.samples.values().filter(|entry| entry.is_dropped(by_own)).count()
     }
 
+    /// Returns whether a sample is among those of [`count_dropped`](Self::count_dropped). Its answers must
+    /// not have been [taken](Self::take).
+    pub(super) fn is_dropped(&self, id: &str, by_own: bool) -> bool {
+        self.samples.get(&hash(id)).is_some_and(|entry| entry.is_dropped(by_own))
+    }
+
     /// Takes the answers of a sample, in the order of the stages and variants. Returns `None` if the
     /// sample is among those of [`count_dropped`](Self::count_dropped).
     ///

@@ -15,7 +15,7 @@ use crate::config::{ChosenAnswer, RunConfig};
 use crate::error::BpoError;
 
 /// Calls a function with every sample.
-type EachSample<'a> = &'a mut dyn FnMut(&SftSample) -> Result<(), BpoError>;
+pub(super) type EachSample<'a> = &'a mut dyn FnMut(&SftSample) -> Result<(), BpoError>;
 
 /// Decides which answer of a sample is the chosen one.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod answers;
 mod assemble;
 mod batches;
 mod choice;
+mod contrasts;
 mod file;
 mod inject;
 mod judge;

@@ -12,6 +12,7 @@ use super::answer_check::AnswerCheck;
 use super::answer_index::AnswerIndex;
 use super::assemble::{by_sample, without_answers, without_any_answer};
 use super::choice::Choice;
+use super::contrasts::Contrasts;
 use super::pair_output::Output;
 use super::{StageAnswers, StageOutcome, StageRecord};
 use crate::config::{ChosenAnswer, RunConfig};
@@ -128,6 +129,19 @@ impl Input<'_> {
         }
     }
 
+    /// Returns the ids of the samples without any pair, because their answers were skipped, as a function.
+    fn dropped(&self, config: &RunConfig) -> Box<dyn Fn(&str) -> bool + '_> {
+        // any answer of the model can be the chosen one
+        let by_own = config.chosen == ChosenAnswer::Judged;
+        match self {
+            Self::Memory { answers, .. } => {
+                let dropped = if by_own { without_any_answer(answers) } else { without_answers(answers) };
+                Box::new(move |id| dropped.contains(id))
+            }
+            Self::Files { answers, .. } => Box::new(move |id| answers.is_dropped(id, by_own)),
+        }
+    }
+
     /// Calls `each` with the record of every sample that may have pairs, or the skipped sample if it has
     /// no chosen answer, and with the number of samples before it.
     fn for_each_record(
@@ -216,7 +230,13 @@ fn write(
     let count = input.count();
     progress.started(Stage::Pair, 0, count);
     let split = config.pair.eval_percent.map(|percent| Split::new(config, &input, percent)).transpose()?;
-    let mut maker = Maker::new(config, tokens);
+    let contrasts = {
+        let dropped = input.dropped(config);
+        let is_eval =
+            |sample: &SftSample| split.as_ref().is_some_and(|split| split.has(&sample.id, &sample.images));
+        Contrasts::new(config, seed(config), |each| input.for_each_sample(config, each), &dropped, &is_eval)?
+    };
+    let mut maker = Maker::new(config, tokens, contrasts);
     let check = AnswerCheck::new(config);
     let choice = Choice::new(config, |each| input.for_each_sample(config, each))?;
     let kept = Output::with(files.pairs, |train| {
@@ -232,8 +252,8 @@ fn write(
                         return Ok(());
                     }
                 };
-                let is_eval = split.as_ref().is_some_and(|split| split.is_eval(&record));
-                for pair in maker.pairs_of(&record) {
+                let is_eval = split.as_ref().is_some_and(|split| split.has(&record.id, &record.images));
+                for pair in maker.pairs_of(&record, is_eval) {
                     match eval.as_deref_mut().filter(|_| is_eval) {
                         Some(eval) => eval.add(&pair)?,
                         None => {
@@ -290,8 +310,9 @@ impl Split {
         Ok(Self { groups, percent, seed: seed(config) })
     }
 
-    fn is_eval(&self, record: &Record) -> bool {
-        self.groups.is_within(self.percent, self.seed, &record.id, &record.images)
+    /// Returns whether the pairs of a sample are for evaluation.
+    fn has(&self, id: &str, images: &[String]) -> bool {
+        self.groups.is_within(self.percent, self.seed, id, images)
     }
 }
 
@@ -307,6 +328,7 @@ struct Maker<'a, 'b> {
     config: &'a RunConfig,
     seed: u64,
     tokens: Option<&'b mut dyn TokenCheck>,
+    contrasts: Option<Contrasts>,
     outcome: StageOutcome,
     left_out: SkipCounts,
     /// Sources of the subset that no sample has had so far.
@@ -314,19 +336,24 @@ struct Maker<'a, 'b> {
 }
 
 impl<'a, 'b> Maker<'a, 'b> {
-    fn new(config: &'a RunConfig, tokens: Option<&'b mut dyn TokenCheck>) -> Self {
+    fn new(
+        config: &'a RunConfig,
+        tokens: Option<&'b mut dyn TokenCheck>,
+        contrasts: Option<Contrasts>,
+    ) -> Self {
         Self {
             config,
             seed: seed(config),
             tokens,
+            contrasts,
             outcome: StageOutcome::default(),
             left_out: SkipCounts::default(),
             sources: config.pair.subset.sources().map(str::to_owned).collect(),
         }
     }
 
-    /// Returns the pairs of a record.
-    fn pairs_of(&mut self, record: &Record) -> Vec<PreferencePair> {
+    /// Returns the pairs of a record, which are for evaluation if `is_eval` is true.
+    fn pairs_of(&mut self, record: &Record, is_eval: bool) -> Vec<PreferencePair> {
         if !self.sources.is_empty() {
             self.sources.remove(source_of(&record.images));
         }
@@ -334,6 +361,9 @@ impl<'a, 'b> Maker<'a, 'b> {
             self.config.pair.pairs_of(record, &self.config.filter, self.seed);
         self.outcome.add(skipped);
         self.left_out.merge(&left_out);
+        if let Some(contrasts) = &mut self.contrasts {
+            pairs.iter_mut().for_each(|pair| contrasts.add_to(pair, is_eval));
+        }
         if let Some(tokens) = &mut self.tokens {
             pairs.retain(|pair| {
                 let refused = tokens.check(pair);
@@ -349,7 +379,8 @@ impl<'a, 'b> Maker<'a, 'b> {
 
     /// Returns the counts, and warns of sources that no sample has.
     fn finish(self) -> StageOutcome {
-        let Self { mut outcome, left_out, sources, .. } = self;
+        let Self { mut outcome, left_out, sources, contrasts, .. } = self;
+        contrasts.iter().for_each(Contrasts::report);
         for source in &sources {
             tracing::warn!(source, "no sample has this source of `pair.subset`");
         }

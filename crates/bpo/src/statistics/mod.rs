@@ -6,7 +6,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use bpo_pairs::{PreferencePair, Provenance, count_words, source_of};
+use bpo_pairs::{PreferencePair, Provenance, count_words, is_zero, source_of};
 use serde::Serialize;
 
 use duplicates::Duplicates;
@@ -38,8 +38,11 @@ const MANY: usize = 20;
 pub struct PairStatistics {
     /// Number of pairs.
     pub pairs: usize,
-    /// Number of different images.
+    /// Number of different images, with those of contrasts.
     pub images: usize,
+    /// Number of pairs with a [contrast](PreferencePair::contrast).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub contrasts: usize,
     /// Pairs by the source of their image: [`source_of`](bpo_pairs::source_of).
     pub sources: BTreeMap<String, usize>,
     /// Pairs by the distortion of the image, without its parameters.
@@ -111,10 +114,11 @@ impl PairStatistics {
             (std::collections::HashSet::new(), BTreeMap::new(), BTreeMap::new());
         let mut chosen_kinds = BTreeMap::new();
         let mut duplicates = Duplicates::default();
-        let mut total = 0;
+        let (mut total, mut contrasts) = (0, 0);
         for pair in pairs {
             total += 1;
-            images.extend(pair.images.iter().map(String::as_str));
+            images.extend(pair.all_images());
+            contrasts += usize::from(pair.contrast().is_some());
             *sources.entry(source_of(&pair.images).to_owned()).or_default() += 1;
             if let Some(Provenance { distortion, error, .. }) = &pair.provenance {
                 if !distortion.is_empty() {
@@ -133,6 +137,7 @@ impl PairStatistics {
         Self {
             pairs: total,
             images: images.len(),
+            contrasts,
             sources,
             distortions,
             chosen_kinds,
@@ -250,6 +255,10 @@ mod tests {
         let kind = &statistics.kinds["llm-hal"];
         assert_eq!((kind.pairs, kind.rejected_longer, kind.rejected_shorter), (2, 0.5, 0.5));
         assert_eq!((kind.chosen.mean, kind.chosen.min, kind.chosen.max), (2.5, 2, 3));
+        assert_eq!(statistics.contrasts, 0);
+        (pairs[2].contrast_images, pairs[2].contrast_answer) = (vec!["b.jpg".into()], Some("C.".into()));
+        let statistics = PairStatistics::of(&pairs);
+        assert_eq!((statistics.images, statistics.contrasts), (4, 1));
         assert_eq!(PairStatistics::of(&[]).pairs, 0);
     }
 

@@ -8,7 +8,17 @@ fn with_parts(chosen: Tensor<1>, rejected: Tensor<1>) -> PairLogps {
         PairLengths { chosen: in_f64(&CHOSEN_TOKENS, &device), rejected: in_f64(&REJECTED_TOKENS, &device) };
     let tails =
         PairTails { chosen: chosen.clone().mul_scalar(0.25), rejected: rejected.clone().mul_scalar(0.125) };
-    PairLogps { lengths: Some(lengths), tails: Some(tails), ..PairLogps::new(chosen, rejected) }
+    let contrast = Contrasted {
+        answer: rejected.clone().mul_scalar(0.75),
+        images: chosen.clone().mul_scalar(1.5),
+        both: (chosen.clone() + rejected.clone()).mul_scalar(0.5),
+    };
+    PairLogps {
+        contrast: Some(contrast),
+        lengths: Some(lengths),
+        tails: Some(tails),
+        ..PairLogps::new(chosen, rejected)
+    }
 }
 
 fn reference() -> PairLogps {
@@ -39,6 +49,7 @@ fn objectives() -> Vec<Objective> {
         Loss::ApoDown,
         Loss::Discopop { tau: 0.05 },
         Loss::Simpo { gamma: 0.4, label_smoothing },
+        Loss::Symmpo { lambda: 0.5, consistency: 0.01 },
         Loss::Sft,
         Loss::mpo(),
     ];
@@ -152,6 +163,11 @@ proptest! {
         let batch = |at: &[usize], first: usize| PairLogps {
             lengths: Some(PairLengths { chosen: column(at, 4, 1.0, 40.0), rejected: column(at, 5, 1.0, 40.0) }),
             tails: Some(PairTails { chosen: column(at, first, -30.0, 0.0), rejected: column(at, 5, 0.0, 0.0) }),
+            contrast: Some(Contrasted {
+                answer: column(at, first, -40.0, -20.0),
+                images: column(at, first + 1, -70.0, 0.0),
+                both: column(at, 4, -60.0, 0.0),
+            }),
             ..PairLogps::new(column(at, first, -60.0, 0.0), column(at, first + 1, -60.0, 0.0))
         };
         let all: Vec<usize> = (0..pairs.len()).collect();

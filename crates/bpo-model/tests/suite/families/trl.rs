@@ -29,6 +29,8 @@ fn pairs(steps: &Value) -> Vec<PreferencePair> {
             provenance: None,
             margin: None,
             beta: None,
+            contrast_images: Vec::new(),
+            contrast_answer: None,
         }
     };
     list.iter().enumerate().map(pair).collect()

@@ -61,6 +61,8 @@ macro_rules! columns_of_pairs {
             (Column::PROVENANCE, Json),
             ($margin, Number),
             ("beta", Number),
+            ("contrast_images", list(&Image)),
+            ("contrast_answer", Text),
         ]
     };
     ($($own:expr),* $(,)?) => { columns_of_pairs![margin: "margin"; $($own),*] };

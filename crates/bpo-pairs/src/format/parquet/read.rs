@@ -28,10 +28,11 @@ const ROWS_WITH_IMAGES: usize = 16;
 /// Rows that are decoded at once in another file.
 const ROWS: usize = 512;
 /// Columns that formats read, and that may hold images.
-const READ: [&str; 11] = [
+const READ: [&str; 12] = [
     "image",
     "images",
     "rejected_images",
+    "contrast_images",
     "video",
     "videos",
     "conversations",
