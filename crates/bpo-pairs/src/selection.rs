@@ -80,8 +80,9 @@ impl ContrastChoice {
     }
 }
 
-/// Selection of the pairs of a data set. Every choice depends on the seed and on ids alone, so it is
-/// the same for samples in any order.
+/// Selection of the pairs of a data set. Every choice but that of
+/// [`contrast`](Self::contrast) depends on the seed and on ids alone, so it is the same for samples in
+/// any order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table with `rule`")]
 #[non_exhaustive]

@@ -1,12 +1,15 @@
 //! Parquet files: those of the `datasets` library, our own, and damaged ones.
 #![cfg(feature = "parquet")]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::format::{ConvertOptions, Format, Item, ReadOptions, convert, for_each_item};
 use bpo_pairs::{
-    ImageBytes, ImageDir, ImageSink, PairFilter, PairsError, PreferencePair, SkipCause, SkipReason, Skipped,
+    ImageBytes, ImageDir, ImagePlace, ImageSink, PairFilter, PairsError, PreferencePair, RowImage, RowImages,
+    SkipCause, SkipReason, Skipped,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -76,6 +79,18 @@ impl ImageBytes for Root {
     }
 }
 
+/// Keeps the images of a file by their place.
+#[derive(Default)]
+struct Places(RefCell<BTreeMap<String, Vec<u8>>>);
+
+impl ImageSink for Places {
+    fn store(&self, place: &ImagePlace<'_>, bytes: &[u8]) -> Result<Result<String, SkipCause>, PairsError> {
+        let row = place.row.expect("an image in a row");
+        self.0.borrow_mut().insert(row.to_string(), bytes.to_vec());
+        Ok(Ok(row.name_in("a")))
+    }
+}
+
 #[test]
 fn bytes_of_images_are_written_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -87,8 +102,12 @@ fn bytes_of_images_are_written_and_read_back() {
     options.read.images = Some(&images);
     options.images = Some(&root);
     let mut none = |one: &Skipped| panic!("{one:?}");
-    let (_, before, _) = read(&data("rlaif_v.parquet"), Some(&images)).unwrap();
-    let mut input = data("rlaif_v.parquet");
+    let (_, mut before, _) = read(&data("rlaif_v.parquet"), Some(&images)).unwrap();
+    // a pair with other images, whose bytes are in the file, too
+    before[0].contrast_images = before[1].images.clone();
+    before[0].contrast_answer = Some("Something else.".to_owned());
+    let mut input = at("first.jsonl");
+    bpo_pairs::format::jsonl::write_pairs(&input, &before).unwrap();
     for format in Format::ALL.into_iter().filter(|format| !matches!(format, Format::Llava | Format::Bpo)) {
         let output = at(&format!("{format}.parquet"));
         let done = convert(&input, &output, format, &options, &mut none).unwrap();
@@ -97,6 +116,16 @@ fn bytes_of_images_are_written_and_read_back() {
         assert_eq!((&pairs, skipped), (&before, Vec::new()), "{format}");
         input = output;
     }
+    // all of them are read from the rows
+    let places = Places::default();
+    let mut rows = ReadOptions::default();
+    rows.images = Some(&places);
+    for_each_item(&input, &rows, &mut |_| Ok(())).unwrap();
+    let bytes = fs::read(root.0.join(&before[1].images[0])).unwrap();
+    let place = RowImage::new("contrast_images", 0, Some(0)).unwrap();
+    assert_eq!(places.0.borrow().get(&place.to_string()), Some(&bytes));
+    assert_eq!(RowImages::default().read(&input, &place, 1 << 20).unwrap(), bytes);
+
     // the second image of a record is gone, and nothing of the record stays
     let list = at("pairs.jsonl");
     let mut broken = before.clone();

@@ -160,7 +160,7 @@ impl Quickstart<'_> {
         clock.lap("bpo run");
 
         let (out, truth) = (self.out, &splits.train.truth);
-        let trainings = Trainings { out, config: &config, pairs: &pairs, steps, truth, device };
+        let trainings = Trainings { out, config: &config, run: &dir, pairs: &pairs, steps, truth, device };
         for &variant in variants {
             let trained = match variant {
                 Variant::Bpo => Trained::of_run(&base, &run),

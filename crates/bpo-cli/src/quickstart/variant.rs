@@ -227,6 +227,8 @@ pub struct Trainings<'a> {
     pub out: &'a Path,
     /// The settings of [`Variant::Bpo`].
     pub config: &'a RunConfig,
+    /// The run directory of [`Variant::Bpo`].
+    pub run: &'a RunDir,
     /// The pairs of [`Variant::Bpo`].
     pub pairs: &'a [PreferencePair],
     /// Number of steps of one epoch of [`Variant::Bpo`].
@@ -347,8 +349,7 @@ impl Trainings<'_> {
     /// Makes pairs of the answers of [`Variant::Bpo`] with the contrasts of other settings.
     fn with_contrasts(&self, variant: Variant, config: &RunConfig) -> Result<Vec<PreferencePair>, BpoError> {
         let data = AnnotatedData::read(config.data_path()?, &Media::of(config).read_options())?;
-        let run = RunDir::open(&self.out.join("run"))?;
-        let answers = [run.weakened(), run.injected()];
+        let answers = [self.run.weakened(), self.run.injected()];
         let answers = answers.iter().map(|file| StageAnswers::read(file)).collect::<Result<_, _>>()?;
         let file = self.out.join(format!("{}-pairs.jsonl", variant.name()));
         let keep = ExistingPairs::Keep;

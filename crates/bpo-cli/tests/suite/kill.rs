@@ -155,6 +155,57 @@ fn killed_runs_equal_uninterrupted_run() {
     }
 }
 
+/// The contrasts of pairs are the same after kills, and a run needs them if and only if its loss does.
+#[test]
+fn killed_run_has_the_contrasts_of_an_uninterrupted_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data.json");
+    let photos = ["cat", "coffee", "rocket", "coins", "astronaut"];
+    let record = |name: &&str| {
+        let turns = [
+            ("human", "<image>\nWhat is it?".to_owned()),
+            ("gpt", format!("It is the photo of two {name}s.")),
+        ];
+        let turns = turns.map(|(from, value)| serde_json::json!({"from": from, "value": value}));
+        serde_json::json!({"id": name, "image": format!("{name}.jpg"), "conversations": turns})
+    };
+    fs::write(&data, serde_json::to_vec(&photos.iter().map(record).collect::<Vec<_>>()).unwrap()).unwrap();
+    let all = |run: &Path, more: &[&str]| -> Vec<OsString> {
+        let mut arguments = run_arguments(run);
+        let at = arguments.iter().position(|argument| argument == "--data").unwrap();
+        arguments[at + 1] = data.clone().into();
+        arguments.extend(more.iter().map(OsString::from));
+        arguments
+    };
+    let arguments = |run: &Path| all(run, &["--loss", "symmpo", "--contrast", "similar"]);
+    let uninterrupted = dir.path().join("uninterrupted");
+    bpo(arguments(&uninterrupted)).succeeds();
+    let expected = results(&uninterrupted);
+    let pairs = read_lines(uninterrupted.join("pairs.jsonl"));
+    assert!(pairs.len() >= 5 && pairs.iter().all(|pair| pair["contrast_answer"].is_string()), "{pairs:?}");
+    let mut random = Random(5);
+    for round in 0..2 {
+        let run = dir.path().join(format!("round-{round}"));
+        let arguments = arguments(&run);
+        for moment in [Moment::Weaken(1), Moment::Inject(2), Moment::Pair, Moment::Train(1)] {
+            kill_at(moment, Duration::from_micros(random.below(3000)), &run, &arguments);
+        }
+        bpo(&arguments).succeeds();
+        let found = results(&run);
+        for (name, bytes) in &expected {
+            assert!(found[name] == *bytes, "round {round}: {name} differs");
+        }
+    }
+    let other = dir.path().join("other");
+    for (more, named) in [
+        (&["--loss", "symmpo"][..], ["`pair.contrast`", "the loss symmpo"]),
+        (&["--contrast", "random"], ["`pair.contrast`", "the loss sigmoid"]),
+    ] {
+        bpo(all(&other, more)).refuses_naming(&named);
+        assert!(!other.exists());
+    }
+}
+
 /// SIGTERM stops training after a checkpoint.
 #[cfg(unix)]
 #[test]

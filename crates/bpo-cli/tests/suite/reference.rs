@@ -59,6 +59,49 @@ fn cache_of_score_gives_the_losses_of_training() {
     assert_eq!(fs::read(filled).unwrap(), bytes);
 }
 
+/// Pairs with contrasts, a cache with their rows, and pairs without.
+#[test]
+fn symmpo_trains_on_contrasts_with_a_cached_reference() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (file, cache, config) = (at("pairs.jsonl"), at("reference.safetensors"), at("bpo.toml"));
+    let pair = |id: &str, images: [&str; 2], chosen: &str, other: &str| {
+        serde_json::json!({
+            "id": id, "images": [images[0]], "prompt": "<image>\nWhat is it?", "chosen": chosen, "rejected": "A dog.",
+            "kind": "llm-hal", "contrast_images": [images[1]], "contrast_answer": other,
+        })
+        .to_string()
+    };
+    let pairs = [
+        pair("a", ["cat.jpg", "coffee.jpg"], "A cat.", "A red cup."),
+        pair("b", ["coffee.jpg", "cat.jpg"], "A red cup.", "A cat."),
+        pair("c", ["cat.jpg", "rocket.jpg"], "A striped cat.", "A rocket."),
+        pair("gone", ["cat.jpg", "unicorn.jpg"], "A cat.", "A unicorn."),
+    ];
+    fs::write(&file, pairs.join("\n")).unwrap();
+    let symmpo = arguments!["--loss", "symmpo"];
+    let plain = train(&tiny(), &file, &at("plain"), symmpo.clone()).succeeds();
+    plain.says("skipped: gone").says("unicorn.jpg");
+    assert!((losses(&at("plain"))[0] - 4.0 * std::f64::consts::LN_2).abs() < 1e-4);
+    let steps = read_lines(at("plain").join("metrics.jsonl"));
+    assert!(steps.iter().all(|step| step["rewards/contrast_margins"].is_f64()), "{steps:?}");
+
+    // the cache of `score` has the rows of contrasts
+    fs::write(&config, "[train.loss]\ntype = \"symmpo\"\n").unwrap();
+    let scored = score(&tiny(), &file, arguments!["--cache", &cache, "--config", &config]);
+    assert_eq!((scored.code, scored.lines().len()), (Some(1), 3), "{scored:?}");
+    let bytes = fs::read(&cache).unwrap();
+    let cached = [symmpo.clone(), arguments!["--reference-cache", &cache]].concat();
+    train(&tiny(), &file, &at("cached"), cached).succeeds();
+    assert_eq!(fs::read(&cache).unwrap(), bytes, "nothing was computed again");
+    for (plain, cached) in losses(&at("plain")).iter().zip(losses(&at("cached"))) {
+        assert!((plain - cached).abs() < 1e-4, "{plain} {cached}");
+    }
+
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
+    train(&tiny(), &file, &at("without"), symmpo).fails_naming(&["no pair to train on", "contrast_images"]);
+}
+
 #[test]
 fn stale_cache_is_an_error_with_all_changes() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::support::{Golden, close, device, floats, gradients, input, llava, processor, waved};
-use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
-use bpo_dpo::{Adapters, Collate, Policy, PromptGroup};
+use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair, PreferenceLoss};
+use bpo_dpo::{Adapters, Collate, GroupBatch, Policy, PromptGroup};
 use bpo_model::ScoreBatch;
 use bpo_model::TargetModules;
 use bpo_model::{ImageError, ImageSource, VlmCollator};
 use bpo_model::{LoadOptions, LoraConfig, ModelError, Vlm};
 use bpo_model::{PixelValues, TokenizedCompletion};
-use bpo_pairs::Turn;
+use bpo_pairs::{PreferencePair, Turn};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;
@@ -294,6 +294,50 @@ fn groups_give_the_losses_and_gradients_of_separate_forwards() {
         close(&found, &expected, RELATIVE, what);
         close_gradients(&gradients, &slopes, what);
     }
+}
+
+/// The rows of contrasts equal those of separate passes, and so do loss and gradients.
+#[test]
+fn contrasts_give_the_loss_and_gradients_of_separate_forwards() {
+    let model = policy();
+    let image = |name: &str| {
+        let shade = name.as_bytes()[0];
+        Ok(image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([shade, (x * 6) as u8, (y * 8) as u8])))
+    };
+    let mut collate = VlmCollator::new(processor(&Golden::open().checkpoint()), &model, image);
+    let pair = |id: &str, images: [&str; 2], chosen: &str, rejected: &str, other: &str| -> PreferencePair {
+        serde_json::from_value(serde_json::json!({
+            "id": id, "images": [images[0]], "prompt": "<image>\nWhat is this?", "chosen": chosen,
+            "rejected": rejected, "kind": "llm-hal", "contrast_images": [images[1]], "contrast_answer": other,
+        }))
+        .unwrap()
+    };
+    let pairs = [
+        pair("0", ["a", "z"], "A cat on a mat.", "A dog.", "A street in the rain."),
+        pair("1", ["a", "z"], "A cat.", "A dog.", "A street."),
+        pair("2", ["z", "a"], "A street.", "A lane with trees.", "A cat on a mat."),
+    ];
+    let loss = Loss::Symmpo { lambda: 0.5, consistency: 0.01 };
+    let objective = Objective::new(loss.clone(), 0.1);
+    let mut of = |pairs: &[PreferencePair]| {
+        let batch = GroupBatch::for_loss(loss.properties(), 0, pairs);
+        let inputs = collate.collate(&batch.groups).unwrap();
+        let sums = |model: &Vlm, adapters| {
+            PairLogps::select(model.token_logps(&inputs, adapters).sum(), &batch.rows)
+        };
+        let (trained, reference) = (sums(&model, Adapters::On), sums(&model.valid(), Adapters::Off));
+        (objective.forward(&trained, Some(&reference), &PerPair::default()).losses, batch.groups.len())
+    };
+    let (together, groups) = of(&pairs);
+    assert_eq!(groups, 4, "two questions, each with the images of its contrasts");
+    let mut alone: Vec<Tensor<1>> = Vec::new();
+    for pair in &pairs {
+        alone.push(of(std::slice::from_ref(pair)).0);
+    }
+    let alone = Tensor::cat(alone, 0);
+    close(&floats(together.clone()), &floats(alone.clone()), RELATIVE, "losses");
+    let slopes = gradients(&model, alone.sum());
+    close_gradients(&gradients(&model, together.sum()), &slopes, "gradients");
 }
 
 /// Gradient checkpointing does not change results, whatever part of the model is trained.

@@ -1,7 +1,7 @@
 //! The file of a stage and the manifest beside it belong to one process.
 
 use bpo::inject::{ErrorKind, Fallback, KindWeights};
-use bpo::pairs::{Fingerprint, PairRule, Subset};
+use bpo::pairs::{ContrastChoice, Fingerprint, PairRule, Subset};
 use bpo::{Inputs, Manifest, RunDir, Stage, StageLedger, manifest_beside};
 
 use super::*;
@@ -115,7 +115,7 @@ fn a_stage_without_its_file_starts_again() {
 #[test]
 fn other_kinds_and_selections_are_refused() {
     type Change = fn(&mut RunConfig);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 12] = [
         ("inject.llm.kinds.count", |config| {
             config.inject.llm.kinds = KindWeights::none().with(ErrorKind::Count, 1.0);
         }),
@@ -130,6 +130,7 @@ fn other_kinds_and_selections_are_refused() {
         ("pair.dedup", |config| config.pair.dedup = Some(0.9)),
         ("pair.subset.coco", |config| config.pair.subset = Subset::default().with("coco", 50.0)),
         ("pair.eval_percent", |config| config.pair.eval_percent = Some(5.0)),
+        ("pair.contrast", |config| config.pair.contrast = ContrastChoice::Random),
         ("pair.max_tokens", |config| config.pair.max_tokens = Some(100)),
     ];
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! uninterrupted run.
 
 mod chosen;
+mod contrasts;
 mod judge;
 mod kinds;
 mod ledger;
