@@ -8,8 +8,8 @@ use bpo::server::OpenAiConfig;
 use bpo::{BpoError, ChosenAnswer, Distortions, Missing, Paths, Preset, RunConfig, Settings};
 
 use crate::args::{
-    Accept, Chosen, ChosenTruth, Config, ContrastArg, Data, Images, Inject, Judge, JudgeCommand, SeedArg,
-    Select, Weaken,
+    Accept, Chosen, ChosenTruth, Config, ContrastArg, Data, Grader, Images, Inject, Judge, JudgeCommand,
+    SeedArg, Select, Weaken,
 };
 #[cfg(feature = "model")]
 use crate::args::{Checkpoint, Model, RunArgs, Train};
@@ -183,6 +183,30 @@ impl Overrides for Judge {
 }
 
 impl Judge {
+    fn server(&self) -> ServerFlags<'_> {
+        ServerFlags {
+            url: (&self.judge_server, "--judge-server"),
+            model: (&self.judge_model, "--judge-model"),
+            alone: "given with --judge-server, or with [judge.server] in the settings file",
+        }
+    }
+}
+
+impl Overrides for Grader {
+    fn apply(&self, config: &mut RunConfig) {
+        // a judge is for judged answers
+        if !config.judges() {
+            config.chosen = ChosenAnswer::Judged;
+        }
+        self.server().apply(&mut config.judge.server);
+    }
+
+    fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
+        self.server().check(config.judge.server.is_some())
+    }
+}
+
+impl Grader {
     fn server(&self) -> ServerFlags<'_> {
         ServerFlags {
             url: (&self.judge_server, "--judge-server"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bpo_pairs::files::FileError;
 use bpo_pairs::{OverLimit, PairsError, Untrusted, UntrustedPath};
 
+use crate::grading_error::GradingError;
 use crate::pairing::QuestionMismatch;
 
 /// Errors of this crate.
@@ -342,6 +343,9 @@ pub enum EvalError {
         /// The difference.
         source: Box<EvalError>,
     },
+    /// Answers that a judge grades, or their grades, cannot be used.
+    #[error(transparent)]
+    Grading(#[from] GradingError),
     /// A setting exceeds its limit.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
@@ -365,23 +369,6 @@ fn some(names: &[String]) -> String {
 
 fn joined(names: &[String]) -> String {
     names.iter().map(|name| Untrusted(name).to_string()).collect::<Vec<_>>().join(", ")
-}
-
-impl EvalError {
-    /// Checks that two systems have the same questions in the same order. `question` returns what must
-    /// be equal, and `name` its name.
-    pub(crate) fn check_paired<T, Q: PartialEq>(
-        before: &[T],
-        after: &[T],
-        question: impl Fn(&T) -> Q,
-        name: impl Fn(Q) -> String,
-    ) -> Result<(), Self> {
-        let of = |items: &[T], place: usize| items.get(place).map(&question);
-        let mut places = 0..before.len().max(after.len());
-        let Some(place) = places.find(|&place| of(before, place) != of(after, place)) else { return Ok(()) };
-        let first = of(before, place).or_else(|| of(after, place)).map(name).unwrap_or_default();
-        Err(Self::Unpaired { before: before.len(), after: after.len(), first })
-    }
 }
 
 impl From<FileError> for EvalError {

@@ -251,3 +251,20 @@ fn repeated(path: &Path, ids: &[Option<&str>]) -> Option<EvalError> {
 fn name((answer, _): (&Answer, &bool)) -> String {
     answer.id.clone().unwrap_or_else(|| format!("record {}", answer.record))
 }
+
+impl EvalError {
+    /// Checks that two systems have the same questions in the same order. `question` returns what must
+    /// be equal, and `name` its name.
+    pub(crate) fn check_paired<T, Q: PartialEq>(
+        before: &[T],
+        after: &[T],
+        question: impl Fn(&T) -> Q,
+        name: impl Fn(Q) -> String,
+    ) -> Result<(), Self> {
+        let of = |items: &[T], place: usize| items.get(place).map(&question);
+        let mut places = 0..before.len().max(after.len());
+        let Some(place) = places.find(|&place| of(before, place) != of(after, place)) else { return Ok(()) };
+        let first = of(before, place).or_else(|| of(after, place)).map(name).unwrap_or_default();
+        Err(Self::Unpaired { before: before.len(), after: after.len(), first })
+    }
+}

@@ -209,6 +209,11 @@ pub(crate) fn image(record: &Map<String, Value>) -> Option<String> {
     IMAGE.iter().find_map(|key| name(record.get(*key)?))
 }
 
+/// Whether a record may have its image, id, question or answer under a key.
+pub(crate) fn is_known_key(key: &str) -> bool {
+    [IMAGE, ID, QUESTION, ANSWER].iter().any(|keys| keys.contains(&key))
+}
+
 /// The id of a record.
 pub(crate) fn id(record: &Map<String, Value>) -> Option<String> {
     find(record, ID)

@@ -187,38 +187,42 @@ impl std::fmt::Display for ReportTable {
 
 /// Formats a share as `29.8 % [27.1, 32.5]`.
 pub fn format_percent(estimate: &Estimate) -> String {
-    show(estimate, 100.0, " %")
+    show(estimate, 100.0, " %", 1)
 }
 
 /// Formats a number as `3.1 [2.9, 3.3]`.
 pub fn format_number(estimate: &Estimate) -> String {
-    show(estimate, 1.0, "")
+    show(estimate, 1.0, "", 1)
 }
 
 /// Formats a difference of shares in points as `-2.1 [-3.4, -0.9]`.
 pub fn format_points(estimate: &Estimate) -> String {
-    show_signed(estimate, 100.0)
+    show_signed(estimate, 100.0, 1)
 }
 
 /// Formats a difference of numbers as `+0.4 [+0.1, +0.7]`.
 pub fn format_difference(estimate: &Estimate) -> String {
-    show_signed(estimate, 1.0)
+    show_signed(estimate, 1.0, 1)
 }
 
-fn show_signed(estimate: &Estimate, factor: f64) -> String {
+/// Formats a difference with a number of decimals.
+pub(crate) fn show_signed(estimate: &Estimate, factor: f64, digits: usize) -> String {
     let Estimate { value: Some(value), low, high } = estimate else { return "-".to_owned() };
-    let shown = format!("{:+.1}", factor * value);
+    let shown = format!("{:+.digits$}", factor * value);
     match (low, high) {
-        (Some(low), Some(high)) => format!("{shown} [{:+.1}, {:+.1}]", factor * low, factor * high),
+        (Some(low), Some(high)) => {
+            format!("{shown} [{:+.digits$}, {:+.digits$}]", factor * low, factor * high)
+        }
         _ => shown,
     }
 }
 
-fn show(estimate: &Estimate, factor: f64, unit: &str) -> String {
+/// Formats a value with a number of decimals and a unit.
+pub(crate) fn show(estimate: &Estimate, factor: f64, unit: &str, digits: usize) -> String {
     let Estimate { value: Some(value), low, high } = estimate else { return "-".to_owned() };
-    let shown = format!("{:.1}{unit}", factor * value);
+    let shown = format!("{:.digits$}{unit}", factor * value);
     match (low, high) {
-        (Some(low), Some(high)) => format!("{shown} [{:.1}, {:.1}]", factor * low, factor * high),
+        (Some(low), Some(high)) => format!("{shown} [{:.digits$}, {:.digits$}]", factor * low, factor * high),
         _ => shown,
     }
 }

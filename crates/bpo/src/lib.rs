@@ -147,7 +147,7 @@ pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 pub use inspect::Gallery;
-pub use judge::{Claim, Judgment, Verdict};
+pub use judge::{Claim, GradedAnswer, Judgment, Rubric, Verdict};
 pub use ledger::{
     AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
     check_answers, manifest_beside,

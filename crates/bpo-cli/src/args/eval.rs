@@ -6,7 +6,7 @@ use bpo::eval::PopeNegatives;
 use bpo::pairs::Limits;
 use clap::{Args, Subcommand};
 
-use super::{at_most, positive, whole};
+use super::{MmVetCommand, MmhalCommand, at_most, positive, whole};
 
 /// `bpo eval`
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,13 @@ pub enum EvalCommand {
     /// Compute the metrics of AMBER's discriminative task: a table on standard error, one JSON line for
     /// each file on standard output. Several files are compared
     Amber(AmberCommand),
+    /// Grade answers to MM-Vet by a language model behind a server, or read grades: scores in total and by
+    /// capability as a table on standard error, one JSON line for each file on standard output
+    MmVet(MmVetCommand),
+    /// Rate answers to MMHal-Bench by a language model behind a server, or read its replies: the mean
+    /// rating and the hallucination rate as a table on standard error, one JSON line for each file on
+    /// standard output
+    Mmhal(MmhalCommand),
     /// Compute HR@k and NDCG@k of lists with one relevant item, such as recommendations: a table on
     /// standard error, one JSON line for each file on standard output. Several files are compared
     Ranking(RankingCommand),

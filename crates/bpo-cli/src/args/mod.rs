@@ -8,6 +8,7 @@ mod distort;
 mod eval;
 #[cfg(feature = "model")]
 mod generate;
+mod grade;
 mod inject;
 mod inspect;
 mod judge;
@@ -49,6 +50,7 @@ pub use eval::{
 };
 #[cfg(feature = "model")]
 pub use generate::GenerateCommand;
+pub use grade::{Grader, MmVetCommand, MmhalCommand};
 pub use inject::{Inject, InjectCommand};
 pub use inspect::InspectCommand;
 pub use judge::{Accept, Judge, JudgeCommand};

@@ -38,6 +38,8 @@ mod devices;
 mod eval;
 #[cfg(feature = "flex")]
 mod every_family;
+#[cfg(feature = "server")]
+mod grading;
 #[cfg(all(feature = "flex", feature = "hub"))]
 mod hub;
 #[cfg(feature = "server")]

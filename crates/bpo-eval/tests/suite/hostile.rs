@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use bpo_eval::EvalError;
+use bpo_eval::{EvalError, GradingError};
 use bpo_pairs::{OverLimit, Untrusted};
 
 const HOSTILE: &str = "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}";
@@ -14,6 +14,7 @@ fn no_message_has_a_character_that_controls_a_terminal() {
     let (texts, path) = (|| vec![HOSTILE.to_owned()], || PathBuf::from(HOSTILE));
     let (record, id) = (1, 1);
     let json = serde_json::from_str::<u8>("x").unwrap_err();
+    let other = || serde_json::from_str::<u8>("x").unwrap_err();
     let errors = [
         EvalError::Read { path: path(), source: io::Error::other("source") },
         EvalError::Json { path: path(), source: json },
@@ -38,6 +39,18 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         EvalError::NoId { path: path(), record, with: 1, records: 2 },
         EvalError::Uncovered { questions: path(), answers: path(), missing: texts(), unasked: texts() },
         EvalError::Unclear { path: path(), answers: 1, first: text(), exact: true },
+        GradingError::MmVetQuestions { path: path(), source: other() }.into(),
+        GradingError::EmptyId { path: path() }.into(),
+        GradingError::NoCapability { path: path(), id: text() }.into(),
+        GradingError::MmVetGrades { path: path(), source: other() }.into(),
+        GradingError::Grade { path: path(), id: text(), found: 2.0 }.into(),
+        GradingError::Runs { path: path(), id: text(), found: 1, expected: 2 }.into(),
+        GradingError::MmhalKind { path: path(), record, found: text() }.into(),
+        GradingError::MmhalCount { path: path(), found: 9 }.into(),
+        GradingError::Unanswered { path: path() }.into(),
+        GradingError::Value { path: path(), record, key: "question", found: "null", expected: "a text" }
+            .into(),
+        GradingError::Reply { path: path(), record, found: "a number" }.into(),
         EvalError::OverLimit(OverLimit { name: text(), found: 2, limit: 1 }),
         EvalError::Nothing { why: text() },
     ];

@@ -7,6 +7,8 @@ mod auc;
 mod chair;
 mod extracted;
 mod hostile;
+mod mm_vet;
+mod mmhal;
 mod pairing;
 mod pope;
 mod ranking;

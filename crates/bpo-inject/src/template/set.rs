@@ -1,5 +1,6 @@
 //! Prompts as parsed Jinja templates.
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 
 use super::PromptTexts;
@@ -30,6 +31,9 @@ impl PromptSet {
     ) -> Result<Self, InjectError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        environment
+            .set_syntax(syntax.map_err(|source| InjectError::TemplateSyntax { name: "first", source })?);
         for (name, text) in texts.iter() {
             environment
                 .add_template_owned(name, text.to_owned())
@@ -45,9 +49,16 @@ impl PromptSet {
     /// Returns [`InjectError::TemplateRender`] if the prompt fails for these values, or there is none
     /// with this name.
     pub fn render(&self, name: &'static str, values: Value) -> Result<String, InjectError> {
+        Ok(self.render_whole(name, values)?.trim_end().to_owned())
+    }
+
+    /// Renders a prompt with the white space at its end.
+    ///
+    /// # Errors
+    /// Returns the error of [`render`](Self::render).
+    pub fn render_whole(&self, name: &'static str, values: Value) -> Result<String, InjectError> {
         let prompt = self.0.get_template(name).and_then(|template| template.render(values));
-        let prompt = prompt.map_err(|source| InjectError::TemplateRender { name, source })?;
-        Ok(prompt.trim_end().to_owned())
+        prompt.map_err(|source| InjectError::TemplateRender { name, source })
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod prompts;
 mod reply;
+mod rubric;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use prompts::{Context, PROMPTS, Prompts};
 pub(crate) use reply::{claims, score, verdict};
+pub use rubric::{GradedAnswer, Rubric};
 
 /// What a judge found about an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

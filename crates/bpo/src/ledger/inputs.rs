@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_pairs::{Fingerprint, fingerprint_file};
+use bpo_pairs::{Fingerprint, TextHasher, fingerprint_file};
 
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
+use crate::judge::{GradedAnswer, Rubric};
 use crate::stage::Stage;
 
 /// The input that stands for the images.
@@ -105,6 +106,19 @@ impl Inputs {
         if let Some(data) = data {
             inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Judge, Stage::Inject]);
         }
+        inputs
+    }
+
+    /// Returns the fingerprints of what a judge grades the answers of a benchmark with: its prompt, and the
+    /// questions with their correct answers. The answers themselves are compared one by one.
+    pub fn of_grading(rubric: &Rubric, answers: &[GradedAnswer]) -> Self {
+        let mut questions = TextHasher::default();
+        for GradedAnswer { id, question, reference, image_content, .. } in answers {
+            [id, question, reference, image_content].into_iter().for_each(|text| questions.add(text));
+        }
+        let mut inputs = Self::default();
+        inputs.add("prompt", rubric.fingerprint(), &[Stage::Judge]);
+        inputs.add("questions", questions.fingerprint(), &[Stage::Judge]);
         inputs
     }
 

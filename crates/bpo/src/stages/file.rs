@@ -30,6 +30,11 @@ impl StageAnswers {
         Ok(Self { path: path.to_owned(), records: records.map_err(|error| not_answers(error, path))? })
     }
 
+    /// Returns records as those of a file, each with its number as its line.
+    pub(super) fn of_records(path: &Path, records: impl IntoIterator<Item = StageRecord>) -> Self {
+        Self { path: path.to_owned(), records: (1..).zip(records).collect() }
+    }
+
     /// Checks that the file has answers of the weaken stage, or none of the inject stage.
     ///
     /// # Errors

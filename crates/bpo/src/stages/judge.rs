@@ -1,5 +1,6 @@
 //! Judgments: `judged.jsonl`, the answers of the weaken stage with the scores of a judge.
 
+mod grade;
 mod job;
 mod judging;
 mod requests;
@@ -16,6 +17,7 @@ use crate::images::ImageRoot;
 use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
+pub use grade::{grade, read_grades};
 use job::Job;
 use judging::{Judging, Step};
 use requests::Requests;
@@ -44,8 +46,18 @@ pub fn judge<M: VisionLanguageModel>(
     file: &mut StageFile,
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
+    run(&Job::new(config, samples, answers, images)?, samples, model, file, progress)
+}
+
+/// Makes the judgments of a job that are missing in `file`.
+fn run<'a, M: VisionLanguageModel>(
+    job: &'a Job<'a>,
+    samples: &'a [SftSample],
+    model: impl FnOnce() -> Result<M, BpoError>,
+    file: &mut StageFile,
+    progress: &mut dyn Progress,
+) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("judge", samples = samples.len()).entered();
-    let job = Job::new(config, samples, answers, images)?;
     job.remove_outdated(file)?;
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
     let is_wanted = |item: &Item<'_>| job.answer(*item).is_some();
@@ -57,7 +69,7 @@ pub fn judge<M: VisionLanguageModel>(
         if model.is_batch_invariant() {
             let (usage, at_a_time) = (model.usage(), job.at_a_time);
             batches.stream(progress, usage, |missing| {
-                model.respond_queue(&mut Requests::new(&job, missing), at_a_time);
+                model.respond_queue(&mut Requests::new(job, missing), at_a_time);
             })?;
         } else {
             batches.run(progress, model.calls_at_once(), |batch| job.judge_batch(batch, &mut model))?;

@@ -36,7 +36,7 @@ pub(crate) use choice::check_truth;
 pub use file::{StageAnswers, StageFile};
 pub(crate) use inject::copy_answers;
 pub use inject::inject;
-pub use judge::judge;
+pub use judge::{grade, judge, read_grades};
 pub use pair::{ExistingPairs, PairFiles, TokenCheck, pair, pair_files};
 pub use record::{Bootstrapped, StageRecord};
 pub use shard::{Shard, ShardError};

@@ -3,6 +3,7 @@
 mod amber;
 mod auc;
 mod chair;
+mod grading;
 mod pope;
 mod ranking;
 
@@ -21,12 +22,14 @@ use crate::terminal::{print_json, print_line, print_lines};
 /// Computes metrics of answers in files.
 ///
 /// # Errors
-/// Returns [`Failure::Incomplete`] if answers to `eval chair` were not scored.
+/// Returns [`Failure::Incomplete`] if answers were not scored.
 pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Chair(args) => chair::chair(args),
         EvalCommand::Pope(args) => pope::pope(args),
         EvalCommand::Amber(args) => amber::amber(args),
+        EvalCommand::MmVet(args) => grading::mm_vet(args),
+        EvalCommand::Mmhal(args) => grading::mmhal(args),
         EvalCommand::Ranking(args) => ranking::ranking(args),
         EvalCommand::Auc(args) => auc::auc(args),
         EvalCommand::Questions(args) => chair::ask(args),
@@ -58,11 +61,19 @@ impl<'a, T, R: Serialize, D: Serialize> Evaluation<'a, T, R, D> {
         report: impl Fn(&[T]) -> R,
         compare: impl Fn(&[T], &[T]) -> Result<D, EvalError>,
     ) -> Result<Self, BpoError> {
-        let read = |path: &PathBuf| match read(path)? {
-            scored if scored.items.is_empty() => Err(EvalError::Nothing { why: none.into() }),
-            scored => Ok(scored),
-        };
-        let files = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Self::of(paths, read_files(paths, none, read)?, report, compare)
+    }
+
+    /// Scores files that were read.
+    ///
+    /// # Errors
+    /// Returns the error of `compare`.
+    fn of(
+        paths: &'a [PathBuf],
+        files: Vec<Scored<T>>,
+        report: impl Fn(&[T]) -> R,
+        compare: impl Fn(&[T], &[T]) -> Result<D, EvalError>,
+    ) -> Result<Self, BpoError> {
         let reports = files.iter().map(|file| report(&file.items)).collect();
         let differences = compare_files(paths, &files, compare)?;
         Ok(Self { paths, files, reports, differences })
@@ -138,6 +149,23 @@ impl<'a, T, R: Serialize, D: Serialize> Evaluation<'a, T, R, D> {
             print_unmatched(scored, "warning", &what);
         }
     }
+}
+
+/// Reads all files.
+///
+/// # Errors
+/// Returns the error of `read`, and [`EvalError::Nothing`] with the reason `none` for a file without an
+/// answer to score.
+fn read_files<T>(
+    paths: &[PathBuf],
+    none: &str,
+    read: impl Fn(&Path) -> Result<Scored<T>, EvalError>,
+) -> Result<Vec<Scored<T>>, BpoError> {
+    let read = |path: &PathBuf| match read(path)? {
+        scored if scored.items.is_empty() => Err(EvalError::Nothing { why: none.into() }),
+        scored => Ok(scored),
+    };
+    Ok(paths.iter().map(read).collect::<Result<_, _>>()?)
 }
 
 /// Compares each file with the first. An error names both.

@@ -12,16 +12,24 @@ use super::super::sample_images;
 use super::super::weaken::at_least_one;
 use super::super::{StageAnswers, StageRecord};
 use super::check_kinds;
-use crate::config::{ChosenAnswer, RunConfig};
+use crate::config::{ChosenAnswer, JudgeSection, RunConfig};
 use crate::error::BpoError;
 use crate::image_cache::{ImageCache, LazyImage};
 use crate::images::ImageRoot;
-use crate::judge::Prompts;
+use crate::judge::{Context, GradedAnswer, Prompts, Rubric, score};
+
+/// The answers of a benchmark by the ids of their questions, and how they are graded.
+pub(super) struct Grading<'a> {
+    pub(super) rubric: &'a Rubric,
+    pub(super) answers: HashMap<&'a str, &'a GradedAnswer>,
+}
 
 /// The parameters of the stage.
 pub(super) struct Job<'a> {
     pub(super) config: &'a RunConfig,
     pub(super) prompts: Prompts,
+    /// What replaces the prompt and the scale of the settings for the answers of a benchmark.
+    grading: Option<Grading<'a>>,
     /// The images, if the judge sees them.
     cache: Option<ImageCache>,
     /// The records of the files by sample and variant.
@@ -59,10 +67,34 @@ impl<'a> Job<'a> {
         Ok(Self {
             config,
             prompts: Prompts::new(&config.judge)?,
+            grading: None,
             cache: images.map(|images| ImageCache::new(images.clone())),
             records,
             at_a_time: at_least_one(config.judge.batch_size),
         })
+    }
+
+    /// Grades the answers of a benchmark.
+    pub(super) fn with_grading(mut self, grading: Grading<'a>) -> Self {
+        self.grading = Some(grading);
+        self
+    }
+
+    /// Returns the prompt that asks for the score of a whole answer.
+    pub(super) fn whole_prompt(&self, of: Context<'_>) -> Result<String, BpoError> {
+        let Some(Grading { rubric, answers }) = &self.grading else { return self.prompts.score(of) };
+        let answer = answers.get(of.sample.id.as_str());
+        rubric.prompt(answer.ok_or_else(|| BpoError::UnknownId { id: of.sample.id.clone() })?)
+    }
+
+    /// Reads the score of a whole answer from a reply. The error says what the reply lacks.
+    pub(super) fn score_of(&self, reply: &str) -> Result<f64, String> {
+        if let Some(Grading { rubric, .. }) = &self.grading {
+            return rubric.read(reply).ok_or_else(|| rubric.expected().to_owned());
+        }
+        let JudgeSection { lowest, highest, .. } = self.config.judge;
+        score(reply, lowest, highest)
+            .ok_or_else(|| format!("no score from {lowest} to {highest}, or several"))
     }
 
     /// Returns the items of all records, in the order of the samples and variants.

@@ -12,7 +12,7 @@ use super::job::Job;
 use crate::config::JudgeMethod;
 use crate::error::{BpoError, chain};
 use crate::image_cache::LazyImage;
-use crate::judge::{Claim, Context, Judgment, Verdict, claims, score, verdict};
+use crate::judge::{Claim, Context, Judgment, Verdict, claims, verdict};
 use crate::stage::Stage;
 use crate::vision::VisionRequest;
 
@@ -62,7 +62,7 @@ impl<'a> Judging<'a> {
         let of = Context { sample: item.sample, answer: &answer.response };
         let mut judging = Self { job, item, answer, images, state: State::Score };
         let request = match job.config.judge.method {
-            JudgeMethod::Score => judging.request(0, job.prompts.score(of)?, true),
+            JudgeMethod::Score => judging.request(0, job.whole_prompt(of)?, true),
             JudgeMethod::Claims => {
                 judging.state = State::Claims;
                 // the claims are those of the text
@@ -110,13 +110,11 @@ impl<'a> Judging<'a> {
     }
 
     fn take(&mut self, part: usize, reply: Result<String, Cause>) -> Result<Step, BpoError> {
-        let section = &self.job.config.judge;
         match &mut self.state {
             State::Score => {
-                let (lowest, highest) = (section.lowest, section.highest);
-                let judged = reply.and_then(|reply| match score(&reply, lowest, highest) {
-                    Some(score) => Ok(Judgment::of_reply(score, reply)),
-                    None => Err(unclear(&format!("no score from {lowest} to {highest}, or several"), &reply)),
+                let judged = reply.and_then(|reply| match self.job.score_of(&reply) {
+                    Ok(score) => Ok(Judgment::of_reply(score, reply)),
+                    Err(what) => Err(unclear(&what, &reply)),
                 });
                 Ok(self.done(judged))
             }
