@@ -19,7 +19,7 @@ pub struct Config {
 #[derive(Debug, Args)]
 pub struct PresetArg {
     /// A published recipe, for settings that neither the file nor a flag sets: script (BPO, rank 32),
-    /// paper (BPO, rank 64), seva, mdpo, chip, hanorec, llava-hound or rlaif-v
+    /// paper (BPO, rank 64), seva, mdpo, chip, symmpo, hanorec, llava-hound or rlaif-v
     #[arg(long, value_name = "NAME")]
     pub preset: Option<Preset>,
 }

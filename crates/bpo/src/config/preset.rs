@@ -29,6 +29,9 @@ pub enum Preset {
     Mdpo,
     /// CHiP (Fu et al., arXiv 2501.16629): its loss, with the numbers of its code. It trains all weights.
     Chip,
+    /// SymMPO (Liu et al., arXiv 2506.11712): its loss and pairs with other images, with the numbers of its
+    /// code. It trains all weights.
+    Symmpo,
     /// HaNoRec (arXiv 2511.18740): responsiveness and noise on adapters, with the numbers of its code.
     Hanorec,
     /// LLaVA-Hound (Zhang et al., arXiv 2404.01258): a text model scores the model's own answers by the
@@ -44,12 +47,13 @@ const PAPER_RANK: i64 = 64;
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Script,
         Self::Paper,
         Self::Seva,
         Self::Mdpo,
         Self::Chip,
+        Self::Symmpo,
         Self::Hanorec,
         Self::LlavaHound,
         Self::RlaifV,
@@ -63,6 +67,7 @@ impl Preset {
             Self::Seva => "seva",
             Self::Mdpo => "mdpo",
             Self::Chip => "chip",
+            Self::Symmpo => "symmpo",
             Self::Hanorec => "hanorec",
             Self::LlavaHound => "llava-hound",
             Self::RlaifV => "rlaif-v",
@@ -76,6 +81,7 @@ impl Preset {
             Self::Seva => include_str!("presets/seva.toml"),
             Self::Mdpo => include_str!("presets/mdpo.toml"),
             Self::Chip => include_str!("presets/chip.toml"),
+            Self::Symmpo => include_str!("presets/symmpo.toml"),
             Self::Hanorec => include_str!("presets/hanorec.toml"),
             Self::LlavaHound => include_str!("presets/llava-hound.toml"),
             Self::RlaifV => include_str!("presets/rlaif-v.toml"),
@@ -103,7 +109,7 @@ impl FromStr for Preset {
     fn from_str(text: &str) -> Result<Self, BpoError> {
         Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| BpoError::Setting {
             key: "preset".into(),
-            expected: "`script`, `paper`, `seva`, `mdpo`, `chip`, `hanorec`, `llava-hound` or `rlaif-v`",
+            expected: "`script`, `paper`, `seva`, `mdpo`, `chip`, `symmpo`, `hanorec`, `llava-hound` or `rlaif-v`",
             found: format!("`{}`", text.escape_debug()),
         })
     }
