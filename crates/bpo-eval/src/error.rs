@@ -8,6 +8,7 @@ use bpo_pairs::{OverLimit, PairsError, Untrusted, UntrustedPath};
 
 use crate::grading_error::GradingError;
 use crate::pairing::QuestionMismatch;
+use crate::words_error::WordsError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -166,16 +167,18 @@ pub enum EvalError {
         /// The label that is needed.
         expected: &'static str,
     },
-    /// The extracted objects of an answer are no list of names.
+    /// The objects or nouns of a record are no list of names.
     #[error(
-        "{}: record {record}: objects has {found}; expected a list of names, such as [\"dog\", \"cup\"]",
+        "{}: record {record}: {key} has {found}; expected a list of names, such as [\"dog\", \"cup\"]",
         UntrustedPath(path)
     )]
     NoNames {
-        /// Path of the file of answers.
+        /// Path of the file.
         path: PathBuf,
-        /// Number of the answer, from 1.
+        /// Number of the record, from 1.
         record: usize,
+        /// Key of the names.
+        key: &'static str,
         /// The JSON type that was found.
         found: &'static str,
     },
@@ -346,6 +349,9 @@ pub enum EvalError {
     /// Answers that a judge grades, or their grades, cannot be used.
     #[error(transparent)]
     Grading(#[from] GradingError),
+    /// The words of AMBER or word vectors cannot be used.
+    #[error(transparent)]
+    Words(#[from] WordsError),
     /// A setting exceeds its limit.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),

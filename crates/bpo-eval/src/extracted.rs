@@ -8,8 +8,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::answers::Scored;
 use crate::chair::ChairItem;
 use crate::error::EvalError;
@@ -18,7 +16,7 @@ use crate::records::{self, Answer};
 use crate::truth::Truth;
 
 /// The key of the names.
-const NAMES: &str = "objects";
+const NAMES: &[&str] = &["objects"];
 
 impl ObjectTable {
     /// The words of extracted names, each once, with the object of each word in the table.
@@ -101,10 +99,10 @@ pub fn read_extracted_answers(
     truth: &Truth,
 ) -> Result<Scored<ChairItem>, EvalError> {
     truth.check(table)?;
-    let answers = records::read_with(path, |one, other| one.trim() == other.trim(), NAMES)?;
+    let answers = records::read_with(path, |one, other| one.trim() == other.trim(), NAMES[0])?;
     let mut scored = Scored { items: Vec::new(), unmatched: Vec::new() };
     for (Answer { record, image, text, .. }, names) in answers {
-        let names = read_names(path, record, names)?;
+        let names = records::names(path, record, NAMES, names)?;
         let image = image.ok_or_else(|| records::no_image(path, record))?;
         match truth.of(&image) {
             Some(shown) => {
@@ -115,17 +113,4 @@ pub fn read_extracted_answers(
         }
     }
     Ok(scored)
-}
-
-fn read_names(path: &Path, record: usize, names: Option<Value>) -> Result<Vec<String>, EvalError> {
-    let names = names.ok_or_else(|| EvalError::NoKey { path: path.into(), record, keys: &[NAMES] })?;
-    let found = records::kind(&names);
-    let names = match names {
-        Value::Array(names) => names.into_iter().map(|name| match name {
-            Value::String(name) => Ok(name),
-            name => Err(records::kind(&name)),
-        }),
-        _ => return Err(EvalError::NoNames { path: path.into(), record, found }),
-    };
-    names.collect::<Result<_, _>>().map_err(|found| EvalError::NoNames { path: path.into(), record, found })
 }

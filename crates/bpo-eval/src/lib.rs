@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod amber;
+mod amber_captions;
 mod amber_files;
+mod amber_words;
 mod answers;
 mod as_published;
 mod asked;
@@ -28,10 +30,14 @@ mod singular;
 mod table;
 mod truth;
 mod truth_files;
+mod vectors;
+mod words_error;
 mod yes_no;
 
 pub use amber::{AmberItem, AmberKind, AmberKinds, AmberReport, AmberScores};
+pub use amber_captions::{AmberCaption, AmberCaptionReport, AmberCaptionScores};
 pub use amber_files::AmberFiles;
+pub use amber_words::{AmberWordFiles, AmberWords};
 pub use answers::{Scored, read_chair_answers, read_pope_answers};
 pub use auc::{AucDifferences, AucItem, AucReport};
 pub use bootstrap::{Bootstrap, Estimate};
@@ -54,4 +60,5 @@ pub use ranking_files::{read_auc_answers, read_ranking_answers};
 pub use table::{ReportTable, format_difference, format_number, format_percent, format_points};
 pub use truth::Truth;
 pub use truth_files::TruthFiles;
+pub use words_error::WordsError;
 pub use yes_no::YesNoReading;

@@ -209,6 +209,25 @@ pub(crate) fn image(record: &Map<String, Value>) -> Option<String> {
     IMAGE.iter().find_map(|key| name(record.get(*key)?))
 }
 
+/// A list of names. `keys` is its key.
+pub(crate) fn names(
+    path: &Path,
+    record: usize,
+    keys: &'static [&'static str],
+    names: Option<Value>,
+) -> Result<Vec<String>, EvalError> {
+    let no_names = |found| EvalError::NoNames { path: path.into(), record, key: keys[0], found };
+    let names = match names.ok_or_else(|| EvalError::NoKey { path: path.into(), record, keys })? {
+        Value::Array(names) => names,
+        other => return Err(no_names(kind(&other))),
+    };
+    let name = |name| match name {
+        Value::String(name) => Ok(name),
+        other => Err(no_names(kind(&other))),
+    };
+    names.into_iter().map(name).collect()
+}
+
 /// Whether a record may have its image, id, question or answer under a key.
 pub(crate) fn is_known_key(key: &str) -> bool {
     [IMAGE, ID, QUESTION, ANSWER].iter().any(|keys| keys.contains(&key))

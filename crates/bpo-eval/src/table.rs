@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::amber::{AmberKinds, AmberReport};
+use crate::amber_captions::{AmberCaptionReport, AmberCaptionScores};
 use crate::auc::{AucDifferences, AucReport};
 use crate::bootstrap::Estimate;
 use crate::chair::{ChairDifferences, ChairReport};
@@ -94,6 +95,29 @@ impl ReportTable {
     /// The differences of one or more systems from another one, in points.
     pub fn amber_differences(systems: &[(&str, &AmberKinds)]) -> Self {
         Self::amber_rows(systems, format_points)
+    }
+
+    /// The metrics of descriptions of one or more systems in AMBER's generative task.
+    pub fn amber_captions(systems: &[(&str, &AmberCaptionReport)]) -> Self {
+        let scores: Vec<_> = systems.iter().map(|(name, report)| (*name, &report.scores)).collect();
+        let mut table = Self::caption_rows(&scores, format_percent);
+        let counts = systems.iter().map(|(_, report)| format!("{} ({})", report.items, report.silent));
+        table.row("answers (no known noun)", counts);
+        table
+    }
+
+    /// The differences of one or more systems from another one in the generative task, in points.
+    pub fn amber_caption_differences(systems: &[(&str, &AmberCaptionScores)]) -> Self {
+        Self::caption_rows(systems, format_points)
+    }
+
+    fn caption_rows(systems: &[(&str, &AmberCaptionScores)], format: fn(&Estimate) -> String) -> Self {
+        let mut table = Self::new(systems.iter().map(|(name, _)| *name));
+        let Some((_, first)) = systems.first() else { return table };
+        for (place, (metric, _)) in first.metrics().into_iter().enumerate() {
+            table.row(metric, systems.iter().map(|(_, scores)| format(scores.metrics()[place].1)));
+        }
+        table
     }
 
     fn amber_rows(systems: &[(&str, &AmberKinds)], format: fn(&Estimate) -> String) -> Self {

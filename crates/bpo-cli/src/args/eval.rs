@@ -17,8 +17,8 @@ pub enum EvalCommand {
     /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line for each
     /// file on standard output. Several files are compared
     Pope(PopeCommand),
-    /// Compute the metrics of AMBER's discriminative task: a table on standard error, one JSON line for
-    /// each file on standard output. Several files are compared
+    /// Compute the metrics of AMBER's discriminative task or, with --relation, of its generative task: a
+    /// table on standard error, one JSON line for each file on standard output. Several files are compared
     Amber(AmberCommand),
     /// Grade answers to MM-Vet by a language model behind a server, or read grades: scores in total and by
     /// capability as a table on standard error, one JSON line for each file on standard output
@@ -114,21 +114,31 @@ pub struct PopeCommand {
 #[derive(Debug, Args)]
 pub struct AmberCommand {
     /// AMBER's query_discriminative.json, or its part for existence, attribute or relation, or
-    /// query_all.json
+    /// query_all.json; for the generative task query_generative.json
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
     /// AMBER's annotations.json, the correct answers
     #[arg(long, value_name = "FILE")]
     pub annotations: PathBuf,
-    /// Answers {"id", "response"}, as JSON lines or a JSON array, or those of `bpo generate`. Their
-    /// images and prompts, if any, must be those of the questions. Repeat it to compare files: the
-    /// others with the first
+    /// Answers {"id", "response"}, as JSON lines or a JSON array, or those of `bpo generate`; for the
+    /// generative task each with a list of its `nouns`. Their images and prompts, if any, must be those of
+    /// the questions. Repeat it to compare files: the others with the first
     #[arg(long, value_name = "FILE", required = true)]
     pub answers: Vec<PathBuf>,
     /// Read an answer by its first word, yes or no. Without it only exactly Yes and No count, as in
     /// the published script
     #[arg(long)]
     pub first_word: bool,
+    /// Score the generative task, by AMBER's relation.json
+    #[arg(long, value_name = "FILE", requires_all = ["safe_words", "vectors"], conflicts_with = "first_word")]
+    pub relation: Option<PathBuf>,
+    /// AMBER's safe_words.txt, for the generative task
+    #[arg(long, value_name = "FILE", requires = "relation")]
+    pub safe_words: Option<PathBuf>,
+    /// Vectors of the words in relation.json, for the generative task: a word and its numbers per line, as
+    /// GloVe and word2vec write them
+    #[arg(long, value_name = "FILE", requires = "relation")]
+    pub vectors: Option<PathBuf>,
     #[command(flatten)]
     pub bootstrap: BootstrapArgs,
 }

@@ -88,6 +88,50 @@ fn amber_scores_each_kind_and_compares_files() {
 }
 
 #[test]
+fn amber_scores_descriptions_by_their_nouns() {
+    let files = Files::new();
+    let asked =
+        |id: u64| json!({"id": id, "image": format!("AMBER_{id}.jpg"), "query": "Describe this image."});
+    let questions = files.write("query.json", &[asked(1), asked(2)]);
+    let known = |id: u64| json!({"id": id, "type": "generative", "truth": ["dog"], "hallu": ["wolf"]});
+    let annotations = files.write("annotations.json", &[known(1), known(2)]);
+    let relation = files.write("relation.json", &[json!({"dog": ["puppy"], "wolf": [], "cup": []})]);
+    let text = |name: &str, text: &str| {
+        let path = files.write(name, &[]);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let (safe, vectors) =
+        (text("safe.txt", "cup\n"), text("vectors.txt", "dog 1 0\nwolf 0 1\npuppy 1 0.1\n"));
+    let described = |id: u64, nouns: Value| json!({"id": id, "response": "An image.", "nouns": nouns});
+    let before = files.write("before", &[described(1, json!(["wolf", "sky"])), described(2, json!(["dog"]))]);
+    let after = files.write("after", &[described(1, json!(["dog", "cup"])), described(2, json!(["puppy"]))]);
+    let eval = |answers: &[&PathBuf], more: Vec<std::ffi::OsString>| {
+        let answers = answers.iter().flat_map(|path| arguments!["--answers", path]);
+        let files = arguments!["eval", "amber", "--questions", &questions, "--annotations", &annotations];
+        bpo(files.into_iter().chain(answers).chain(more).collect::<Vec<_>>())
+    };
+    let words = arguments!["--relation", &relation, "--safe-words", &safe, "--vectors", &vectors];
+    let lines = eval(&[&before, &after], words.clone())
+        .succeeds()
+        .says("Cover")
+        .says("warning: 1 word of relation.json has no vector, and no similar word: cup")
+        .lines();
+    let value = |report: &Value, metric: &str| report[metric]["value"].as_f64().unwrap();
+    let report = &lines[0]["report"];
+    assert!((value(report, "chair") - 1.0 / 2.001).abs() < 1e-12, "{report}");
+    assert!((value(report, "cog") - 1.0 / 2.001).abs() < 1e-12, "{report}");
+    assert!((value(&lines[1]["differences"], "hal") + 1.0 / 2.001).abs() < 1e-12);
+    let none = files.write("none", &[described(1, json!(["sky"])), described(2, json!([]))]);
+    eval(&[&none], words.clone()).succeeds().says("warning: no answer has a noun of relation.json");
+    eval(&[&before], vec![]).fails_naming(&["all questions are of the generative task"]);
+    assert_eq!(eval(&[&before], arguments!["--relation", &relation]).code, Some(2));
+    assert_eq!(eval(&[&before], [words.clone(), arguments!["--first-word"]].concat()).code, Some(2));
+    let bare = files.write("bare", &[json!({"id": 1, "response": "A dog."}), described(2, json!([]))]);
+    eval(&[&bare], words).fails_naming(&["bare: record 1: none of the keys nouns"]);
+}
+
+#[test]
 fn amber_counts_unclear_answers() {
     let amber = Amber::new();
     let answers = amber.answers("answers", ["Yes", "No, there is none.", "I cannot tell."]);

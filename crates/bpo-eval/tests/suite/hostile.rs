@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use bpo_eval::{EvalError, GradingError};
+use bpo_eval::{EvalError, GradingError, WordsError};
 use bpo_pairs::{OverLimit, Untrusted};
 
 const HOSTILE: &str = "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}";
@@ -31,7 +31,7 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         EvalError::Label { path: path(), record, found: text() },
         EvalError::NoLabel { path: path(), record, expected: "a label" },
         EvalError::NoScore { path: path(), record, found: "no score" },
-        EvalError::NoNames { path: path(), record, found: "a string" },
+        EvalError::NoNames { path: path(), record, key: "objects", found: "a string" },
         EvalError::FirstWordOfScore { path: path() },
         EvalError::AmberType { path: path(), record, found: text() },
         EvalError::NoAnnotation { path: path(), record, id: text(), annotations: path() },
@@ -51,6 +51,11 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         GradingError::Value { path: path(), record, key: "question", found: "null", expected: "a text" }
             .into(),
         GradingError::Reply { path: path(), record, found: "a number" }.into(),
+        WordsError::Relation { path: path(), source: other() }.into(),
+        WordsError::NotRelated { path: path(), record, word: text(), relation: path() }.into(),
+        WordsError::Vector { path: path(), line: 1, found: "one field".into() }.into(),
+        WordsError::TwoVectors { path: path(), line: 1, word: text() }.into(),
+        WordsError::NoVectors { path: path(), relation: path() }.into(),
         EvalError::OverLimit(OverLimit { name: text(), found: 2, limit: 1 }),
         EvalError::Nothing { why: text() },
     ];

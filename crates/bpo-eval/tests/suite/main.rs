@@ -1,6 +1,7 @@
 //! Tests of the public API, one module per topic.
 
 mod amber;
+mod amber_captions;
 mod answers;
 mod as_published;
 mod auc;

@@ -7,14 +7,18 @@ use bpo::eval::{
     read_mm_vet_answers, read_mm_vet_grades, read_mmhal_answers, read_mmhal_answers_to, read_mmhal_replies,
 };
 use bpo::pairs::Untrusted;
-use bpo::{BpoError, GradedAnswer, Inputs, Required, Rubric, RunConfig, Stage};
+use bpo::{BpoError, GradedAnswer, Required, Rubric, RunConfig};
+#[cfg(feature = "server")]
+use bpo::{Inputs, Stage};
 use serde::Serialize;
 
-use super::super::{continue_file, outputs_of_stage};
+#[cfg(feature = "server")]
+use super::super::continue_file;
+use super::super::outputs_of_stage;
 use super::{Evaluation, bootstrap, read_files};
 use crate::args::{Grader, MmVetCommand, MmhalCommand};
 use crate::failure::Failure;
-use crate::progress::{self, count};
+use crate::progress::count;
 use crate::terminal::print_line;
 
 pub fn mm_vet(args: &MmVetCommand) -> Result<(), Failure> {
@@ -175,7 +179,7 @@ impl Grading<'_> {
         let key = super::super::judge_key(config)?;
         let inputs = Inputs::of_grading(&self.rubric, answers);
         let mut grades = Vec::new();
-        let mut progress = progress::new();
+        let mut progress = crate::progress::new();
         let open = || bpo::open_judge(config, key.clone());
         let retry = self.grader.retry_skipped;
         continue_file(Stage::Judge, config, &inputs, (out, retry), open, |model, file| {
