@@ -134,6 +134,8 @@ impl Overrides for Weaken {
         set(&mut config.weaken.distortion, &Distortions::new(given));
         set(&mut config.weaken.samples, &self.samples);
         set(&mut config.weaken.own_samples, &self.own_samples);
+        set(&mut config.weaken.cut_sentences, &self.cut_sentences);
+        set(&mut config.weaken.min_sentences, &self.min_sentences);
         set(&mut config.weaken.temperature, &self.temperature);
         set(&mut config.weaken.max_new_tokens, &self.max_new_tokens);
         self.server().apply(&mut config.weaken.server);

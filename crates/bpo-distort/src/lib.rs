@@ -58,6 +58,7 @@
 //! | `mix:share=0.5` | [`Mix`]: blended with another image |
 //! | `swap` | [`Swap`]: replaced by another image |
 //! | `blank:fill=mean` | [`Blank`]: black, the mean colour, or noise |
+//! | `clean` | [`Clean`]: the image as it is |
 //! | `feature-noise:sigma=1` | [`FeatureNoise`]: noise on vision features, applied by a model |
 //! | `mask-tokens:share=0.9` | [`MaskTokens`]: image tokens masked in attention, by a model |
 //! | `no-image` | [`NoImage`]: the model answers without the image |

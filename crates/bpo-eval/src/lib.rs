@@ -39,6 +39,7 @@ pub use amber_captions::{AmberCaption, AmberCaptionReport, AmberCaptionScores};
 pub use amber_files::AmberFiles;
 pub use amber_words::{AmberWordFiles, AmberWords};
 pub use answers::{Scored, read_chair_answers, read_pope_answers};
+pub use as_published::sentences::sentences;
 pub use auc::{AucDifferences, AucItem, AucReport};
 pub use bootstrap::{Bootstrap, Estimate};
 pub use chair::{ChairDifferences, ChairItem, ChairMetric, ChairReport, relative_change};

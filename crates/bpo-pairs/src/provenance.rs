@@ -25,6 +25,10 @@ pub struct Provenance {
     /// Number of words of the annotated answer that were given as a prefix of this answer.
     #[serde(skip_serializing_if = "is_zero")]
     pub prefix_words: usize,
+    /// Number of sentences that were cut off the annotated answer to make the prefix; 0 if the prefix was
+    /// made in another way, or if there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cut_sentences: usize,
     /// Index of the answer among the sample's answers about weakened images, from 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: usize,

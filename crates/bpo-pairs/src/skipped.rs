@@ -71,6 +71,10 @@ pub enum SkipReason {
     OwnRefusal,
     /// There is no own answer of the model, which would be the chosen one.
     NoOwnAnswer,
+    /// The annotated answer has too few sentences for its last ones to be cut off.
+    TooFewSentences,
+    /// The model added nothing to the given start of the answer.
+    NoContinuation,
     /// The judge could not judge the answer, for example because it exceeds its context.
     JudgeFailed,
     /// The reply of the judge has no score, no claims or no verdict.
@@ -184,6 +188,8 @@ impl SkipReason {
             Self::OwnCut => "own answer cut off",
             Self::OwnRefusal => "own answer declines to answer",
             Self::NoOwnAnswer => "no own answer of the model",
+            Self::TooFewSentences => "too few sentences to cut off the last ones",
+            Self::NoContinuation => "start of the answer not continued",
             Self::JudgeFailed => "judge could not answer",
             Self::JudgeUnclear => "reply of the judge unclear",
             Self::ImageOutside => "image outside the image root",

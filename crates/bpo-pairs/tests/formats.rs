@@ -276,15 +276,15 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
             contrast
         });
     let other = prop::option::of("[a-zé猫/.]{1,9}");
-    let provenance = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), 0_usize..3, 0_usize..3);
+    let counts = (0_usize..3, 0_usize..3, 0_usize..3);
+    let provenance = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), counts);
     let weakened = provenance.prop_map(|drawn| {
         let mut provenance = Provenance::default();
         (
             provenance.distortion,
             provenance.other,
             provenance.contrast,
-            provenance.prefix_words,
-            provenance.variant,
+            (provenance.prefix_words, provenance.cut_sentences, provenance.variant),
         ) = drawn;
         provenance
     });

@@ -28,6 +28,14 @@ pub struct Weaken {
     /// Number of the model's own answers about each image, for --chosen judged and revised [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub own_samples: Option<usize>,
+    /// Number of sentences to cut off the end of each annotated answer; the model continues the rest.
+    /// Use it with --distortion clean for answers about the image as it is [default: 0]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    pub cut_sentences: Option<usize>,
+    /// Minimum number of sentences of an annotated answer, with --cut-sentences [default: one more than
+    /// are cut off]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    pub min_sentences: Option<usize>,
     /// Sampling temperature of the answers [default: 0.2]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,

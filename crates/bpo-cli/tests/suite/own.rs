@@ -157,6 +157,7 @@ fn settings_that_contradict_own_answers_are_refused() {
     };
     run("[weaken]\nprefix_fraction = 0.5\n", &["--chosen", "own"])
         .refuses_naming(&["weaken.prefix_fraction", "chosen"]);
+    run("", &["--chosen", "own", "--cut-sentences", "2"]).refuses_naming(&["weaken.cut_sentences", "chosen"]);
     run("[truth]\npath = \"truth.jsonl\"\n", &["--chosen", "own"]).refuses_naming(&["truth.path", "chosen"]);
     run("", &["--chosen", "revised"]).refuses_naming(&["truth.path", "--truth", "--coco"]);
     run("", &["--chosen", "revised", "--truth", "missing.jsonl"]).fails_naming(&["missing.jsonl"]);

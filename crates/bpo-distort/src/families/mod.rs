@@ -9,6 +9,7 @@ pub use blur::{MAX_BLUR_SIGMA, gaussian_blur};
 mod blank;
 mod blur;
 mod brightness;
+mod clean;
 mod contrast;
 mod crop;
 pub mod diffusion;
@@ -130,6 +131,7 @@ families! {
         mix::Mix,
         swap::Swap,
         blank::Blank,
+        clean::Clean,
         feature_noise::FeatureNoise,
         mask_tokens::MaskTokens,
         no_image::NoImage,

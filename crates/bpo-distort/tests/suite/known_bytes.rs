@@ -42,6 +42,7 @@ const ON_RGB: [(&str, &str); 33] = [
     ("shuffle:severity=2", "f01e2f4916d692ab"),
     ("mix:severity=3", "e37cb092657c7a96"),
     ("swap", "a83b869a4edd4257"),
+    ("clean", "e7ccf92479195f73"),
     ("blank:fill=mean", "630204c7a8739383"),
     ("blank:fill=noise", "c0de4ac6ed6b9e63"),
     ("swap+motion-blur:severity=2+gaussian-noise:sigma=0..0.5", "df718bd9d33dc2e1"),

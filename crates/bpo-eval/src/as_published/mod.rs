@@ -5,7 +5,7 @@
 //! text, splits it into tokens with NLTK, puts each token in the singular with pattern.en, joins
 //! some pairs of tokens, and looks them up in the list of synonyms.
 
-mod sentences;
+pub(crate) mod sentences;
 mod singular;
 mod tokens;
 

@@ -1,9 +1,10 @@
-//! Sentences of a lower-case English text, as NLTK's `sent_tokenize` splits it.
+//! Sentences of an English text. A text in lower case is split as NLTK's `sent_tokenize` splits it.
 //!
 //! The algorithm is Punkt (Kiss and Strunk 2006) with the parameters of NLTK's English model
 //! (`punkt_tab`). Most of the model concerns capital letters, which a lower-case text does not
 //! have; only the list of abbreviations remains. Four rare sentence starters after a number or an
-//! initial are omitted, because they do not change the tokens.
+//! initial are omitted, because they do not change the tokens. Of capital letters, only the first one
+//! of the next word counts, after a number or an initial; this is ours.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -47,8 +48,19 @@ static CLOSING: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)\A["')\]}‘�
 
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-?[.,]?\d[\d,.-]*\.?$"));
 
-/// The sentences of a lower-case text.
-pub(super) fn sentences(text: &str) -> Vec<&str> {
+/// The sentences of an English text, in order, without the white space around them.
+///
+/// The rules are those of NLTK's `sent_tokenize` for a text in lower case: Punkt (Kiss and Strunk 2006)
+/// with the abbreviations of its English model. An abbreviation never ends a sentence, and a line break
+/// alone does not. In a text with capital letters, a number before one ends a sentence ("in 1990. The"),
+/// and an initial before one does not ("J. Smith"). Punctuation of other scripts ends no sentence.
+///
+/// ```
+/// let text = "Dr. Lee has 3. The dog sleeps! “It is late.” Is it?";
+/// let found = ["Dr. Lee has 3.", "The dog sleeps!", "“It is late.”", "Is it?"];
+/// assert_eq!(bpo_eval::sentences(text), found);
+/// ```
+pub fn sentences(text: &str) -> Vec<&str> {
     let mut ranges = Vec::new();
     let mut start = 0;
     for Ending { end, next, context } in endings(text) {
@@ -112,7 +124,8 @@ fn ends_sentence(word: &str, next: &str) -> bool {
     }
     let Some(stem) = word.strip_suffix('.').filter(|stem| !stem.ends_with('.')) else { return false };
     let last_part = stem.rsplit('-').next().unwrap_or(stem);
-    if ABBREVIATIONS.contains(&stem) || ABBREVIATIONS.contains(&last_part) {
+    let is_abbreviation = |part: &str| ABBREVIATIONS.contains(&part.to_lowercase().as_str());
+    if is_abbreviation(stem) || is_abbreviation(last_part) {
         return false;
     }
     let mut letters = stem.chars();
@@ -120,7 +133,8 @@ fn ends_sentence(word: &str, next: &str) -> bool {
         && letters.next().is_none();
     if is_initial || NUMBER.is_match(word).unwrap_or(false) {
         let is_sign = [";", ":", ",", ".", "!", "?"].contains(&next);
-        let goes_on = next.starts_with(char::is_lowercase);
+        let goes_on =
+            next.starts_with(char::is_lowercase) || is_initial && next.starts_with(char::is_uppercase);
         return !is_sign && !goes_on;
     }
     true

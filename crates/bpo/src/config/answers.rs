@@ -42,6 +42,16 @@ pub struct WeakenSection {
     /// made like the rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), but from
     /// annotated answers instead of the model's own.
     pub prefix_fraction: f64,
+    /// Number of sentences that are cut off the end of the annotated answer; the model continues the
+    /// rest. Default: 0, the answer is not cut.
+    ///
+    /// With 2 and the [image as it is](bpo_distort::Clean), the answers are made like those of HDPO about a
+    /// long context (arXiv 2411.10436). Samples whose answers have not more than this number of
+    /// [sentences](bpo_eval::sentences) are skipped.
+    pub cut_sentences: usize,
+    /// Minimum number of sentences of the annotated answer, with `cut_sentences`. Samples with fewer are
+    /// skipped. Default: 0, one more than are cut off (ours).
+    pub min_sentences: usize,
     /// Contrastive decoding with the clean image. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<Contrast>,
@@ -115,6 +125,8 @@ impl WeakenSection {
         ("own_samples", &[Stage::Weaken]),
         ("shard", &[Stage::Weaken]),
         ("prefix_fraction", &[Stage::Weaken]),
+        ("cut_sentences", &[Stage::Weaken]),
+        ("min_sentences", &[Stage::Weaken]),
         ("contrast", &[Stage::Weaken]),
         ("temperature", &[Stage::Weaken]),
         ("top_p", &[Stage::Weaken]),
@@ -133,6 +145,8 @@ impl Default for WeakenSection {
             own_samples: 1,
             shard: None,
             prefix_fraction: 0.0,
+            cut_sentences: 0,
+            min_sentences: 0,
             contrast: None,
             temperature: 0.2,
             top_p: 1.0,

@@ -191,11 +191,13 @@ pub(super) fn validate(config: &RunConfig) -> Result<(), BpoError> {
         };
         return conflict(key.to_owned(), "no annotated answers are rewritten then");
     }
-    if chosen.has_own() && config.weaken.prefix_fraction > 0.0 {
-        return conflict(
-            "weaken.prefix_fraction".to_owned(),
-            "own answers do not continue the annotated ones",
-        );
+    for (key, is_set) in [
+        ("weaken.prefix_fraction", weaken.prefix_fraction > 0.0),
+        ("weaken.cut_sentences", weaken.cut_sentences > 0),
+    ] {
+        if chosen.has_own() && is_set {
+            return conflict(key.to_owned(), "own answers do not continue the annotated ones");
+        }
     }
     Ok(())
 }

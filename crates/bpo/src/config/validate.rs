@@ -16,6 +16,14 @@ pub(super) fn check(
     if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
 }
 
+/// Largest number of sentences in the settings.
+const MAX_SENTENCES: usize = 1000;
+
+/// Returns whether a distortion leaves the image as it is by its name.
+fn is_clean(distortion: &Distortion) -> bool {
+    distortion.stages().all(|stage| matches!(stage, Distortion::Clean(_)))
+}
+
 /// Checks a sampling temperature. Logits are divided by it in f32.
 pub(crate) fn check_temperature(key: &'static str, temperature: f64) -> Result<(), BpoError> {
     let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
@@ -87,9 +95,9 @@ impl RunConfig {
         }
         let conditional = &self.conditional.distortion;
         for distortion in conditional.iter() {
-            let alone = !distortion.needs_other() && !distortion.needs_model();
-            let expected = "distortions of one image, without a second image or model features";
-            check("conditional.distortion", alone, expected, distortion.to_string())?;
+            let usable = !distortion.needs_other() && !distortion.needs_model() && !is_clean(distortion);
+            let expected = "distortions that change one image, without a second image or model features";
+            check("conditional.distortion", usable, expected, distortion.to_string())?;
         }
         let few = conditional.len() <= limits.images;
         check("conditional.distortion", few, "at most 1000 distortions", conditional.len().to_string())?;
@@ -98,7 +106,15 @@ impl RunConfig {
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
         check(key, (0.0..1.0).contains(&fraction), expected, fraction.to_string())?;
+        self.validate_cut()?;
         if let Some(Contrast { alpha, plausibility, .. }) = self.weaken.contrast {
+            if let Some(clean) = self.weaken.distortion.iter().find(|distortion| is_clean(distortion)) {
+                return Err(BpoError::Conflict {
+                    key: "weaken.contrast".into(),
+                    with: format!("`weaken.distortion = \"{clean}\"`"),
+                    reason: "both sides of the contrast would be the image as it is",
+                });
+            }
             let key = "weaken.contrast.alpha";
             check(key, (0.0..=100.0).contains(&alpha), "from 0 to 100", alpha.to_string())?;
             let key = "weaken.contrast.plausibility";
@@ -136,6 +152,25 @@ impl RunConfig {
 }
 
 impl RunConfig {
+    /// Checks the sentences that are cut off annotated answers.
+    fn validate_cut(&self) -> Result<(), BpoError> {
+        let section = &self.weaken;
+        let (cut, least) = (section.cut_sentences, section.min_sentences);
+        check("weaken.cut_sentences", cut <= MAX_SENTENCES, "at most 1000", cut.to_string())?;
+        check("weaken.min_sentences", least <= MAX_SENTENCES, "at most 1000", least.to_string())?;
+        if cut > 0 && section.prefix_fraction > 0.0 {
+            return Err(BpoError::Conflict {
+                key: "weaken.cut_sentences".into(),
+                with: "`weaken.prefix_fraction`".to_owned(),
+                reason: "each of them says where the given start of an answer ends",
+            });
+        }
+        let has_effect = least == 0 || cut > 0 && least > cut + 1;
+        let expected =
+            "0, or at least 2 more than `weaken.cut_sentences` (--cut-sentences), which must be set";
+        check("weaken.min_sentences", has_effect, expected, least.to_string())
+    }
+
     /// Checks that one model at most rewrites the answers.
     fn validate_injector(&self) -> Result<(), BpoError> {
         let section = &self.inject;
@@ -179,11 +214,13 @@ impl RunConfig {
                 "contrastive decoding needs the logits of the model, and a server gives texts",
             );
         }
-        if section.prefix_fraction > 0.0 {
-            return refused(
-                "weaken.prefix_fraction",
-                "chat completions have no standard way to continue an answer",
-            );
+        for (key, is_set) in [
+            ("weaken.prefix_fraction", section.prefix_fraction > 0.0),
+            ("weaken.cut_sentences", section.cut_sentences > 0),
+        ] {
+            if is_set {
+                return refused(key, "chat completions have no standard way to continue an answer");
+            }
         }
         // without the image, there is nothing to apply: the question is sent alone
         let is_of_features =
@@ -206,11 +243,12 @@ mod tests {
     #[cfg(feature = "server")]
     fn what_a_server_cannot_do_is_refused() {
         type Set = fn(&mut RunConfig);
-        let refused: [(&str, Set); 4] = [
+        let refused: [(&str, Set); 5] = [
             ("weaken.contrast", |config| {
                 config.weaken.contrast = Some(Contrast::new(bpo_pairs::ContrastMode::Vcd));
             }),
             ("weaken.prefix_fraction", |config| config.weaken.prefix_fraction = 0.5),
+            ("weaken.cut_sentences", |config| config.weaken.cut_sentences = 2),
             ("weaken.distortion", |config| {
                 let of_features: Distortion = "blur:sigma=2+mask-tokens:share=0.5".parse().unwrap();
                 config.weaken.distortion = of_features.into();
@@ -238,12 +276,28 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 12] = [
+        let broken: [(&str, Break); 18] = [
             ("inject.llm.attempts", |config| config.inject.llm.attempts = u32::MAX),
             ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = usize::MAX),
             ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = 0),
             ("weaken.temperature", |config| config.weaken.temperature = 1e-50),
             ("weaken.prefix_fraction", |config| config.weaken.prefix_fraction = 1.0),
+            ("weaken.cut_sentences", |config| config.weaken.cut_sentences = usize::MAX),
+            ("weaken.cut_sentences", |config| {
+                (config.weaken.prefix_fraction, config.weaken.cut_sentences) = (0.5, 2);
+            }),
+            // without an effect
+            ("weaken.min_sentences", |config| config.weaken.min_sentences = 4),
+            ("weaken.min_sentences", |config| {
+                (config.weaken.cut_sentences, config.weaken.min_sentences) = (2, 3);
+            }),
+            ("conditional.distortion", |config| {
+                config.conditional.distortion = "clean".parse::<Distortion>().unwrap().into();
+            }),
+            ("weaken.contrast", |config| {
+                config.weaken.distortion = "clean".parse::<Distortion>().unwrap().into();
+                config.weaken.contrast = Some(Contrast::new(bpo_pairs::ContrastMode::Vcd));
+            }),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),
             ("weaken.contrast.alpha", |config| {
                 let mut contrast = Contrast::new(bpo_pairs::ContrastMode::Vcd);

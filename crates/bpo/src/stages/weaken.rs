@@ -12,7 +12,6 @@ use bpo_pairs::{SftSample, SkipReason, Skipped, warn_left_out};
 use super::answers::Answers;
 use super::batches::{Batch, Batches};
 use super::file::StageFile;
-use super::sample_images;
 use super::{StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
@@ -127,7 +126,7 @@ impl<'a> Job<'a> {
             let mut requests = Vec::with_capacity(size);
             for (place, item) in places.by_ref().take(size) {
                 // the sample's own images first: if they cannot be used, no other image is needed
-                match sample_images::check(&self.cache, item.sample)? {
+                match self.check(item.sample)? {
                     Ok(images) => {
                         let weakening = self.weakening(item)?;
                         asked.push((place, self.provenance(item, weakening.as_ref())));

@@ -3,6 +3,7 @@
 
 mod chosen;
 mod contrasts;
+mod cut;
 mod judge;
 mod kinds;
 mod ledger;

@@ -61,7 +61,43 @@ impl<'a> Job<'a> {
     }
 
     fn answer_prefix<'s>(&self, sample: &'s SftSample) -> &'s str {
-        answer_prefix(&sample.answer, self.config.weaken.prefix_fraction)
+        let section = &self.config.weaken;
+        match section.cut_sentences {
+            0 => first_words(&sample.answer, section.prefix_fraction),
+            // `check` skips samples without a prefix
+            cut => cut_answer(&sample.answer, cut, section.min_sentences).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the cause for which a sample cannot be asked about, whatever its images are, if there is
+    /// one: too few sentences in its answer.
+    fn too_short(&self, sample: &SftSample) -> Option<Skipped> {
+        let section = &self.config.weaken;
+        let (cut, least) = (section.cut_sentences, section.min_sentences);
+        if cut == 0 || cut_answer(&sample.answer, cut, least).is_some() {
+            return None;
+        }
+        let (reason, least) = (SkipReason::TooFewSentences, least.max(cut + 1));
+        let found = bpo_eval::sentences(&sample.answer).len();
+        let detail = format!("{reason}: {found} in the annotated answer, at least {least} are needed");
+        Some(Skipped::new(&sample.id, reason).with_detail(detail))
+    }
+
+    /// Checks that the model can be asked about a sample: its answer is long enough for the settings, and
+    /// its images can be used.
+    ///
+    /// # Errors
+    /// Returns an error if the image root is gone.
+    pub(super) fn check(&self, sample: &SftSample) -> Result<Result<Vec<LazyImage>, Skipped>, BpoError> {
+        match self.too_short(sample) {
+            Some(cause) => Ok(Err(cause)),
+            None => sample_images::check(&self.cache, sample),
+        }
+    }
+
+    /// Returns whether the answer to the request of a sample needs no check of its images before.
+    pub(super) fn may_be_asked(&self, sample: &SftSample) -> bool {
+        !sample.images.is_empty() && self.too_short(sample).is_none()
     }
 
     /// Chooses the image of another sample for a distortion.
@@ -122,6 +158,7 @@ impl<'a> Job<'a> {
         provenance.other.clone_from(other);
         provenance.contrast = weakening.contrast;
         provenance.prefix_words = count_words(self.answer_prefix(item.sample));
+        provenance.cut_sentences = self.config.weaken.cut_sentences;
         provenance.variant = item.variant;
         Some(provenance)
     }
@@ -141,6 +178,14 @@ impl<'a> Job<'a> {
         let Item { sample, variant } = item;
         let (id, kind) = (sample.id.clone(), self.kind(item));
         match answer {
+            Ok(Generated { text, .. })
+                if self.config.weaken.cut_sentences > 0
+                    && text.trim_end().len() <= self.answer_prefix(sample).len() =>
+            {
+                let skipped = Skipped::new(id, SkipReason::NoContinuation);
+                let detail = format!("{}: the model ended the answer at once", SkipReason::NoContinuation);
+                Ok(StageRecord::Skipped { kind, skipped: skipped.with_detail(detail).with_variant(variant) })
+            }
             Ok(Generated { text, finish, .. }) => Ok(StageRecord::Answered(Bootstrapped {
                 id,
                 variant,
@@ -171,12 +216,23 @@ pub(super) struct NamedWeakening {
 }
 
 /// Returns the first words of an answer: `fraction` of its words, rounded down.
-fn answer_prefix(answer: &str, fraction: f64) -> &str {
+fn first_words(answer: &str, fraction: f64) -> &str {
     let words = (count_words(answer) as f64 * fraction) as usize;
     let last = answer.split_whitespace().take(words).last();
     // words are slices of `answer`
     let end = last.map_or(0, |word| word.as_ptr() as usize - answer.as_ptr() as usize + word.len());
     answer[..end].trim_start()
+}
+
+/// Returns an answer without its last `cut` sentences, or `None` if it has not more, or fewer than
+/// `least`.
+fn cut_answer(answer: &str, cut: usize, least: usize) -> Option<&str> {
+    let sentences = bpo_eval::sentences(answer);
+    let kept = sentences.len().checked_sub(cut)?;
+    let last = sentences[..kept].last().filter(|_| sentences.len() >= least)?;
+    // sentences are slices of `answer`
+    let end = last.as_ptr() as usize - answer.as_ptr() as usize + last.len();
+    Some(answer[..end].trim())
 }
 
 /// Returns the seed of the distortion of an image that an answer is about.
@@ -210,8 +266,25 @@ mod tests {
         for (fraction, expected) in
             [(0.0, ""), (0.19, ""), (0.2, "A"), (0.5, "A cat"), (0.99, "A cat  on\na"), (1.0, all)]
         {
-            assert_eq!(answer_prefix(answer, fraction), expected, "{fraction}");
+            assert_eq!(first_words(answer, fraction), expected, "{fraction}");
         }
-        assert_eq!(answer_prefix("", 0.5), "");
+        assert_eq!(first_words("", 0.5), "");
+    }
+
+    #[test]
+    fn cut_answers_lack_their_last_sentences() {
+        let answer = " A cat\nsleeps. Mr. Fox, who has 2. Is it late?  “Yes!” No. ";
+        for (cut, expected) in [
+            (1, Some("A cat\nsleeps. Mr. Fox, who has 2. Is it late?  “Yes!”")),
+            (2, Some("A cat\nsleeps. Mr. Fox, who has 2. Is it late?")),
+            (4, Some("A cat\nsleeps.")),
+            (5, None),
+            (usize::MAX, None),
+        ] {
+            assert_eq!(cut_answer(answer, cut, 0), expected, "{cut}");
+        }
+        assert!(cut_answer(answer, 2, 5).is_some() && cut_answer(answer, 2, 6).is_none());
+        assert_eq!(cut_answer("", 1, 0), None);
+        assert_eq!(cut_answer("no end", 1, 0), None);
     }
 }

@@ -31,8 +31,8 @@ impl<'a, 'b, 'c> Requests<'a, 'b, 'c> {
     /// Returns the request of the next item that has images.
     fn next(&mut self) -> Result<Option<VisionRequest>, BpoError> {
         while let Some((place, item)) = self.missing.next_item() {
-            if item.sample.images.is_empty() {
-                if let Err(cause) = sample_images::check(&self.job.cache, item.sample)? {
+            if !self.job.may_be_asked(item.sample) {
+                if let Err(cause) = self.job.check(item.sample)? {
                     let _ = self.missing.write(place, self.job.skipped(item, cause));
                 }
                 continue;
