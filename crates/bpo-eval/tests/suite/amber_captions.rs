@@ -82,7 +82,8 @@ fn figures_equal_those_of_the_published_script() {
 fn words(files: &Files) -> AmberWords {
     let relation =
         json!({"dog": ["puppy"], "wolf": [], "cup": [], "mug": ["beaker"], "sun": [], "fire hydrant": []});
-    let vectors = "dog 1 0\nwolf 0.7 -0.7141\ncup 0 1\nmug -0.2 0.98\nfire hydrant -1 0\nother 1 0\nsun 0 0\n";
+    let vectors =
+        "dog 1 0\nwolf 0.7 -0.7141\ncup 0 1\nmug -0.2 0.98\nfire hydrant -1 0\nother 1 0\nsun 0 0\n";
     word_files(files, &relation, &["sun"], vectors).read().unwrap()
 }
 
