@@ -10,7 +10,7 @@ use crate::config::RunConfig;
 use crate::error::BpoError;
 
 /// Number of answers that are compared with the chosen answer of a pair, at most.
-const COMPARED: usize = 512;
+const COMPARED: usize = 256;
 /// Number of draws of a sample before the following ones are taken in order.
 const DRAWS: u64 = 32;
 
@@ -189,15 +189,17 @@ impl Question {
         candidates.sort_unstable();
         candidates.dedup();
         let (count, start) = (self.answers.len(), place(draw, self.answers.len()));
-        let best = candidates
-            .into_iter()
-            .filter_map(|at| Some((at as usize, self.images(at as usize, pair, draw)?)))
-            .max_by_key(|(at, _)| {
-                let own = &self.answers[*at].words;
-                (shared(words, own), Reverse(own.len()), Reverse((at + count - start) % count))
-            });
+        let mut best = None;
+        for at in candidates.into_iter().map(|at| at as usize) {
+            let own = &self.answers[at].words;
+            let rank = (shared(words, own), Reverse(own.len()), Reverse((at + count - start) % count));
+            let is_better = best.as_ref().is_none_or(|(best, ..): &(_, &[String], usize)| rank > *best);
+            if is_better && let Some(images) = self.images(at, pair, draw) {
+                best = Some((rank, images, at));
+            }
+        }
         match best {
-            Some((at, images)) => Some((images, &self.answers[at].text)),
+            Some((_, images, at)) => Some((images, &self.answers[at].text)),
             None => self.next(pair, draw),
         }
     }
