@@ -98,14 +98,15 @@ macro_rules! whole_number {
     ($($type:ty),*) => {$(
         impl Number for $type {
             fn pick(low: Self, high: Self, bits: u64) -> Self {
-                let count = u128::from(high.saturating_sub(low)) + 1;
-                // The high half of the product is below `count`, and so below 2^32.
-                low + ((u128::from(bits) * count) >> 64) as $type
+                let (low, high) = (i64::from(low), i64::from(high));
+                let count = u128::from((high - low).max(0).unsigned_abs()) + 1;
+                // The high half of the product is below `count`, so the sum is at most `high`.
+                (low + ((u128::from(bits) * count) >> 64) as i64) as $type
             }
         }
     )*};
 }
-whole_number!(u8, u16, u32);
+whole_number!(u8, u16, u32, i32);
 
 impl<T: Number> Value for Amount<T> {
     fn read(&mut self, text: &str) -> bool {
@@ -145,6 +146,8 @@ mod tests {
         assert_eq!(<f32 as Number>::pick(2.0, 8.0, 0), 2.0);
         assert!(<f32 as Number>::pick(2.0, 8.0, u64::MAX) > 7.999);
         assert_eq!(<u8 as Number>::pick(5, 3, u64::MAX), 5);
+        assert_eq!([0, u64::MAX / 2, u64::MAX].map(|bits| <i32 as Number>::pick(-2, 0, bits)), [-2, -1, 0]);
+        assert_eq!(<i32 as Number>::pick(i32::MIN, i32::MAX, u64::MAX), i32::MAX);
     }
 
     #[test]

@@ -206,6 +206,9 @@ impl Distortion {
             let stage = match stage {
                 Self::FeatureNoise(noise) => FeatureStage::Noise { sigma: noise.sigma.exact() },
                 Self::MaskTokens(mask) => FeatureStage::MaskTokens { share: mask.share.exact() },
+                Self::MaskAttended(mask) => {
+                    FeatureStage::MaskAttended { share: mask.share.exact(), layer: mask.layer.exact() }
+                }
                 Self::NoImage(_) => FeatureStage::NoImage,
                 _ => return None,
             };

@@ -129,7 +129,7 @@ impl Parameter {
         Self { name, expected: AllowedValues::Number { low, high }, default: None }
     }
 
-    pub(crate) const fn whole(name: &'static str, low: u32, high: u32) -> Self {
+    pub(crate) const fn whole(name: &'static str, low: i32, high: i32) -> Self {
         Self { name, expected: AllowedValues::Whole { low, high }, default: None }
     }
 
@@ -172,9 +172,9 @@ pub enum AllowedValues {
     /// An integer from `low` to `high`, both included.
     Whole {
         /// The smallest value.
-        low: u32,
+        low: i32,
         /// The largest value.
-        high: u32,
+        high: i32,
     },
     /// One of these words.
     Word(&'static [&'static str]),

@@ -43,6 +43,14 @@ pub enum FeatureStage {
         /// Share of the masked tokens.
         share: f32,
     },
+    /// The image tokens with the most attention masked in attention, see [`attended_tokens`] and
+    /// [`MaskAttended`](crate::MaskAttended).
+    MaskAttended {
+        /// Share of the masked tokens of each image.
+        share: f32,
+        /// The decoder layer whose attention is read, from 0, or from the last one as -1.
+        layer: i32,
+    },
     /// The model answers without the image, see [`NoImage`](crate::NoImage).
     NoImage,
 }
@@ -82,10 +90,31 @@ pub fn deviates(seed: StageSeed) -> impl Iterator<Item = f64> {
 ///
 /// A share above 1 masks all tokens.
 pub fn masked_tokens(tokens: usize, share: f32, seed: StageSeed) -> Vec<usize> {
-    let count = (tokens as f64 * f64::from(share)).round() as usize;
-    let mut hidden = seed.stream().choose(count, tokens);
+    let mut hidden = seed.stream().choose(counted(tokens, share), tokens);
     hidden.sort_unstable();
     hidden
+}
+
+/// Chooses the image tokens with the most attention: `share` of them, rounded, in ascending order. Of
+/// tokens with the same attention, earlier ones are chosen first.
+///
+/// A share above 1 chooses all tokens.
+///
+/// # Shapes
+///
+/// - attention: `[tokens]`; one image
+pub fn attended_tokens(attention: &[f32], share: f32) -> Vec<usize> {
+    let mut chosen: Vec<usize> = (0..attention.len()).collect();
+    // stable, so earlier tokens stay in front
+    chosen.sort_by(|&one, &other| attention[other].total_cmp(&attention[one]));
+    chosen.truncate(counted(attention.len(), share));
+    chosen.sort_unstable();
+    chosen
+}
+
+/// A share of tokens, rounded. At most `usize::MAX`.
+fn counted(tokens: usize, share: f32) -> usize {
+    (tokens as f64 * f64::from(share)).round() as usize
 }
 
 #[cfg(test)]
@@ -115,6 +144,29 @@ mod tests {
         add_noise(&mut [], 1.0, seed);
         assert_eq!((some, flat), ([1.0, -2.0], [4.0; 3]));
         assert!(masked_tokens(576, 0.0, seed).is_empty());
+    }
+
+    #[test]
+    fn attended_tokens_have_the_most_attention() {
+        let attention = [0.1, 0.3, 0.2, 0.3, 0.1, 0.3];
+        for (share, expected) in [
+            (0.0, &[][..]),
+            (0.08, &[]),
+            // of equal ones, the first
+            (1.0 / 6.0, &[1]),
+            (0.34, &[1, 3]),
+            (0.5, &[1, 3, 5]),
+            (4.0 / 6.0, &[1, 2, 3, 5]),
+            (5.0 / 6.0, &[0, 1, 2, 3, 5]),
+            (1.0, &[0, 1, 2, 3, 4, 5]),
+            (f32::INFINITY, &[0, 1, 2, 3, 4, 5]),
+            (f32::NAN, &[]),
+            (-1.0, &[]),
+        ] {
+            assert_eq!(attended_tokens(&attention, share), expected, "{share}");
+        }
+        assert!(attended_tokens(&[], 1.0).is_empty());
+        assert_eq!(attended_tokens(&[0.0; 4], 0.5), [0, 1]);
     }
 
     #[test]

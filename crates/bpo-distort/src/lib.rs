@@ -61,6 +61,7 @@
 //! | `clean` | [`Clean`]: the image as it is |
 //! | `feature-noise:sigma=1` | [`FeatureNoise`]: noise on vision features, applied by a model |
 //! | `mask-tokens:share=0.9` | [`MaskTokens`]: image tokens masked in attention, by a model |
+//! | `mask-attended:share=0.5` | [`MaskAttended`]: the image tokens with the most attention masked |
 //! | `no-image` | [`NoImage`]: the model answers without the image |
 //!
 //! [`Family::all`] lists the families with their parameters. Each number may be a range

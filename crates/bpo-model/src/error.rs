@@ -344,6 +344,17 @@ pub enum ModelError {
         /// Number of images of the batch.
         images: usize,
     },
+    /// A distortion names a decoder layer that the model does not have.
+    #[error(
+        "the language model has {layers} decoder layers, so `layer` of `mask-attended` must be from -{layers} to {}, not {layer}",
+        layers.saturating_sub(1)
+    )]
+    NoSuchLayer {
+        /// The layer, from 0, or from the last one as -1.
+        layer: i32,
+        /// Number of decoder layers.
+        layers: usize,
+    },
     /// The settings of generation exclude every token.
     #[error("the settings in generation_config.json exclude every token that could come next")]
     NoTokenLeft,

@@ -54,6 +54,11 @@ pub struct ImageInput {
     /// Indices of tokens of the image that no token attends to, from 0. The positions of the other
     /// tokens stay as they are.
     pub hidden: Vec<usize>,
+    /// Shares of the tokens of the image to hide, those with the most attention, each with the decoder
+    /// layer in which attention is read (from 0, or from the last one as -1).
+    /// [`Vlm::generate`](crate::Vlm::generate) reads it at the last token of the prompt, after everything
+    /// else that is done to the images, and hides the tokens before it answers.
+    pub attended: Vec<(f32, i32)>,
 }
 
 impl ModelInput {
@@ -69,17 +74,18 @@ impl ModelInput {
 
     /// Positions in the prompt that no token attends to.
     pub(crate) fn hidden_places(&self, image_token: Option<u32>) -> Vec<usize> {
+        let places = self.image_places(image_token);
+        let of_image = |(image, own): (&ImageInput, Vec<usize>)| {
+            image.hidden.iter().filter_map(|token| own.get(*token).copied()).collect::<Vec<_>>()
+        };
+        self.images.iter().zip(places).flat_map(of_image).collect()
+    }
+
+    /// Positions of the tokens of each image in the prompt.
+    pub(crate) fn image_places(&self, image_token: Option<u32>) -> Vec<Vec<usize>> {
         let of_images = self.ids.iter().enumerate().filter(|(_, id)| Some(**id) == image_token);
-        let places: Vec<usize> = of_images.map(|(place, _)| place).collect();
-        let mut first = 0;
-        let mut hidden = Vec::new();
-        for image in &self.images {
-            let own = places.get(first..).unwrap_or_default();
-            let own = &own[..own.len().min(image.tokens())];
-            hidden.extend(image.hidden.iter().filter_map(|token| own.get(*token).copied()));
-            first += image.tokens();
-        }
-        hidden
+        let mut places = of_images.map(|(place, _)| place);
+        self.images.iter().map(|image| places.by_ref().take(image.tokens()).collect()).collect()
     }
 }
 
@@ -144,7 +150,7 @@ impl ImageLayout {
 impl ImageInput {
     /// Creates the input of an image that is not weakened.
     pub fn new(tiles: Vec<PixelValues>, layout: ImageLayout) -> Self {
-        Self { tiles, layout, noise: Vec::new(), hidden: Vec::new() }
+        Self { tiles, layout, noise: Vec::new(), hidden: Vec::new(), attended: Vec::new() }
     }
 
     /// Number of image tokens.
@@ -180,6 +186,7 @@ impl ImageInput {
                 FeatureStage::MaskTokens { share } => {
                     input.hidden.extend(masked_tokens(input.layout.tokens(), share, seed));
                 }
+                FeatureStage::MaskAttended { share, layer } => input.attended.push((share, layer)),
                 // a stage that is not known here
                 _ => return Err(DistortError::NeedsModel { family: "feature stage" }.into()),
             }

@@ -55,7 +55,7 @@ const fn at(step: u16) -> Distortion {
 pub(super) static FAMILY: Family = Family {
     name: "diffusion-noise",
     about: "the noise of VCD and BPO, on RGB or on normalized pixels",
-    parameters: &[Parameter::whole("step", 0, STEPS as u32 - 1)],
+    parameters: &[Parameter::whole("step", 0, STEPS as i32 - 1)],
     part: Part::Pixels,
     needs_other: false,
     levels: Some([at(100), at(300), at(500), at(700), at(900)]),

@@ -17,6 +17,7 @@ mod feature_noise;
 mod gaussian_noise;
 mod grayscale;
 mod jpeg;
+mod mask_attended;
 mod mask_tokens;
 mod mix;
 mod motion_blur;
@@ -134,6 +135,7 @@ families! {
         clean::Clean,
         feature_noise::FeatureNoise,
         mask_tokens::MaskTokens,
+        mask_attended::MaskAttended,
         no_image::NoImage,
     }
 }

@@ -62,6 +62,16 @@ impl Attention {
         rotate(head_norm(self.heads(&self.q_proj, x, adapters), self.q_norm.as_ref()), tables)
     }
 
+    /// Keys with rotary positions applied: `[.., hidden]` to `[tokens, kv heads, head_dim]`.
+    pub(super) fn keys<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        tables: &RopeTables,
+        adapters: Adapters,
+    ) -> Tensor<3> {
+        rotate(head_norm(self.heads(&self.k_proj, x, adapters), self.k_norm.as_ref()), tables)
+    }
+
     /// Keys with rotary positions applied, and values: `[.., hidden]` to `[tokens, kv heads,
     /// head_dim]` each.
     pub(super) fn keys_and_values<const D: usize>(
@@ -70,8 +80,7 @@ impl Attention {
         tables: &RopeTables,
         adapters: Adapters,
     ) -> (Tensor<3>, Tensor<3>) {
-        let k = head_norm(self.heads(&self.k_proj, x.clone(), adapters), self.k_norm.as_ref());
-        (rotate(k, tables), self.heads(&self.v_proj, x, adapters))
+        (self.keys(x.clone(), tables, adapters), self.heads(&self.v_proj, x, adapters))
     }
 
     /// The output projection of mixed values: `[tokens, heads, head_dim]` to `shape` with the last

@@ -3,7 +3,8 @@
 
 use burn::module::Module;
 use burn::nn::RmsNorm;
-use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Tensor};
 
 use super::attention::Attention;
 use super::rope::RopeTables;
@@ -52,6 +53,31 @@ impl DecoderLayer {
 
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.self_attn.linears_mut().into_iter().chain(self.mlp.linears_mut())
+    }
+
+    /// The attention of the last token to all tokens, as the mean over heads.
+    ///
+    /// # Shapes
+    /// - `x`: `[tokens, hidden]`
+    /// - `mask`: `[1, 1, tokens]`, added to the scores
+    /// - output: `[tokens]`, in f32
+    pub(super) fn last_attention(
+        &self,
+        x: Tensor<2>,
+        tables: &RopeTables,
+        mask: Tensor<3>,
+        adapters: Adapters,
+    ) -> Tensor<1> {
+        let tokens = x.dims()[0];
+        let normed = rms_norm(x, &self.input_layernorm);
+        let last = normed.clone().narrow(0, tokens - 1, 1);
+        let q = self.self_attn.queries(last, &tables.behind(tokens - 1), adapters).cast(DType::F32);
+        let k = self.self_attn.keys(normed, tables, adapters).cast(DType::F32);
+        let ([_, heads, width], [_, kv_heads, _]) = (q.dims(), k.dims());
+        // consecutive heads of queries share a head of keys
+        let q = q.reshape([kv_heads, heads / kv_heads, width]);
+        let scores = q.matmul(k.permute([1, 2, 0])) * tables.score_scale() + mask;
+        softmax(scores, 2).reshape([heads, tokens]).mean_dim(0).reshape([tokens])
     }
 
     /// Runs the layer on `[.., hidden]`.

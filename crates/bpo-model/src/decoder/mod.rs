@@ -82,11 +82,47 @@ impl Decoder {
     /// - output: `[rows, tokens, hidden]`
     pub(crate) fn forward(
         &self,
-        mut x: Tensor<3>,
+        x: Tensor<3>,
         deepstack: &Deepstack,
         tables: &RopeTables,
         masks: &Masks,
         kv: &mut impl KvStore,
+        adapters: Adapters,
+    ) -> Tensor<3> {
+        let all = self.layers.len();
+        rms_norm(self.first_layers(x, deepstack, tables, masks, (kv, all), adapters), &self.norm)
+    }
+
+    /// The attention of the last token of one row to all of its tokens, in the layer with an index: the
+    /// softmax of the scores, as the mean over heads. Later layers are not run, and no other scores are kept.
+    ///
+    /// # Shapes
+    /// - `x`: `[1, tokens, hidden]`; `deepstack`, `tables` and `masks` as in [`forward`](Self::forward)
+    /// - output: `[tokens]`, in f32
+    pub(crate) fn last_attention(
+        &self,
+        x: Tensor<3>,
+        deepstack: &Deepstack,
+        tables: &RopeTables,
+        masks: &Masks,
+        layer: usize,
+        adapters: Adapters,
+    ) -> Tensor<1> {
+        let [_, tokens, hidden] = x.dims();
+        let x = self.first_layers(x, deepstack, tables, masks, (&mut NoKv, layer), adapters);
+        let layer = &self.layers[layer];
+        let mask = masks.of(layer).clone().narrow(2, tokens - 1, 1).reshape([1, 1, tokens]);
+        layer.last_attention(x.reshape([tokens, hidden]), tables, mask, adapters)
+    }
+
+    /// Runs the first `count` decoder layers. See [`forward`](Self::forward) for the other arguments.
+    fn first_layers(
+        &self,
+        mut x: Tensor<3>,
+        deepstack: &Deepstack,
+        tables: &RopeTables,
+        masks: &Masks,
+        (kv, count): (&mut impl KvStore, usize),
         adapters: Adapters,
     ) -> Tensor<3> {
         let [rows, tokens, _] = x.dims();
@@ -97,7 +133,7 @@ impl Decoder {
         let (dtype, scale) = (x.dtype(), tables.score_scale());
         let masks = masks.map(|mask| prepared(mask, dtype));
         let tables = &with_turns(tables);
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, layer) in self.layers.iter().take(count).enumerate() {
             let mask = masks.of(layer);
             let mut attend = |[q, k, v]: [Tensor<3>; 3]| {
                 let shape = q.dims();
@@ -106,6 +142,6 @@ impl Decoder {
             };
             x = deepstack.add(i, layer.forward(x, tables, 0, &mut attend, adapters));
         }
-        rms_norm(x, &self.norm)
+        x
     }
 }

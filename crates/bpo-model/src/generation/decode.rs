@@ -75,7 +75,8 @@ impl Vlm {
     /// # Errors
     /// [`ModelError::ContextTooShort`], [`ModelError::TokenOutside`], [`ModelError::ImageSize`] or
     /// [`ModelError::ImageTokens`] for a prompt that does not fit the model;
-    /// [`ModelError::NotFinite`] if the logits are not finite; [`ModelError::NoTokenLeft`] if
+    /// [`ModelError::NoSuchLayer`] for a layer of [`ImageInput::attended`](crate::ImageInput::attended)
+    /// that the model does not have; [`ModelError::NotFinite`] if the logits are not finite; [`ModelError::NoTokenLeft`] if
     /// `settings` exclude every token.
     pub fn generate(
         &self,
@@ -145,6 +146,14 @@ impl Vlm {
             let longest = prompt.rows().map(|input| input.ids.len()).max().unwrap_or(0);
             answers.push(Answer::new(prompt.sampling.max_new_tokens.min(context - longest)));
         }
+        let changed: Vec<Prompt>;
+        let prompts = if prompts.iter().any(Prompt::is_attended) {
+            let changed_prompts = prompts.iter().map(|prompt| self.hide_attended(prompt, adapters));
+            changed = changed_prompts.collect::<Result<_, _>>()?;
+            &changed
+        } else {
+            prompts
+        };
         let (ended, waiting): (Vec<_>, Vec<_>) =
             (0..prompts.len()).partition(|prompt| answers[*prompt].done());
         for prompt in ended {
@@ -204,6 +213,11 @@ impl Prompt {
     /// The prompt, and the input that it is contrasted with.
     fn rows(&self) -> impl Iterator<Item = &ModelInput> {
         std::iter::once(&self.input).chain(self.contrast.as_ref().map(|contrast| &contrast.input))
+    }
+
+    /// Whether tokens of an image are to be hidden by the attention to them.
+    fn is_attended(&self) -> bool {
+        self.rows().any(|input| input.images.iter().any(|image| !image.attended.is_empty()))
     }
 
     /// The logits to draw the next token from, given those of the prompt's rows.

@@ -1,5 +1,6 @@
 //! Batched text generation with a key-value cache.
 
+mod attended;
 mod contrast;
 mod decode;
 mod rows;

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::decoder::{CollectKv, Deepstack, KvCache, Masks, Placed, Positions};
+use crate::decoder::{CollectKv, Deepstack, KvCache, Masks, Placed, Positions, RopeTables};
 use crate::error::ModelError;
 use crate::input::{ImageInput, ModelInput};
 use crate::lora::Adapters;
@@ -83,6 +83,31 @@ impl<'a> Rows<'a> {
 
     /// Runs prompts. Returns the logits of the first new token of each, and keys and values.
     fn prefill(&self, prompts: &[&ModelInput]) -> Result<(Vec<Vec<f32>>, CollectKv), ModelError> {
+        let Prefill { x, deepstack, tables, masks } = self.embedded(prompts)?;
+        let (decoder, device, width) = (&self.model.language_model, self.model.device(), x.dims()[1]);
+        let mut kv = CollectKv::default();
+        let hidden = decoder.forward(x, &deepstack, &tables, &masks, &mut kv, self.adapters);
+        let ends = prompts.iter().enumerate().map(|(row, input)| (row * width + input.ids.len() - 1) as u32);
+        let (ends, size) = (ends.collect::<Vec<_>>(), hidden.dims()[2]);
+        let hidden = hidden.reshape([prompts.len() * width, size]).select(0, ids(&ends, &device));
+        Ok((rows_of(self.model.head(hidden, self.adapters))?, kv))
+    }
+
+    /// The attention of the last token of a prompt to each of its tokens, in the decoder layer with an
+    /// index: the mean over heads, `[tokens]`.
+    pub(super) fn last_attention(&self, prompt: &ModelInput, layer: usize) -> Result<Vec<f32>, ModelError> {
+        let Prefill { x, deepstack, tables, masks } = self.embedded(&[prompt])?;
+        let decoder = &self.model.language_model;
+        let attention = decoder.last_attention(x, &deepstack, &tables, &masks, layer, self.adapters);
+        let attention: Vec<f32> = attention.into_data().try_into_vec().expect("attention is in f32");
+        if !attention.iter().all(|share| share.is_finite()) {
+            return Err(ModelError::NotFinite { what: "attention".into() });
+        }
+        Ok(attention)
+    }
+
+    /// The input of the decoder for prompts.
+    fn embedded(&self, prompts: &[&ModelInput]) -> Result<Prefill, ModelError> {
         let model = self.model;
         let (device, dtype) = (model.device(), model.dtype());
         let width = prompts.iter().map(|input| input.ids.len()).max().unwrap_or(0);
@@ -99,17 +124,12 @@ impl<'a> Rows<'a> {
             })
             .collect();
 
-        let mut kv = CollectKv::default();
         let (x, deepstack) = model.embed(&padded, &images_of_row, features.as_ref())?;
         let positions: Vec<_> = prompts.iter().map(|input| self.positions(input).padded(width)).collect();
         let tables = model.rope().tables(&positions, dtype, &device);
         let (decoder, lens) = (&model.language_model, vec![0; prompts.len()]);
         let masks = Masks::new(decoder, &lens, [0, 0, width], &hidden_places, &device);
-        let hidden = decoder.forward(x, &deepstack, &tables, &masks, &mut kv, self.adapters);
-        let ends = prompts.iter().enumerate().map(|(row, input)| (row * width + input.ids.len() - 1) as u32);
-        let (ends, size) = (ends.collect::<Vec<_>>(), hidden.dims()[2]);
-        let hidden = hidden.reshape([prompts.len() * width, size]).select(0, ids(&ends, &device));
-        Ok((rows_of(model.head(hidden, self.adapters))?, kv))
+        Ok(Prefill { x, deepstack, tables, masks })
     }
 
     /// The positions of the tokens of a prompt.
@@ -159,6 +179,15 @@ impl<'a> Rows<'a> {
         });
         (views_of_row, features)
     }
+}
+
+/// The input of the decoder for right-padded prompts.
+struct Prefill {
+    /// `[rows, tokens, hidden]`
+    x: Tensor<3>,
+    deepstack: Deepstack,
+    tables: RopeTables,
+    masks: Masks,
 }
 
 /// Adds noise to the features of each view. The noise is drawn on the host, so it is the same on

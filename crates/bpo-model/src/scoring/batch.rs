@@ -36,7 +36,10 @@ impl ScoreBatch {
         images: Vec<ImageInput>,
         groups: &[(Vec<usize>, Vec<TokenizedCompletion>)],
     ) -> Result<Self, ModelError> {
-        if images.iter().any(|image| !image.noise.is_empty() || !image.hidden.is_empty()) {
+        let is_changed = |image: &ImageInput| {
+            !(image.noise.is_empty() && image.hidden.is_empty() && image.attended.is_empty())
+        };
+        if images.iter().any(is_changed) {
             return Err(ModelError::ChangedFeatures);
         }
         config.check_input(&[], &images)?;

@@ -127,7 +127,9 @@ impl Asked {
 fn nothing_done_to_features_is_the_clean_image() {
     let mut asked = Asked::new();
     let clean = asked.said(0, None);
-    for nothing in ["feature-noise:sigma=0", "mask-tokens:share=0", "blur:sigma=0"] {
+    for nothing in
+        ["feature-noise:sigma=0", "mask-tokens:share=0", "mask-attended:share=0", "blur:sigma=0", "clean"]
+    {
         assert_eq!(asked.said(0, Some(nothing)), clean, "{nothing}");
     }
 }
@@ -145,6 +147,7 @@ fn an_image_that_is_hidden_is_not_seen() {
     let hidden = said(0, "mask-tokens:share=1");
     assert_ne!(said(0, "blur:sigma=0"), said(1, "blur:sigma=0"), "these images make a difference");
     assert_eq!(hidden, said(1, "mask-tokens:share=1"));
+    assert_eq!(hidden, said(0, "mask-attended:share=1"));
     assert_eq!(hidden, said(0, "feature-noise:sigma=2+mask-tokens:share=1"));
     // other positions change the answer
     assert_ne!(hidden, said(0, "no-image"));
@@ -167,12 +170,14 @@ fn without_the_image_the_prompt_is_text() {
 fn noise_on_features_is_that_of_its_seed() {
     let mut asked = Asked::new();
     let distortions = ["feature-noise:sigma=2", "mask-tokens:share=0.5", "no-image", "feature-noise:sigma=4"];
+    let attended = ["mask-attended:share=0.3", "mask-attended:share=0.7,layer=0"];
     let mut requests: Vec<_> = distortions.map(|text| asked.request(0, Some(text))).into();
     requests.push(asked.request(0, None));
     requests.push(asked.request(1, Some("feature-noise:sigma=2+mask-tokens:share=0.3")));
     let mut other_seed = asked.request(0, Some("feature-noise:sigma=2"));
     other_seed.seed = 8;
     requests.push(other_seed);
+    requests.extend(attended.map(|text| asked.request(0, Some(text))));
     let questions: Vec<_> = requests.iter().map(Question::borrow).collect();
     let together: Vec<String> =
         asked.responder.answer(&questions).into_iter().map(|answer| answer.unwrap().text).collect();

@@ -228,7 +228,7 @@ impl RunConfig {
         if section.distortion.iter().flat_map(Distortion::stages).any(is_of_features) {
             return refused(
                 "weaken.distortion",
-                "feature-noise and mask-tokens change the features inside the model, and a server takes images",
+                "feature-noise, mask-tokens and mask-attended work inside the model, and a server takes images",
             );
         }
         Ok(())
@@ -243,7 +243,7 @@ mod tests {
     #[cfg(feature = "server")]
     fn what_a_server_cannot_do_is_refused() {
         type Set = fn(&mut RunConfig);
-        let refused: [(&str, Set); 5] = [
+        let refused: [(&str, Set); 6] = [
             ("weaken.contrast", |config| {
                 config.weaken.contrast = Some(Contrast::new(bpo_pairs::ContrastMode::Vcd));
             }),
@@ -252,6 +252,9 @@ mod tests {
             ("weaken.distortion", |config| {
                 let of_features: Distortion = "blur:sigma=2+mask-tokens:share=0.5".parse().unwrap();
                 config.weaken.distortion = of_features.into();
+            }),
+            ("weaken.distortion", |config| {
+                config.weaken.distortion = "mask-attended:share=0.5".parse::<Distortion>().unwrap().into();
             }),
             ("weaken.distortion", |config| {
                 config.weaken.distortion = "feature-noise:sigma=1".parse::<Distortion>().unwrap().into();
