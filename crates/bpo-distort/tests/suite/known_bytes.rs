@@ -11,7 +11,7 @@ use crate::support::select_vectors;
 
 const SEED: u64 = 20_240_313;
 
-const ON_RGB: [(&str, &str); 33] = [
+const ON_RGB: [(&str, &str); 34] = [
     ("diffusion-noise:step=0", "bb65da839e1c28ae"),
     ("diffusion-noise:step=500", "3296bf61cafcd138"),
     ("diffusion-noise:step=999", "e2e5ce9180c8dd90"),
