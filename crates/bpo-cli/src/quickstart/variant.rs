@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
+use bpo::distort::{Distortion, MaskAttended};
 use bpo::dpo::loss::{Loss, WeightedLoss};
 use bpo::model::merge_checkpoint;
 use bpo::pairs::files::remove_owned_dir;
@@ -31,6 +32,9 @@ const TOK_BETA: f64 = 0.1;
 
 /// Standard deviation of the noise on adapters: the smaller one of HaNoRec's authors.
 const NOISE: f64 = 0.05;
+
+/// Share of the image tokens that [`Variant::Attended`] masks (ours).
+const MASKED: f32 = 0.5;
 
 /// Part of the change of [`Variant::Interpolated`], chosen on validation pictures.
 const SHARE: f64 = 0.7;
@@ -65,6 +69,9 @@ pub enum Variant {
     Chip,
     /// BPO with SymMPO's loss, whose other images are those with the most similar annotated answer.
     Symmpo,
+    /// BPO with answers for which the image tokens with the most attention are masked, in place of those
+    /// about noised images: HDPO's visual distraction.
+    Attended,
     /// BPO with the responsiveness of batches and the noise on adapters of HaNoRec.
     Hanorec,
     /// BPO from the result of supervised fine-tuning, which is also its reference.
@@ -100,7 +107,7 @@ pub enum Variant {
 
 impl Variant {
     /// All trainings, in the order of the ablation. A training comes after those that it starts from.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Sft,
         Self::Weakened,
         Self::Injected,
@@ -109,6 +116,7 @@ impl Variant {
         Self::Mdpo,
         Self::Chip,
         Self::Symmpo,
+        Self::Attended,
         Self::Hanorec,
         Self::SftFirst,
         Self::TwoEpochs,
@@ -136,6 +144,7 @@ impl Variant {
             Self::Mdpo => "mdpo",
             Self::Chip => "chip",
             Self::Symmpo => "symmpo",
+            Self::Attended => "attended",
             Self::Hanorec => "hanorec",
             Self::SftFirst => "sft_first",
             Self::TwoEpochs => "two_epochs",
@@ -164,6 +173,7 @@ impl Variant {
             Self::Mdpo => "BPO, mDPO's loss",
             Self::Chip => "BPO, CHiP's loss",
             Self::Symmpo => "BPO, SymMPO's loss",
+            Self::Attended => "BPO, attended tokens masked",
             Self::Hanorec => "BPO, HaNoRec's terms",
             Self::SftFirst => "SFT, then BPO",
             Self::TwoEpochs => "BPO, two epochs",
@@ -285,6 +295,10 @@ impl Trainings<'_> {
                 config.train = config.train.with_loss(with_sft(loss));
                 config.conditional.distortion = config.weaken.distortion.clone();
             }
+            Variant::Attended => {
+                config.weaken.distortion =
+                    Distortion::from(MaskAttended { share: MASKED.into(), layer: (-1).into() }).into();
+            }
             Variant::Hanorec => {
                 config.train = config.train.with_responsiveness(true);
                 config.lora.lora_noise = NOISE;
@@ -305,9 +319,12 @@ impl Trainings<'_> {
                 config.rounds = Some(ROUNDS);
                 self.rounds(variant, &config, &dir)
             }
-            Variant::Own | Variant::OwnLonger | Variant::Revised | Variant::Judged | Variant::JudgedWhole => {
-                self.whole_run(variant, &config, dir)
-            }
+            Variant::Attended
+            | Variant::Own
+            | Variant::OwnLonger
+            | Variant::Revised
+            | Variant::Judged
+            | Variant::JudgedWhole => self.whole_run(variant, &config, dir),
             _ => self.train_on_pairs(variant, config, dir),
         }
     }

@@ -127,12 +127,17 @@ fn ablation_compares_all_ways() {
     ablation().says("own, three rounds:");
     let summary: Value =
         serde_json::from_slice(&fs::read(out.join("report/ablation.json")).unwrap()).unwrap();
-    const WAYS: [&str; 14] = [
+    const WAYS: [&str; 23] = [
         "before",
         "sft",
         "weakened",
         "injected",
         "authors_loss",
+        "mdpo",
+        "symmpo",
+        "chip",
+        "attended",
+        "hanorec",
         "sft_first",
         "two_epochs",
         "three_epochs",
@@ -142,6 +147,10 @@ fn ablation_compares_all_ways() {
         "own_longer",
         "own_rounds",
         "revised",
+        "judged",
+        "judged_rounds",
+        "judged_whole",
+        "judged_whole_rounds",
     ];
     for split in ["counter", "held_out"] {
         let split = &summary[0]["splits"][split];
@@ -160,6 +169,8 @@ fn ablation_compares_all_ways() {
     let one = steps("run");
     for (way, times) in [
         ("sft", 1),
+        ("symmpo", 1),
+        ("attended", 1),
         ("sft_first", 1),
         ("two_epochs", 2),
         ("three_epochs", 3),
@@ -176,6 +187,8 @@ fn ablation_compares_all_ways() {
     assert!(
         config("sft_first").contains("sft/adapter") && config("rounds/round-2").contains("round-1/adapter")
     );
+    assert!(config("attended").contains("mask-attended"));
+    assert!(run.join("interpolated/model.safetensors").exists());
     let own = |way: &str| {
         let pairs = read_lines(run.join(way).join("pairs.jsonl"));
         pairs.iter().filter(|pair| pair["chosen_kind"] == "own").count() as f64 / pairs.len() as f64
