@@ -160,7 +160,7 @@ fn what_a_server_cannot_do_is_refused() {
     for distortion in ["feature-noise:sigma=1", "blur:sigma=1+mask-tokens:share=0.5"] {
         let flags = arguments!["--distortion", distortion];
         bpo([weaken.clone(), flags].concat())
-            .refuses_naming(&["`weaken.distortion`", "features inside the model"]);
+            .refuses_naming(&["`weaken.distortion`", "work inside the model"]);
     }
     bpo([arguments!["weaken", "--vlm-model", "m"], arguments!["--data", data.at("llava.json")]].concat())
         .refuses_naming(&["`--vlm-model`", "--vlm-server"]);

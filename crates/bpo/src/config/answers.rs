@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bpo_distort::{DiffusionNoise, Distortion, diffusion};
 use bpo_inject::{Fallback, LlmInjectorConfig};
-use bpo_pairs::Contrast;
+use bpo_pairs::{Contrast, is_zero};
 #[cfg(feature = "server")]
 use bpo_server::OpenAiConfig;
 use serde::{Deserialize, Serialize};
@@ -48,9 +48,11 @@ pub struct WeakenSection {
     /// With 2 and the [image as it is](bpo_distort::Clean), the answers are made like those of HDPO about a
     /// long context (arXiv 2411.10436). Samples whose answers have not more than this number of
     /// [sentences](bpo_eval::sentences) are skipped.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cut_sentences: usize,
     /// Minimum number of sentences of the annotated answer, with `cut_sentences`. Samples with fewer are
     /// skipped. Default: 0, one more than are cut off (ours).
+    #[serde(skip_serializing_if = "is_zero")]
     pub min_sentences: usize,
     /// Contrastive decoding with the clean image. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
