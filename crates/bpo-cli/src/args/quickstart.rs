@@ -29,7 +29,7 @@ pub struct QuickstartArgs {
     #[arg(long)]
     pub validation: bool,
     /// Train on each kind of rejected answer alone as well, with other chosen answers, in rounds and
-    /// after supervised fine-tuning: about 13 minutes for each seed
+    /// after supervised fine-tuning: 20 minutes or more for each seed
     #[arg(long)]
     pub ablation: bool,
     /// Number of runs of the ablation, with seeds from --seed on
