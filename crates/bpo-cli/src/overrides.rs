@@ -196,10 +196,9 @@ impl Judge {
 
 impl Overrides for Grader {
     fn apply(&self, config: &mut RunConfig) {
-        // a judge is for judged answers
-        if !config.judges() {
-            config.chosen = ChosenAnswer::Judged;
-        }
+        // of the settings of a run only those of the judge apply
+        let given = std::mem::take(config);
+        (config.judge, config.seed, config.chosen) = (given.judge, given.seed, ChosenAnswer::Judged);
         self.server().apply(&mut config.judge.server);
     }
 

@@ -34,29 +34,38 @@ impl Vectors {
     pub(crate) fn read(path: &Path, words: &HashSet<&str>) -> Result<Self, EvalError> {
         let mut reader = open(path)?;
         let (mut vectors, mut dimensions, mut line) = (HashMap::new(), None, 0);
+        // the number of vectors that a header announces, and the number that was read
+        let (mut announced, mut count): (Option<usize>, usize) = (None, 0);
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
             let read = reader.by_ref().take(LINE_BYTES + 1).read_until(b'\n', &mut bytes);
             let read = read.map_err(|source| EvalError::Read { path: path.into(), source })?;
-            if read == 0 {
-                return Ok(Self(vectors));
-            }
-            line += 1;
-            let bad = |found: &str| {
+            let bad = |line: usize, found: &str| {
                 EvalError::from(WordsError::Vector { path: path.into(), line, found: found.into() })
             };
+            if read == 0 {
+                return match announced {
+                    Some(expected) if expected != count => {
+                        Err(bad(1, &format!("{expected} as the number of vectors, and {count} vectors")))
+                    }
+                    _ => Ok(Self(vectors)),
+                };
+            }
+            line += 1;
+            let bad = |found: &str| bad(line, found);
             if read as u64 > LINE_BYTES {
                 return Err(bad("more than 1 MiB"));
             }
             let text = std::str::from_utf8(&bytes).map_err(|_| bad("text that is not UTF-8"))?;
-            let text = text.trim_end();
+            let text = text.strip_prefix('\u{feff}').filter(|_| line == 1).unwrap_or(text).trim_end();
             if text.is_empty() {
                 continue;
             }
             let fields = text.split(' ').count();
             if line == 1 && fields == 2 && text.split(' ').all(|field| field.parse::<usize>().is_ok()) {
-                dimensions = text.rsplit(' ').next().and_then(|field| field.parse().ok());
+                let mut numbers = text.split(' ').map(|field| field.parse().ok());
+                (announced, dimensions) = (numbers.next().flatten(), numbers.next().flatten());
                 continue;
             }
             let most = *dimensions.get_or_insert(fields - 1);
@@ -72,6 +81,7 @@ impl Vectors {
                 let value: Option<f64> = number.parse().ok().filter(|value: &f64| value.is_finite());
                 values.push(value.ok_or_else(|| bad("a word followed by something that is no number"))?);
             }
+            count += 1;
             let word = parts.next().unwrap_or_default();
             if !words.contains(word) {
                 continue;

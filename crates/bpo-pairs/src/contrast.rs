@@ -3,6 +3,7 @@
 use crate::placeholders::check_answer;
 use crate::record::PreferencePair;
 use crate::skipped::{SkipCause, SkipReason};
+use crate::words::lower_words;
 
 impl PreferencePair {
     /// Returns the other images and the answer that is right for them, if the pair has both; see
@@ -18,8 +19,8 @@ impl PreferencePair {
         self.images.iter().chain(&self.contrast_images).map(String::as_str)
     }
 
-    /// Checks that the pair has no contrast, or a usable one: an answer that is neither of its own
-    /// two, and as many images as the prompt has, which are not those of the pair.
+    /// Checks that the pair has no contrast, or a usable one: an answer whose words are those of neither
+    /// of its own two, and as many images as the prompt has, which are not those of the pair.
     ///
     /// # Errors
     /// Returns the reason to skip the pair, which names the key.
@@ -51,13 +52,22 @@ impl PreferencePair {
             return cause(SkipReason::EmptyAnswer, "`contrast_answer`: expected text".to_owned());
         }
         for (key, own) in [("chosen", &self.chosen), ("rejected", &self.rejected)] {
-            if own.trim() == answer.trim() {
+            if has_same_words(own, answer) {
                 let particulars =
                     format!("`contrast_answer`: expected another answer than `{key}`, found the same");
                 return cause(SkipReason::Identical, particulars);
             }
         }
         check_answer("contrast_answer", answer)
+    }
+}
+
+/// Returns whether two answers are equal, or have the same words in other case or punctuation.
+pub fn has_same_words(one: &str, other: &str) -> bool {
+    let (one, other) = (one.trim(), other.trim());
+    one == other || {
+        let words = lower_words(one);
+        !words.is_empty() && words == lower_words(other)
     }
 }
 
@@ -101,7 +111,7 @@ mod tests {
             (|pair| pair.images.push("c.jpg".into()), SkipReason::Malformed, "2, found 1"),
             (|pair| pair.images = vec!["b.jpg".into()], SkipReason::Malformed, "other images"),
             (|pair| pair.contrast_answer = Some(" ".into()), SkipReason::EmptyAnswer, "`contrast_answer`"),
-            (|pair| pair.contrast_answer = Some("A cat. ".into()), SkipReason::Identical, "`chosen`"),
+            (|pair| pair.contrast_answer = Some("a cat ".into()), SkipReason::Identical, "`chosen`"),
             (|pair| pair.contrast_answer = Some("\nA dog.".into()), SkipReason::Identical, "`rejected`"),
             (
                 |pair| pair.contrast_answer = Some("<|image_pad|>".into()),

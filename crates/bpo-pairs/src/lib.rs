@@ -75,6 +75,7 @@ mod video;
 mod words;
 
 pub use caught::{catch_panic, is_panic_caught};
+pub use contrast::has_same_words;
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
 pub use fingerprint::{Fingerprint, FingerprintReader, TextHasher, fingerprint_file};

@@ -1,6 +1,6 @@
 //! `bpo merge`
 
-use bpo::{Required, check_adapter, check_base};
+use bpo::{BpoError, Required, check_adapter, check_base};
 
 use super::{UsedModel, fetch_models, open_device};
 use crate::args::MergeCommand;
@@ -24,8 +24,12 @@ pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     paths.input("--adapter", adapter).output("--out", out).check()?;
     check_base(model)?;
     check_adapter(adapter, model)?;
+    if !(args.share > 0.0 && args.share <= 1.0) {
+        let (expected, found) = ("above 0 and at most 1", args.share.to_string());
+        return Err(BpoError::Setting { key: "--share".into(), expected, found }.into());
+    }
     let device = open_device(&config)?;
-    bpo::model::merge_checkpoint(model, adapter, args.share, out, &device).map_err(bpo::BpoError::from)?;
+    bpo::model::merge_checkpoint(model, adapter, args.share, out, &device).map_err(BpoError::from)?;
     print_line(&format!("merged checkpoint: {}", out.display()));
     Ok(())
 }

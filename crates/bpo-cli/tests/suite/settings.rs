@@ -180,7 +180,7 @@ fn preset_equals_the_authors_settings() {
     bpo(again).succeeds().says("nothing left to do");
     let plain = bpo(arguments!["run", "--preset", "authors"]);
     assert_eq!(plain.code, Some(2));
-    plain.says("`script`, `paper` or `seva`");
+    plain.says("`script`, `paper`, `seva`");
 }
 
 /// The warning about a file that has all settings is one short line.
@@ -289,7 +289,7 @@ fn unparsable_values_are_named() {
     for (flag, value, expected) in [
         ("--learning-rate", "fast", "expected a number"),
         ("--lora-r", "many", "expected a whole number, at least 0"),
-        ("--preset", "authors", "`script`, `paper` or `seva`"),
+        ("--preset", "authors", "`script`, `paper`, `seva`"),
     ] {
         let outcome = bpo(run_arguments("never".as_ref()).into_iter().chain(arguments![flag, value]));
         assert_eq!(outcome.code, Some(2), "{outcome:?}");

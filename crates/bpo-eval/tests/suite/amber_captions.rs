@@ -152,7 +152,8 @@ fn files_of_words_that_cannot_be_used_are_errors() {
         ("dog 1 nan\n", "line 1: a word followed by something that is no number"),
         ("two words 1 0\n", "line 1: a word followed by something that is no number"),
         ("dog\n", "line 1: 0 numbers, and not 1 to 16384"),
-        ("2 99999999\n", "none of the words"),
+        ("2 99999999\n", "line 1: 2 as the number of vectors, and 0 vectors"),
+        ("3 2\ndog 1 0\ncup 0 1\n", "line 1: 3 as the number of vectors, and 2 vectors"),
         ("2 99999999\ndog 1\n", "line 2: 99999999 numbers, and not 1 to 16384"),
         ("dog 1 0\n\ndog 0 1\n", "line 3: the word \"dog\" has a vector above"),
         ("other 1 0\ncup 0 0\n", "vectors.txt: none of the words of "),
@@ -164,7 +165,7 @@ fn files_of_words_that_cannot_be_used_are_errors() {
     assert!(fails(&relation, &format!("dog {}\n", "1 ".repeat(1 << 20))).contains("line 1: more than 1 MiB"));
     assert!(fails(&json!({"dog": "puppy"}), "dog 1").contains("as in AMBER's relation.json"));
     // other words may repeat, and a word may have spaces
-    let repeated = "3 2\nother 1 0\nother 1 0\ndog 1 0\ntwo words 1 0\n";
+    let repeated = "4 2\nother 1 0\nother 1 0\ndog 1 0\ntwo words 1 0\n";
     assert_eq!(
         word_files(&files, &relation, &[], repeated).read().unwrap().without_vector(),
         ["cup", "puppy"]

@@ -84,7 +84,7 @@ impl Settings {
     /// # Errors
     /// Returns an error if the settings are invalid, which [`parse`](Self::parse) has excluded.
     pub fn layered(&self) -> Result<RunConfig, BpoError> {
-        self.over(self.base(&self.alone()?)?)
+        self.over(self.base(&self.alone()?, false)?)
     }
 
     /// Returns all settings with flags applied, after validating them.
@@ -99,7 +99,7 @@ impl Settings {
         let mut probe = self.alone()?;
         flags(&mut probe);
         #[cfg_attr(not(feature = "model"), expect(unused_mut))]
-        let mut base = self.base(&probe)?;
+        let mut base = self.base(&probe, sets_adapter(&flags))?;
         #[cfg(feature = "model")]
         let adapter = if self.answers_only { None } else { AdapterSettings::of(&probe)? };
         #[cfg(feature = "model")]
@@ -126,17 +126,15 @@ impl Settings {
         Ok(RunConfig { preset: self.preset, ..config })
     }
 
-    /// Returns the values of the preset that apply to the settings `probe`.
-    fn base(&self, probe: &RunConfig) -> Result<toml::Table, BpoError> {
+    /// Returns the values of the preset that apply to the settings `probe`. `sets_adapter` is whether a
+    /// flag sets one of `[lora]`.
+    fn base(&self, probe: &RunConfig, sets_adapter: bool) -> Result<toml::Table, BpoError> {
         let Some(preset) = self.preset else { return Ok(toml::Table::new()) };
         let mut table = preset.table()?;
         if probe.full_finetune.is_some() {
             // full fine-tuning has no adapters
             table.remove("lora");
-        } else if self.file.contains_key("lora")
-            || probe.lora != RunConfig::default().lora
-            || probe.model.adapter.is_some()
-        {
+        } else if self.file.contains_key("lora") || sets_adapter || probe.model.adapter.is_some() {
             // adapters in place of the weights
             table.remove("full_finetune");
         }
@@ -155,6 +153,22 @@ impl Settings {
         let config: RunConfig = base.try_into().map_err(broken)?;
         Ok(RunConfig { preset: self.preset.or(config.preset), ..config })
     }
+}
+
+/// Returns whether flags set a value of `[lora]`, even if it is the default.
+#[cfg(feature = "model")]
+fn sets_adapter(flags: &impl Fn(&mut RunConfig)) -> bool {
+    // no flag has these values
+    let unset = bpo_model::LoraConfig::default().with_rank(0, -1.0).with_noise(-1.0).with_dropout(-1.0);
+    let mut probe = RunConfig { lora: unset.clone(), ..RunConfig::default() };
+    flags(&mut probe);
+    probe.lora != unset
+}
+
+/// Returns false: a build without models has no such flags.
+#[cfg(not(feature = "model"))]
+fn sets_adapter(_flags: &impl Fn(&mut RunConfig)) -> bool {
+    false
 }
 
 /// Adds the keys of `preset` for which `file` has another value to `keys`. `parent` is the dotted
@@ -251,7 +265,7 @@ mod tests {
     fn adapters_replace_the_full_fine_tuning_of_a_preset() {
         let chip = settings("preset = \"chip\"\n");
         assert!(chip.resolve(|_| {}).unwrap().full_finetune.is_some());
-        let flag = chip.resolve(|config| config.lora.r = 16).unwrap();
+        let flag = chip.resolve(|config| config.lora.r = LoraConfig::default().r).unwrap();
         let key = settings("preset = \"chip\"\n[lora]\nr = 32\n").resolve(|_| {}).unwrap();
         for config in [flag, key] {
             assert_eq!(config.full_finetune, None);

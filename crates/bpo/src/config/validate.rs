@@ -93,6 +93,13 @@ impl RunConfig {
             let is_usable = (1..=limits.images).contains(&frames);
             check("data.video.max_frames", is_usable, "from 1 to 1000", frames.to_string())?;
         }
+        for distortion in self.weaken.distortion.iter() {
+            let is_attended = |stage: &&Distortion| matches!(stage, Distortion::MaskAttended(_));
+            let mut after = distortion.stages().skip_while(|stage| !is_attended(stage));
+            let is_last = after.next().is_none() || after.next().is_none();
+            let expected = "a distortion with mask-attended as its last stage";
+            check("weaken.distortion", is_last, expected, distortion.to_string())?;
+        }
         let conditional = &self.conditional.distortion;
         for distortion in conditional.iter() {
             let usable = !distortion.needs_other() && !distortion.needs_model() && !is_clean(distortion);

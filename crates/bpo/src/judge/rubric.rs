@@ -97,16 +97,16 @@ impl Rubric {
     }
 
     /// Ratings of MMHal-Bench, from 0 to 6, as [`mm_vet`](Self::mm_vet). The prompt has the variable
-    /// `image_content`, too: the names of the objects in the image. A reply is read by
-    /// [`MmhalItem::read_rating`].
+    /// `image_content`, too: the names of the objects in the image. All ratings of a reply, such as
+    /// `Rating: 5`, must be whole numbers up to 6 and agree.
     ///
     /// # Errors
     /// Returns the errors of [`mm_vet`](Self::mm_vet).
     pub fn mmhal(prompt: Option<&Path>) -> Result<Self, BpoError> {
         let known = &["question", "annotation", "answer", "image_content"];
         let expected = "no rating from 0 to 6, or several";
-        let read = |reply: &str| MmhalItem::read_rating(reply).map(f64::from);
-        Self::new(prompt, include_str!("prompts/mmhal.j2"), known, Scale { highest: 6.0, read, expected })
+        let scale = Scale { highest: 6.0, read: read_mmhal, expected };
+        Self::new(prompt, include_str!("prompts/mmhal.j2"), known, scale)
     }
 
     fn new(
@@ -162,6 +162,25 @@ impl Rubric {
         let values = context! { question, annotation => reference, image_content, answer };
         Ok(self.set.render_whole(NAME, values)?.replace(IMAGE_TOKEN, ""))
     }
+}
+
+/// Reads the rating of a reply. In contrast to [`bpo_eval::MmhalItem::read_rating`], which reads the first
+/// digit as the published script does, `Rating: 10` and `Rating: 3.5` are no ratings.
+fn read_mmhal(reply: &str) -> Option<f64> {
+    let reply = reply.to_lowercase();
+    let mut ratings = reply.match_indices("rating").filter_map(|(at, word)| {
+        let is_word = !reply[..at].ends_with(char::is_alphanumeric);
+        let rest = reply[at + word.len()..].trim_start_matches('*').trim_start();
+        let rest = rest.strip_prefix(':')?.trim_start_matches(|c: char| c == '*' || c.is_whitespace());
+        is_word.then(|| {
+            let end = rest.find(|c: char| !(c.is_ascii_digit() || ".,%/".contains(c))).unwrap_or(rest.len());
+            let number = rest[..end].trim_end_matches(['.', ',']);
+            let number = number.strip_suffix("/6").unwrap_or(number);
+            number.parse::<u8>().ok().filter(|rating| *rating <= 6)
+        })
+    });
+    let first = ratings.next()??;
+    ratings.all(|rating| rating == Some(first)).then_some(f64::from(first))
 }
 
 /// Reads a grade of MM-Vet. Two different numbers are none.
@@ -239,6 +258,27 @@ mod tests {
             ("right", None),
         ] {
             assert_eq!(read_mm_vet(reply), grade, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn ratings_of_mmhal_are_whole_numbers_that_agree() {
+        for (reply, rating) in [
+            ("It is right.\nRating: 5, very informative", Some(5.0)),
+            ("Rating:5", Some(5.0)),
+            ("**Rating:** 5.", Some(5.0)),
+            ("Rating: 4/6", Some(4.0)),
+            ("Rating: 0\nrating: 0", Some(0.0)),
+            ("Rating: 10", None),
+            ("Rating: 7", None),
+            ("Rating: 60%", None),
+            ("Rating: 3.5", None),
+            ("Rating: 4/5", None),
+            ("Overrating: 4", None),
+            ("Rating: 5 or rating: 4", None),
+            ("The rating is 4", None),
+        ] {
+            assert_eq!(read_mmhal(reply), rating, "{reply:?}");
         }
     }
 

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use bpo_pairs::{ContrastChoice, PairFilter, PreferencePair, SftSample, TextHasher, item_seed, lower_words};
+use bpo_pairs::{
+    ContrastChoice, PairFilter, PreferencePair, SftSample, TextHasher, has_same_words, item_seed, lower_words,
+};
 
 use super::choice::EachSample;
 use crate::config::RunConfig;
@@ -159,8 +161,8 @@ impl Contrasts {
             tracing::warn!(
                 pairs = self.pairs,
                 without = self.without,
-                "pairs without `contrast_images`: no other sample has their question with other images and another \
-                 annotated answer"
+                "pairs without `contrast_images`: no other sample with their question, other images and another annotated \
+                 answer was found"
             );
         }
     }
@@ -236,9 +238,9 @@ impl Question {
     }
 }
 
-/// Returns whether an answer is none of those of a pair.
+/// Returns whether an answer has other words than both of a pair.
 fn is_other(answer: &str, pair: &PreferencePair) -> bool {
-    [&pair.chosen, &pair.rejected].into_iter().all(|own| own.trim() != answer)
+    [&pair.chosen, &pair.rejected].into_iter().all(|own| !has_same_words(own, answer))
 }
 
 /// Returns the place that a random number gives in a list with a number of items above 0.

@@ -28,7 +28,7 @@ pub fn amber(args: &AmberCommand) -> Result<(), Failure> {
     let reading = reading(args.first_word);
     let evaluation = Evaluation::new(
         &args.answers,
-        "all questions are of the generative task, which is not scored",
+        "all questions are of the generative task, which needs --relation, --safe-words and --vectors",
         |path| files.read_answers(path, reading),
         |items| AmberReport::new(items, bootstrap),
         |one, other| AmberKinds::differences(one, other, &bootstrap),
