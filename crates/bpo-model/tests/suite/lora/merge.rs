@@ -75,8 +75,8 @@ fn a_share_interpolates_between_both_models() {
         for (name, base) in &base {
             for ((base, whole), part) in base.iter().zip(&whole[name]).zip(&part[name]) {
                 let expected = f64::from(*base) + share * (f64::from(*whole) - f64::from(*base));
-                let error = (f64::from(*part) - expected).abs();
-                assert!(error <= 1e-6 * expected.abs().max(1e-3), "{name}: {part}, not {expected}");
+                let (error, size) = ((f64::from(*part) - expected).abs(), base.abs().max(whole.abs()));
+                assert!(error <= 1e-6 * f64::from(size), "{name}: {part}, not {expected}");
             }
         }
     }
