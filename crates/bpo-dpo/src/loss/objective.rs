@@ -147,8 +147,9 @@ impl<L: PreferenceLoss> Objective<L> {
     /// # Panics
     /// Panics if an input that the [properties](Self::properties) require is missing: the
     /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images,
-    /// [contrasts](PairLogps::contrast), [statistics](PairLogps::statistics) or [divergences](PairLogps::divergences). Panics if `ld_alpha` is
-    /// set and policy or reference have no [tails](PairLogps::tails), or `changed_token_weight` and they have no sums of
+    /// [contrasts](PairLogps::contrast), [statistics](PairLogps::statistics) or
+    /// [divergences](PairLogps::divergences). Panics if `ld_alpha` is set and policy or reference have
+    /// no [tails](PairLogps::tails), or `changed_token_weight` and they have no sums of
     /// [changed](PairLogps::changed) tokens.
     pub fn forward(
         &self,
@@ -325,7 +326,8 @@ fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
         contrast: policy.contrast.as_ref().map(|policy| match reference {
             None => policy.clone(),
             Some(reference) => {
-                let reference = reference.contrast.as_ref().expect("the reference's logps of contrasts");
+                let reference = reference.contrast.as_ref();
+                let reference = reference.expect("a loss of contrasts needs those of the reference, too");
                 policy
                     .as_ref()
                     .zip(reference.as_ref())
