@@ -8,6 +8,7 @@ use bpo::eval::{ChairDifferences, Estimate};
 use bpo_world::Split;
 
 use super::files::{create_dir, write, write_json};
+use super::frontier;
 use super::plot::{Dots, dots};
 use super::summary::{MAIN_METRICS, Summary};
 use super::variant::Variant;
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 use crate::terminal::{print_line, print_lines};
 
 /// Runs each seed, with its base model, in a directory of its own, and writes
-/// `report/ablation.{json,md,svg}`.
+/// `report/ablation.{json,md,svg}` and `report/frontier.svg`.
 ///
 /// # Errors
 /// Returns an error if a run fails, or a file cannot be written.
@@ -29,17 +30,20 @@ pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> 
     }
     let dir = out.join("report");
     create_dir(&dir)?;
-    let table = table(&summaries, setting);
+    let splits = setting.evaluated.map(Split::name);
+    let changes = frontier::changes(&summaries, splits);
+    let table = format!("{}\n{}", frontier::table(&changes, splits), table(&summaries, splits));
     print_lines(&format!("\n{table}"));
     write_json(&dir.join("ablation.json"), &summaries)?;
     write(&dir.join("ablation.md"), table.as_bytes())?;
-    write(&dir.join("ablation.svg"), plot(&summaries, setting.evaluated[0].name()).as_bytes())?;
+    write(&dir.join("ablation.svg"), plot(&summaries, splits[0]).as_bytes())?;
+    write(&dir.join("frontier.svg"), frontier::plot(&changes).as_bytes())?;
     print_line(&format!("ablation: {}", dir.join("ablation.md").display()));
     Ok(())
 }
 
 /// The models in the order of the table: name in the summary, and title.
-fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     let variants = Variant::ALL.into_iter().map(|variant| match variant {
         Variant::Bpo => ("after", variant.title()),
         other => (other.name(), other.title()),
@@ -48,18 +52,17 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// A metric with its interval, in percent.
-fn metric(summary: &Summary, split: &str, model: &str, name: &str) -> Option<[f64; 3]> {
+pub fn metric(summary: &Summary, split: &str, model: &str, name: &str) -> Option<[f64; 3]> {
     let Estimate { value, low, high } = summary.splits.get(split)?.models.get(model)?.get(name);
     Some([value?, low?, high?].map(|value| 100.0 * value))
 }
 
 /// The tables in Markdown: for each metric the means over the seeds of its value and of the ends of
 /// its interval, followed by the values of each seed; and the paired differences of each seed from BPO.
-fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
+fn table(summaries: &[Summary], splits: [&str; 2]) -> String {
     let mut text = String::new();
     let mut put =
         |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to a string cannot fail");
-    let splits = setting.evaluated.map(Split::name);
     for split in splits {
         put(format_args!("| {split}, % | {} |", MAIN_METRICS.map(|(_, label)| label).join(" | ")));
         put(format_args!("|---|{}", "---|".repeat(MAIN_METRICS.len())));

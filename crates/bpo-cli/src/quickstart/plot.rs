@@ -101,13 +101,16 @@ pub struct Dots<'a> {
     pub values: Vec<f64>,
 }
 
+/// The style of a chart in a file of its own, with a light and a dark scheme.
+pub const FILE_STYLE: &str = "<style>text{font:13px system-ui,sans-serif;fill:#333}\
+    circle{fill:#1f5fbf;fill-opacity:.75}line{stroke:#ccc}.mean{stroke:#1f5fbf;stroke-width:2}\
+    @media(prefers-color-scheme:dark){text{fill:#ddd}circle{fill:#7fb2ff}line{stroke:#555}.mean{stroke:#7fb2ff}}\
+    </style>";
+
 /// Dot plots below each other, as an SVG file with a light and a dark scheme.
 pub fn dots(title: &str, parts: &[(&str, Vec<Dots<'_>>)]) -> String {
     const ROW: f64 = 26.0;
     const NAMES: f64 = 140.0;
-    const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#333}circle{fill:#1f5fbf;fill-opacity:.75}\
-        line{stroke:#ccc}.mean{stroke:#1f5fbf;stroke-width:2}@media(prefers-color-scheme:dark){text{fill:#ddd}\
-        circle{fill:#7fb2ff}line{stroke:#555}.mean{stroke:#7fb2ff}}";
     let height: f64 = parts.iter().map(|(_, rows)| ROW * (rows.len() as f64 + 2.2)).sum();
     let values = || parts.iter().flat_map(|(_, rows)| rows).flat_map(|row| &row.values);
     let high = values().copied().fold(1.0, f64::max);
@@ -120,7 +123,7 @@ pub fn dots(title: &str, parts: &[(&str, Vec<Dots<'_>>)]) -> String {
         .collect();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" role=\"img\"><title>{title}</title>\
-         <desc>{}</desc><style>{STYLE}</style>",
+         <desc>{}</desc>{FILE_STYLE}",
         WIDTH + 100.0,
         text.join("; ")
     );

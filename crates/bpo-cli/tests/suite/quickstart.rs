@@ -163,7 +163,9 @@ fn ablation_compares_all_ways() {
         assert!(split["after"]["chair_i"].is_number());
     }
     let table = fs::read_to_string(out.join("report/ablation.md")).unwrap();
-    assert_eq!(table.matches("| own, three rounds |").count(), 4, "{table}");
+    assert_eq!(table.matches("| own, three rounds |").count(), 5, "{table}");
+    let frontier = fs::read_to_string(out.join("report/frontier.svg")).unwrap();
+    assert!(frontier.contains("own, three rounds") && frontier.contains("<polyline"), "{frontier}");
     let run = out.join("seed-42");
     let steps = |way: &str| read_lines(run.join(way).join("metrics.jsonl")).len();
     let one = steps("run");
