@@ -35,15 +35,18 @@ pub enum PairsError {
     },
     /// The first records of a file have the keys of no known format.
     #[error(
-        "{}: the format is not known from the keys of its records ({}): name it with `--format`",
+        "{}: the format is not known from the keys of its records ({}): {}name it with `--format`",
         UntrustedPath(path),
-        Untrusted(keys)
+        Untrusted(keys),
+        correct(misspelt)
     )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
         /// The keys of the first record, or a description of it.
         keys: String,
+        /// A key of this record that resembles a known one, and the latter.
+        misspelt: Option<(String, &'static str)>,
     },
     /// A file holds something else that bpo reads or writes than a command needs.
     #[error("{}: expected {expected}, found {found}: {}", UntrustedPath(path), found.remedy())]
@@ -190,4 +193,12 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Says which key a misspelt one may be.
+fn correct(misspelt: &Option<(String, &'static str)>) -> String {
+    match misspelt {
+        Some((key, meant)) => format!("did you mean `{meant}` by `{}`? Else ", Untrusted(key)),
+        None => String::new(),
+    }
 }

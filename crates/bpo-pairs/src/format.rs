@@ -22,6 +22,7 @@ mod kind;
 mod llama_factory;
 pub mod llava;
 mod messages;
+mod misspelt;
 mod ms_swift;
 mod output;
 mod pair_keys;

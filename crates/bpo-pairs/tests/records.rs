@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bpo_pairs::format::questions::Question;
-use bpo_pairs::format::{bpo, jsonl, llava, questions};
+use bpo_pairs::format::{Item, ReadOptions, bpo, for_each_item, jsonl, llava, questions};
 use bpo_pairs::{NoVideos, PairSet, PairsError, SkipReason, Skipped, chain};
 
 /// Returns id, reason and detail of each skipped item.
@@ -123,6 +123,7 @@ fn wrong_value_in_pairs_skips_one_record() {
         pair("\"provenance\"", "\"a.jpg\"", r#", "provenance": [1]"#),
         pair("null", "\"a.jpg\"", ""),
         "[1]".to_owned(),
+        pair("\"other\"", "\"a.jpg\"", r#", "score": 1"#),
     ];
     fs::write(&path, lines.join("\n")).unwrap();
     let set = jsonl::read_pairs(&path).unwrap();
@@ -141,7 +142,14 @@ fn wrong_value_in_pairs_skips_one_record() {
             SkipReason::Malformed,
             format!("{form}`margin`: expected a number, found \"1\" (record 4)"),
         ),
-        ("key", SkipReason::Malformed, format!("{form}\"betta\" is not a key of a pair, found 1 (record 5)")),
+        (
+            "key",
+            SkipReason::Malformed,
+            format!(
+                "{form}\"betta\" is not a known key, found 1: did you mean \"beta\"? Rename it, or remove it if it means \
+                 something else (record 5)"
+            ),
+        ),
         (
             "provenance",
             SkipReason::Malformed,
@@ -153,10 +161,74 @@ fn wrong_value_in_pairs_skips_one_record() {
             format!("{form}`id`: expected text or an integer, found no such key (record 7)"),
         ),
         ("7", SkipReason::Malformed, format!("{form}expected an object, found a list of 1 (record 8)")),
+        (
+            "other",
+            SkipReason::Malformed,
+            format!("{form}\"score\" is not a key of a pair, found 1 (record 9)"),
+        ),
     ];
     let found = skips(&set.skipped);
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
     assert_eq!(found, expected);
+}
+
+/// Reads records of a foreign format, the first of which is right and shows the format.
+fn read_foreign(records: &[String]) -> Vec<Result<Item, Skipped>> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.jsonl");
+    fs::write(&path, records.join("\n")).unwrap();
+    let mut items = Vec::new();
+    for_each_item(&path, &ReadOptions::default(), &mut |item| {
+        items.push(item);
+        Ok(())
+    })
+    .unwrap();
+    items
+}
+
+#[test]
+fn misspelt_keys_of_foreign_records_are_named() {
+    let plain = r#""prompt": "What?", "chosen": "A cat.", "rejected": "A dog.""#;
+    let turns =
+        r#""conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A cat."}]"#;
+    let scored = r#""prompt": "What?", "completions": [{"score": 1, "response": "A cat.", "type": "gt"}]"#;
+    for (good, key, meant) in [
+        (plain, "imagess", "images"),
+        (plain, "contrast_image", "contrast_images"),
+        (plain, "Margin", "margin"),
+        (turns, "imgae", "image"),
+        (scored, "systm", "system"),
+    ] {
+        let wrong = format!("{{{good}, {key:?}: \"a.jpg\"}}");
+        let other = format!("{{{good}, \"score_chosen\": 8.5, \"prompt_id\": \"a\", \"meta\": 1}}");
+        let items = read_foreign(&[format!("{{{good}}}"), wrong, other]);
+        let [Ok(_), Err(skipped), Ok(_)] = &items[..] else { panic!("{key}: {items:?}") };
+        let named = format!(
+            "{key:?} is not a known key, found \"a.jpg\": did you mean {meant:?}? Rename it, or remove it if it means \
+             something else (record 2)"
+        );
+        assert!(skipped.detail.ends_with(&named), "{}", skipped.detail);
+    }
+    // a required key
+    let wrong = r#"{"prompt": "What?", "chosen": "A cat.", "rejectd": "A dog."}"#.to_owned();
+    let items = read_foreign(&[format!("{{{plain}}}"), wrong]);
+    assert!(items[1].as_ref().unwrap_err().detail.contains("did you mean \"rejected\"?"), "{items:?}");
+}
+
+#[test]
+fn unknown_format_names_a_misspelt_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pairs.jsonl");
+    fs::write(&path, r#"{"prompt": "What?", "chosen": "A cat.", "rejectd": "A dog."}"#).unwrap();
+    let error = for_each_item(&path, &ReadOptions::default(), &mut |_| Ok(())).unwrap_err().to_string();
+    for part in
+        ["pairs.jsonl", "prompt, chosen, rejectd", "did you mean `rejected` by `rejectd`?", "--format"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+    // `bpo train --pairs` takes such a file for its own pairs
+    let set = jsonl::read_pairs(&path).unwrap();
+    assert!(set.skipped[0].detail.contains("did you mean \"rejected\"?"), "{:?}", set.skipped);
 }
 
 #[test]

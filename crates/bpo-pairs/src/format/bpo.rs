@@ -7,7 +7,7 @@
 //! {"prompt": "..", "image": "..", "completions": [{"score": 1, "response": "..", "type": "gt"}]}
 //! ```
 //!
-//! Unknown keys are ignored. bpo adds optional keys: `id` (default: the position of the record in
+//! Unknown keys are ignored unless they look like misspelt ones. bpo adds optional keys: `id` (default: the position of the record in
 //! the file, from 0), `system` and `history` of a record, `images` for several images in place of
 //! `image`, and `provenance` of a completion. A
 //! `provenance` that is not a [`Provenance`] is ignored.
@@ -25,6 +25,7 @@ use crate::files::write_atomic;
 use crate::format::Format;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::input::{Item, ReadOptions, for_each_item};
+use crate::format::misspelt;
 use crate::format::pair_keys::{not_in_format, provenance};
 use crate::format::question_fields::QuestionFields;
 use crate::format::value::Value;
@@ -138,7 +139,10 @@ pub(super) fn record(
     ids: &mut UniqueIds,
     videos: &dyn VideoFrames,
 ) -> Result<Record, Skipped> {
-    let (id, read) = entry.read(|fields| read_record(fields, videos));
+    let (id, read) = entry.read(|fields| {
+        misspelt::check(&fields, Format::Bpo)?;
+        read_record(fields, videos)
+    });
     let id = ids.claim_one(&id_or_index(id, index));
     match read {
         Ok(record) => Ok(Record { id, ..record }),

@@ -11,7 +11,9 @@ use super::detect::detect;
 use super::fields::JsonRecord;
 use super::json::EachWithPlace;
 use super::kind::FileKind;
-use super::{Format, bpo, json, llama_factory, llava, ms_swift, pairs, povid, rlaif_v, rlhf_v, trl};
+use super::{
+    Format, bpo, json, llama_factory, llava, misspelt, ms_swift, pairs, povid, rlaif_v, rlhf_v, trl,
+};
 use crate::error::PairsError;
 use crate::files::open_input;
 use crate::filter::PairFilter;
@@ -305,10 +307,12 @@ impl<'a> Detecting<'a, '_> {
     }
 
     fn unknown(&self) -> PairsError {
-        let keys = self.pending.iter().find_map(|(_, record)| record.fields());
-        let keys = keys.map(|fields| fields.keys().collect::<Vec<_>>().join(", "));
+        let fields = self.pending.iter().find_map(|(_, record)| record.fields());
+        let keys = fields.map(|fields| fields.keys().collect::<Vec<_>>().join(", "));
+        let misspelt = fields.and_then(misspelt::any);
         PairsError::UnknownFormat {
             path: self.path.to_owned(),
+            misspelt: misspelt.map(|(key, meant)| (key.to_owned(), meant)),
             keys: keys.unwrap_or_else(|| "no record is an object".to_owned()),
         }
     }
@@ -361,7 +365,10 @@ impl<'a> ItemReader<'a> {
         record: JsonRecord,
         index: usize,
     ) -> Result<Result<Item, Skipped>, PairsError> {
-        let (id, read) = record.read_named(|fields, named| pairs::read(fields, named, self.videos));
+        let (id, read) = record.read_named(|fields, named| {
+            misspelt::check(&fields, Format::Pairs)?;
+            pairs::read(fields, named, self.videos)
+        });
         if let Some(id) = id.as_ref().filter(|id| !self.own_ids.insert(id.0.clone())) {
             let line = if line == 0 { index + 1 } else { line };
             return Err(PairsError::DuplicateId { path: self.path.clone(), line, id: id.0.clone() });
@@ -377,6 +384,7 @@ impl<'a> ItemReader<'a> {
     fn pairs(&mut self, record: JsonRecord, index: usize) -> Vec<Result<Item, Skipped>> {
         let (format, videos) = (self.format, self.videos);
         let (id, read) = record.read(|mut fields| {
+            misspelt::check(&fields, format)?;
             // the data sets RLHF-V and RLAIF-V number their records
             let own = fields.id("idx").ok().flatten();
             let one = |pair: Result<PreferencePair, SkipCause>| Ok(vec![pair?]);

@@ -2,7 +2,7 @@
 //! programs.
 //!
 //! A file is a JSON array, or has one object per line. A record has one of these forms; unknown
-//! keys are ignored:
+//! keys are ignored unless they look like misspelt ones:
 //!
 //! - `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}` (LLaVA)
 //! - `{"id", "images": [..], "messages": [{"role": "user" | "assistant", "content"}]}` (ms-swift,
@@ -32,6 +32,7 @@ use crate::format::fields::{Fields, JsonRecord};
 use crate::format::input::{Answers, Item, ReadOptions, for_each_item_with_fingerprint};
 use crate::format::llama_factory::Message;
 use crate::format::messages::{has_messages, has_question, read_conversation};
+use crate::format::misspelt;
 use crate::format::question_fields::QuestionFields;
 use crate::format::questions::question_key;
 use crate::format::value::Value;
@@ -117,6 +118,7 @@ pub(super) fn samples(
     let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
     let mut own = None;
     let (id, read) = record.read_named(|mut fields, named| {
+        misspelt::check(&fields, Format::Llava)?;
         let is_question = (fields.has("prompt") || fields.has("text")) && !has_question(&fields);
         if answers == Answers::Required || has_messages(&fields) || !is_question {
             return read_conversation(&mut fields, videos, answers).map(Content::Conversation);

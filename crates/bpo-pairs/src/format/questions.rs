@@ -3,7 +3,7 @@
 //! A file is a JSON array, or has one object per line, of `{"id", "image", "prompt"}` with optional
 //! `history` and `system`; `images` is a list of several. POPE's `question_id` and `text` are accepted for `id` and `prompt`,
 //! and AMBER's `query` for `prompt`.
-//! Unknown keys are ignored. A record that cannot be used is skipped with a reason that names the
+//! Unknown keys are ignored unless they look like misspelt ones. A record that cannot be used is skipped with a reason that names the
 //! key, the value and what was expected.
 
 use std::io::BufReader;
@@ -15,8 +15,8 @@ use crate::error::PairsError;
 use crate::files::open_input;
 use crate::format::FileKind;
 use crate::format::fields::{Fields, JsonRecord, wrong};
-use crate::format::json;
 use crate::format::question_fields::QuestionFields;
+use crate::format::{json, misspelt};
 use crate::history::History;
 use crate::ids::{Id, id_or_index};
 use crate::image_paths::one_or_several;
@@ -121,6 +121,7 @@ fn question(
     named: bool,
     videos: &dyn VideoFrames,
 ) -> Result<(Option<Id>, Question), SkipCause> {
+    misspelt::check_question(&fields)?;
     let id = if named { None } else { fields.id("question_id")? };
     let key = match question_key(&mut fields)? {
         // a query with a response is annotated data
