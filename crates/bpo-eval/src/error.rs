@@ -47,7 +47,15 @@ pub enum EvalError {
         /// The accepted keys.
         keys: &'static [&'static str],
     },
-    /// An answer is neither a string nor a number.
+    /// All answers of a file are empty.
+    #[error("{}: the answers of all {records} records are empty", UntrustedPath(path))]
+    NoAnswers {
+        /// Path of the file.
+        path: PathBuf,
+        /// Number of records.
+        records: usize,
+    },
+    /// An answer is no string.
     #[error("{}: record {record}: {key} is {found}; expected a string", UntrustedPath(path))]
     NoText {
         /// Path of the file.

@@ -116,6 +116,18 @@ pub enum GradingError {
         /// Path of the file.
         path: PathBuf,
     },
+    /// An answer is empty.
+    #[error(
+        "{}: record {record}: the answer is empty, so there is nothing to grade; if the model gave none, write a text such \
+         as \"(no answer)\"",
+        UntrustedPath(path)
+    )]
+    EmptyAnswer {
+        /// Path of the file of answers.
+        path: PathBuf,
+        /// Number of the record, from 1.
+        record: usize,
+    },
     /// A value of a question is not of the right type.
     #[error("{}: record {record}: {key} is {found}; expected {expected}", UntrustedPath(path))]
     Value {

@@ -47,6 +47,7 @@ pub fn read_mm_vet_answers(questions: &Path, answers: &Path) -> Result<Scored<Mm
         Some(given) => given,
         None => records::read_answers(answers, |one, other| one.trim() == other.trim())?,
     };
+    records::refuse_empty(answers, &given)?;
     let paired = pair(Files { questions, answers }, &known, &given)?;
     let items = asked.into_iter().zip(paired.answers).map(|((id, asked), place)| {
         MmVetItem::new(id, asked.question, asked.answer, asked.capability, given[place].text.as_str())
@@ -129,7 +130,7 @@ fn read_texts(path: &Path) -> Result<Option<Vec<Answer>>, EvalError> {
     }
     let answer = |(place, (id, value)): (usize, (String, Value))| {
         let record = place + 1;
-        let text = records::plain(&value).ok_or_else(|| EvalError::NoText {
+        let text = value.as_str().map(str::to_owned).ok_or_else(|| EvalError::NoText {
             path: path.into(),
             record,
             key: "the answer",

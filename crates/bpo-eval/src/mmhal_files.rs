@@ -33,10 +33,16 @@ pub fn read_mmhal_answers(path: &Path) -> Result<Scored<MmhalItem>, EvalError> {
     let mut items = Vec::new();
     for (place, (record, kind)) in all.iter().zip(kinds).enumerate() {
         let text = text(path, place + 1, record, ANSWER, &[ANSWER])?;
+        if record[ANSWER].is_number() {
+            return Err(wrong(path, place + 1, ANSWER, &record[ANSWER], "a text"));
+        }
         items.push(MmhalItem { text, ..item(path, place + 1, record, kind)? });
     }
     if !items.is_empty() && items.iter().all(|item| item.text.trim().is_empty()) {
         return Err(GradingError::Unanswered { path: path.into() }.into());
+    }
+    if let Some(place) = items.iter().position(|item| item.text.trim().is_empty()) {
+        return Err(GradingError::EmptyAnswer { path: path.into(), record: place + 1 }.into());
     }
     Ok(Scored { items, unmatched: Vec::new() })
 }
@@ -57,6 +63,7 @@ pub fn read_mmhal_answers_to(questions: &Path, answers: &Path) -> Result<Scored<
         item(questions, record, question, kind)
     })?;
     let given = records::read_answers(answers, |one, other| one.trim() == other.trim())?;
+    records::refuse_empty(answers, &given)?;
     let Scored { items, unmatched } = asked.answered(Files { questions, answers }, &given)?;
     let item = |Answered { label, answer, .. }: Answered<MmhalItem>| MmhalItem { text: answer.text, ..label };
     Ok(Scored { items: items.into_iter().map(item).collect(), unmatched })

@@ -33,7 +33,8 @@ pub fn read_ranking_answers(questions: &Path, answers: &Path) -> Result<Scored<R
             label => Ok((record, label.to_owned())),
         }
     })?;
-    let given = records::read_answers(answers, |one, other| one.trim() == other.trim())?;
+    // an empty answer is an empty list, which is counted
+    let given = records::read_with_empty(answers, |one, other| one.trim() == other.trim())?;
     let Scored { items, unmatched } = asked.answered(Files { questions, answers }, &given)?;
     let item = |answered: Answered<(usize, String)>| {
         let (record, label) = &answered.label;

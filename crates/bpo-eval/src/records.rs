@@ -8,6 +8,7 @@ use bpo_pairs::format::json::for_each;
 use serde_json::{Map, Value};
 
 use crate::error::EvalError;
+use crate::grading_error::GradingError;
 use crate::truth::{number, open};
 
 /// Keys of the image name, or of a list with one name.
@@ -54,10 +55,41 @@ pub(crate) struct Answer {
     pub under_text: bool,
 }
 
+impl Answer {
+    fn is_empty(&self) -> bool {
+        self.text.trim().is_empty()
+    }
+}
+
+/// Checks that no answer is empty: a judge has nothing to grade then.
+pub(crate) fn refuse_empty(path: &Path, answers: &[Answer]) -> Result<(), EvalError> {
+    match answers.iter().find(|answer| answer.is_empty()) {
+        Some(Answer { record, .. }) => {
+            Err(GradingError::EmptyAnswer { path: path.into(), record: *record }.into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Reads answers from a JSON array or JSON lines. `agree` decides whether two texts are the same
 /// answer; a record with two different answers is an error.
 pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
+    let answers = read_with_empty(path, agree)?;
+    refuse_all_empty(path, &answers)?;
+    Ok(answers)
+}
+
+/// Reads answers like [`read_answers`], of which all may be empty.
+pub(crate) fn read_with_empty(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
     answers(path, &read_all(path)?, agree)
+}
+
+/// Checks that some answer has a text: a file of empty ones is no result of a model.
+fn refuse_all_empty(path: &Path, answers: &[Answer]) -> Result<(), EvalError> {
+    if !answers.is_empty() && answers.iter().all(Answer::is_empty) {
+        return Err(EvalError::NoAnswers { path: path.into(), records: answers.len() });
+    }
+    Ok(())
 }
 
 /// Reads answers, each with the value under another key.
@@ -68,6 +100,7 @@ pub(crate) fn read_with(
 ) -> Result<Vec<(Answer, Option<Value>)>, EvalError> {
     let mut all = read_all(path)?;
     let answers = answers(path, &all, agree)?;
+    refuse_all_empty(path, &answers)?;
     Ok(answers.into_iter().zip(all.iter_mut().map(|record| record.remove(key))).collect())
 }
 
@@ -83,7 +116,7 @@ fn answers(
         return Err(other(kind));
     }
     let answers = all.iter().enumerate().map(|(i, record)| answer(path, i + 1, record, agree));
-    let answers: Result<_, _> = answers.collect();
+    let answers: Result<Vec<Answer>, _> = answers.collect();
     answers.map_err(|error| match kind.filter(|kind| *kind != FileKind::Generated) {
         // other programs may add answers to questions, samples and pairs
         Some(kind) if matches!(error, EvalError::NoKey { record: 1, .. }) => other(kind),
@@ -159,7 +192,8 @@ fn answer(
     // An empty answer is used only if there is no other.
     let filled = ANSWER.iter().find(|key| given(key) && !is_empty(key));
     let key = *filled.or_else(|| ANSWER.iter().find(|key| given(key))).ok_or_else(no_answer)?;
-    let text = plain(&record[key]).ok_or_else(|| EvalError::NoText {
+    // a number is a label or a score, not an answer
+    let text = record[key].as_str().map(str::to_owned).ok_or_else(|| EvalError::NoText {
         path: path.into(),
         record: place,
         key,
@@ -339,7 +373,6 @@ mod tests {
             ),
             (r#"{"output": "o", "question": "q"}"#, "o", Some("q")),
             (r#"{"answer": null, "text": "Yes"}"#, "Yes", None),
-            (r#"{"answer": 3}"#, "3", None),
             (r#"{"question": 7, "answer": "no"}"#, "no", None),
         ] {
             let found = read(json).unwrap();
@@ -373,6 +406,7 @@ mod tests {
                 "record 3: the text is the question",
             ),
             (r#"{"answer": ["a dog"]}"#, "record 3: answer is an array"),
+            (r#"{"answer": 3}"#, "record 3: answer is a number; expected a string"),
             (r#"{"answer": true}"#, "record 3: answer is a Boolean"),
         ] {
             let error = read(json).unwrap_err().to_string();

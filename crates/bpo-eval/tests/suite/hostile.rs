@@ -48,6 +48,8 @@ fn no_message_has_a_character_that_controls_a_terminal() {
         GradingError::MmhalKind { path: path(), record, found: text() }.into(),
         GradingError::MmhalCount { path: path(), found: 9 }.into(),
         GradingError::Unanswered { path: path() }.into(),
+        GradingError::EmptyAnswer { path: path(), record: 1 }.into(),
+        EvalError::NoAnswers { path: path(), records: 1 },
         GradingError::Value { path: path(), record, key: "question", found: "null", expected: "a text" }
             .into(),
         GradingError::Reply { path: path(), record, found: "a number" }.into(),

@@ -171,6 +171,11 @@ fn answers_are_an_object_or_records() {
     for (text, said) in [
         (r#"{"v1_0": "zero"}"#, "1 questions have no answer (v1_1)"),
         (r#"{"v1_0": "zero", "v1_1": ["one"]}"#, "record 2: the answer is an array"),
+        (r#"{"v1_0": "zero", "v1_1": 1}"#, "record 2: the answer is a number; expected a string"),
+        (r#"{"v1_0": "zero", "v1_1": " "}"#, "record 2: the answer is empty"),
+        ("{\"answer\": \"one\"}\n{\"answer\": \"\"}\n", "record 2: the answer is empty"),
+        ("{\"answer\": \"one\"}\n{\"answer\": 0}\n", "record 2: answer is a number; expected a string"),
+        ("{\"answer\": \"\"}\n{\"answer\": \"\"}\n", "the answers of all 2 records are empty"),
         (r#"{"v1_0": "zero", "v1_0": "one"}"#, "record 2: the id \"v1_0\" repeats"),
         ("{\"v1_0\": \"zero\",\n\"v1_1\": }", "line 2 column 9"),
         (r#"{"id": "v1_0", "answer": "zero"}"#, "v1_1"),

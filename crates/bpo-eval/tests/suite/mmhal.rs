@@ -109,6 +109,11 @@ fn answers_are_in_the_template_or_in_a_file_of_their_own() {
     let answers = files.write_lines("answers", [2, 0, 1].map(|i| line(i).to_string()));
     let Scored { items, .. } = read_mmhal_answers_to(&empty, &answers).unwrap();
     assert_eq!(items.iter().map(|item| item.text.as_str()).collect::<Vec<_>>(), ["0", "1", "2"]);
+    let mut blank = line(1);
+    blank["text"] = json!("");
+    let blank = files.write_lines("blank", [line(0), blank, line(2)].map(|line| line.to_string()));
+    let error = read_mmhal_answers_to(&empty, &blank).unwrap_err().to_string();
+    assert!(error.contains("blank") && error.contains("record 2: the answer is empty"), "{error}");
     let few = files.write_lines("few", [line(0).to_string()]);
     let error = read_mmhal_answers_to(&empty, &few).unwrap_err().to_string();
     assert!(error.contains("2 questions have no answer"), "{error}");
@@ -138,6 +143,8 @@ fn files_that_cannot_be_used_are_errors() {
             fails(&|r| r["image_content"] = json!("Cat")),
         ),
         ("image_content is a number; expected a list", fails(&|r| r["image_content"] = json!([1]))),
+        ("the answer is empty", fails(&|r| r["model_answer"] = json!(" "))),
+        ("model_answer is a number; expected a text", fails(&|r| r["model_answer"] = json!(3))),
         ("question is null; expected a text", fails(&|r| r["question"] = json!(null))),
     ] {
         assert!(error.contains("template.json: record 2") && error.contains(said), "{error}");
