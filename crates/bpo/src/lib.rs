@@ -150,7 +150,7 @@ pub use inspect::Gallery;
 pub use judge::{Claim, GradedAnswer, Judgment, Rubric, Verdict};
 pub use ledger::{
     AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
-    check_answers, manifest_beside,
+    check_answers, manifest_beside, weakened_shard,
 };
 #[cfg(feature = "model")]
 pub use local::{LocalBackend, collator};

@@ -235,6 +235,7 @@ impl Checked {
             let samples = data.as_ref().map_or(&[][..], |data| &data.samples);
             if data.is_ok() {
                 problems.extend(stages::check_truth(config, samples).err());
+                problems.extend(stages::check_contrasts(config, samples).err());
             }
             problems.extend(backend.check(config, samples, left).err());
         }
@@ -297,7 +298,7 @@ impl AnnotatedData {
 #[cfg(feature = "model")]
 fn check_contrast(config: &RunConfig) -> Result<(), BpoError> {
     let needs = config.train.objective().properties().contrast;
-    let with = format!("the loss {}", config.train.loss);
+    let with = format!("the loss {} (--loss)", config.train.loss);
     match (needs, config.pair.contrast) {
         (true, ContrastChoice::None) => Err(BpoError::Conflict {
             key: "pair.contrast".into(),
@@ -337,7 +338,7 @@ fn check_whole(config: &RunConfig) -> Result<(), BpoError> {
         }
     }
     #[cfg(feature = "model")]
-    check_contrast(config)?;
+    check_contrast(config).map_err(|error| config.naming_preset(error))?;
     for (key, shard) in [("weaken.shard", config.weaken.shard), ("inject.shard", config.inject.shard)] {
         if shard.is_some() {
             let (with, reason) =

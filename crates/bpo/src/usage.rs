@@ -27,6 +27,7 @@ impl BpoError {
             | Self::SeveralDevices { .. }
             | Self::UnknownDtype { .. }
             | Self::DeviceNotBuilt { .. } => true,
+            Self::OfPreset { source, .. } => source.is_usage(),
             Self::Preflight { problems } => problems.iter().all(Self::is_usage),
             #[cfg(feature = "server")]
             Self::Server { .. } => true,

@@ -2,7 +2,7 @@
 
 use bpo::inject::ErrorInjector;
 use bpo::pairs::SftSample;
-use bpo::stages::{StageAnswers, without_answers};
+use bpo::stages::{StageAnswers, check_contrasts, without_answers};
 use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage};
 
 #[cfg(feature = "model")]
@@ -54,6 +54,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let key = injector_key(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
+    check_contrasts(&config, &samples)?;
     let weakened = read_answers(&args.weakened, &fingerprint, (Stage::Inject, &config), args.allow_mismatch)?;
     weakened.iter().try_for_each(StageAnswers::check_weakened)?;
     let dropped = without_answers(&weakened);

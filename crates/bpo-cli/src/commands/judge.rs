@@ -1,8 +1,8 @@
 //! `bpo judge`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, VisionLanguageModel};
+use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, VisionLanguageModel, weakened_shard};
 
 #[cfg(feature = "server")]
 use super::judge_key;
@@ -29,7 +29,6 @@ pub fn judge(args: &JudgeCommand) -> Result<(), Failure> {
         &args.accept,
         &args.judge,
     ];
-    #[cfg_attr(not(feature = "model"), expect(unused_mut))]
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
     if !config.judges() {
         let with = format!("`chosen = \"{}\"`", config.chosen);
@@ -59,6 +58,8 @@ pub fn judge(args: &JudgeCommand) -> Result<(), Failure> {
         paths.input("--answers", file);
     }
     outputs_of_stage(&mut paths, out).check()?;
+    let files: Vec<&Path> = args.answers.iter().map(PathBuf::as_path).collect();
+    config.weaken.shard = weakened_shard(&files)?;
     let work = Work { config: &config, args, out };
     #[cfg(feature = "server")]
     if !is_local {
@@ -102,6 +103,11 @@ impl Work<'_> {
         let images = if config.judge.images { Some(open_images(config)?) } else { None };
         let mut progress = progress::new();
         let AnnotatedData { samples, fingerprint, .. } = read_data(config, &mut *progress)?;
+        // names of rows and frames, for which the reader of the data needs the image root
+        let mut names = samples.iter().flat_map(|sample| &sample.images);
+        if args.images.images.is_some() && images.is_none() && !names.any(|name| name.contains('#')) {
+            tracing::warn!("the judge does not see the images of --images; --judge-images shows them to it");
+        }
         let answers = read_answers(&args.answers, &fingerprint, (Stage::Judge, config), args.allow_mismatch)?;
         let mut inputs = Inputs::read(&[Stage::Judge], config, Some(&fingerprint))?;
         if let Some(images) = &images {

@@ -243,6 +243,10 @@ type Opened<'a, M> = Box<dyn FnOnce() -> Result<M, BpoError> + 'a>;
 
 /// Continues the file of a stage by `work`, which gets what makes its answers, and prints what was skipped.
 /// With `retry_skipped`, skipped answers whose reason can change are made again.
+///
+/// # Errors
+/// Returns the errors of `work`, and [`BpoError::Nothing`] if all answers were skipped, unless the file is
+/// of a shard.
 fn continue_file<M>(
     stage: Stage,
     config: &RunConfig,
@@ -259,6 +263,12 @@ fn continue_file<M>(
     let outcome = work(Box::new(|| ready.map_or_else(&open, Ok)), &mut file)?;
     ledger.finish(stage, &outcome.summary)?;
     before.print(&outcome, out);
+    let shard = if stage == Stage::Inject { config.inject.shard } else { config.weaken.shard };
+    if outcome.summary.done == 0 && outcome.summary.skipped.total() > 0 && shard.is_none() {
+        // other shards may have answers
+        let (path, skipped) = (out.to_owned(), outcome.summary.skipped);
+        return Err(BpoError::Nothing { path, what: "answer", skipped }.into());
+    }
     Ok(())
 }
 

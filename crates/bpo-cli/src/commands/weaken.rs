@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo::stages::check_contrasts;
 use bpo::{AnnotatedData, BpoError, Inputs, Required, RunConfig, Stage, VisionLanguageModel};
 
 #[cfg(feature = "server")]
@@ -88,6 +89,7 @@ impl Work<'_> {
         let images = open_images(config)?;
         let mut progress = progress::new();
         let AnnotatedData { samples, fingerprint, .. } = read_data(config, &mut *progress)?;
+        check_contrasts(config, &samples)?;
         let names = samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
         let inputs = Inputs::read(&[Stage::Weaken], config, Some(&fingerprint))?;
         let inputs = inputs.with_images(images.fingerprint(names));

@@ -1,5 +1,6 @@
 //! The program without models: it makes pairs, and names the feature that other commands need.
 
+use std::ffi::OsString;
 use std::fs;
 
 #[cfg(feature = "server")]
@@ -36,6 +37,53 @@ fn inject_and_pair_accept_the_settings_of_training() {
     let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
     bpo([arguments!["pair"], data, files].concat()).succeeds();
     assert_eq!(fs::read_to_string(at("pairs.jsonl")).unwrap().lines().count(), 2);
+}
+
+/// A stage without any answer is an error, and `bpo pair` says what it has skipped.
+#[test]
+fn a_stage_without_answers_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let turns = r#"[{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Zork."}]"#;
+    fs::write(at("llava.json"), format!(r#"[{{"id": "a", "image": "a.jpg", "conversations": {turns}}}]"#))
+        .unwrap();
+    let data = arguments!["--data", at("llava.json")];
+    let inject = |more: Vec<OsString>| bpo([arguments!["inject"], data.clone(), more].concat());
+    for _ in 0..2 {
+        inject(arguments!["--out", at("injected.jsonl")]).fails_naming(&[
+            "injected.jsonl",
+            "no answer is left",
+            "nothing to make wrong",
+        ]);
+    }
+    let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
+    bpo([arguments!["pair"], data.clone(), files].concat()).fails_naming(&[
+        "pairs.jsonl",
+        "no pair is left",
+        "nothing to make wrong",
+    ]);
+    // other shards may have answers
+    inject(arguments!["--shard", "1/2", "--out", at("shard.jsonl")]).succeeds();
+}
+
+/// Questions that do not repeat are found before an answer is made.
+#[test]
+fn data_without_contrasts_is_refused_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(
+        at("llava.json"),
+        DATA.replace("What is on the table?\"},", "Why?\"},").replacen("Why?", "How?", 1),
+    )
+    .unwrap();
+    fs::write(at("bpo.toml"), "[pair]\ncontrast = \"similar\"\n").unwrap();
+    let files = arguments!["--data", at("llava.json"), "--out", at("injected.jsonl")];
+    bpo([arguments!["inject", "--config", at("bpo.toml")], files].concat()).fails_naming(&[
+        "llava.json",
+        "none of the 2 different questions",
+        "--contrast",
+    ]);
+    assert!(!at("injected.jsonl").exists());
 }
 
 /// The shards of a stage make the same pairs as the whole stage, and the file of one shard cannot

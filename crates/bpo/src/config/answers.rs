@@ -125,7 +125,8 @@ impl WeakenSection {
         ("distortion", &[Stage::Weaken]),
         ("samples", &[Stage::Weaken]),
         ("own_samples", &[Stage::Weaken]),
-        ("shard", &[Stage::Weaken]),
+        // a judged file records the shard of its answers
+        ("shard", &[Stage::Weaken, Stage::Judge]),
         ("prefix_fraction", &[Stage::Weaken]),
         ("cut_sentences", &[Stage::Weaken]),
         ("min_sentences", &[Stage::Weaken]),

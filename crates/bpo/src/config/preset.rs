@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bpo_pairs::nearest_name;
 use serde::{Deserialize, Serialize};
 
+use super::RunConfig;
+use super::resolve::is_same;
 use crate::error::BpoError;
 
 /// A published recipe. It gives the values of settings that neither the settings file nor a flag sets.
@@ -97,6 +100,39 @@ impl Preset {
     }
 }
 
+impl RunConfig {
+    /// Names the preset in an error about a setting that has the value of the preset.
+    pub(crate) fn naming_preset(&self, error: BpoError) -> BpoError {
+        let (BpoError::Setting { key, .. } | BpoError::Conflict { key, .. }) = &error else { return error };
+        let find = |table: &toml::Table| {
+            let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+            rest.split('.')
+                .filter(|name| !name.is_empty())
+                .try_fold(table.get(first)?.clone(), |value, name| value.as_table()?.get(name).cloned())
+        };
+        let value_in = |table: Result<toml::Table, _>| table.ok().as_ref().and_then(find);
+        let Some(preset) = self.preset else { return error };
+        let (set, found) =
+            (value_in(preset.table().map_err(drop)), value_in(toml::Table::try_from(self).map_err(drop)));
+        match (set, found) {
+            (Some(set), Some(found)) if has_values(&found, &set) => {
+                BpoError::OfPreset { preset, key: key.to_string(), source: error.into() }
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Returns whether a value equals another one or, if both are tables, has all of its values.
+fn has_values(value: &toml::Value, of: &toml::Value) -> bool {
+    match (value, of) {
+        (toml::Value::Table(value), toml::Value::Table(of)) => {
+            of.iter().all(|(key, of)| value.get(key).is_some_and(|value| has_values(value, of)))
+        }
+        (value, of) => is_same(value, of),
+    }
+}
+
 impl fmt::Display for Preset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -110,7 +146,52 @@ impl FromStr for Preset {
         Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| BpoError::Setting {
             key: "preset".into(),
             expected: "`script`, `paper`, `seva`, `mdpo`, `chip`, `symmpo`, `hanorec`, `llava-hound` or `rlaif-v`",
-            found: format!("`{}`", text.escape_debug()),
+            found: not_known(text, &Self::ALL.map(Self::as_str)),
         })
+    }
+}
+
+/// Describes an unknown name, with the known one that it may mean.
+fn not_known(name: &str, known: &[&str]) -> String {
+    let found = format!("`{}`", name.escape_debug());
+    match nearest_name(name, known) {
+        Some(meant) => format!("{found}: did you mean `{meant}`?"),
+        None => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_is_corrected() {
+        for (name, meant) in
+            [("scirpt", "script"), ("rlaifv", "rlaif-v"), ("llava_hound", "llava-hound"), ("MDPO", "mdpo")]
+        {
+            let error = name.parse::<Preset>().unwrap_err().to_string();
+            assert!(error.ends_with(&format!("`{name}`: did you mean `{meant}`?")), "{error}");
+        }
+        let error = "zzz".parse::<Preset>().unwrap_err().to_string();
+        assert!(error.ends_with("not `zzz`"), "{error}");
+    }
+
+    #[test]
+    fn errors_name_the_preset_that_sets_the_key() {
+        let mut config = RunConfig { preset: Some(Preset::Seva), ..RunConfig::default() };
+        config.chosen = crate::config::ChosenAnswer::Own;
+        config.weaken.prefix_fraction = 0.5;
+        let conflict = |key: &'static str| BpoError::Conflict {
+            key: key.into(),
+            with: "another".to_owned(),
+            reason: "no reason",
+        };
+        // `chosen` has the value of the preset, and `prefix_fraction` does not
+        let error = config.naming_preset(conflict("chosen"));
+        assert!(error.is_usage() && error.to_string().contains("`seva` (--preset) sets `chosen`"), "{error}");
+        let error = config.naming_preset(conflict("weaken.prefix_fraction"));
+        assert!(matches!(error, BpoError::Conflict { .. }), "{error}");
+        config.preset = None;
+        assert!(matches!(config.naming_preset(conflict("chosen")), BpoError::Conflict { .. }));
     }
 }

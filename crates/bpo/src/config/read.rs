@@ -162,6 +162,9 @@ fn plain(message: &str) -> String {
         return "expected a text or a table".to_owned();
     }
     if let Some((value, known)) = names_after(message, "unknown variant ") {
+        if SUMS.contains(&value.as_str()) && known.iter().any(|known| known == "sum") {
+            return format!("`{value}` is a sum of losses without a `type`: write `loss = \"{value}\"`");
+        }
         let nearest = nearest(&value, &known);
         return format!(
             "unknown value `{value}`: did you mean `{nearest}`? (known here: {})",
@@ -232,6 +235,9 @@ fn example_server() -> Option<bpo_server::OpenAiConfig> {
 fn example_server() -> Option<toml::Table> {
     None
 }
+
+/// Names of losses that are sums of others.
+const SUMS: [&str; 2] = ["mpo", "mdpo"];
 
 /// Common names of settings that are spelled more like another setting.
 const OTHER_NAMES: [(&str, &str); 2] = [("rank", "r"), ("alpha", "lora_alpha")];
@@ -381,6 +387,9 @@ mod tests {
                 2,
                 "unknown key `label_smoothing`",
             ),
+            ("[train]\nloss = { type = \"mdpo\" }", 2, "write `loss = \"mdpo\"`"),
+            ("[train]\nloss = { type = \"simgoid\" }", 2, "did you mean `sigmoid`?"),
+            ("[train]\nloss = \"mdop\"", 2, "did you mean `mdpo`?"),
             ("[train]\ndivergence = { type = \"forward_kl\", alpha = 0.1 }", 2, "unknown key `alpha`"),
         ];
         for (text, expected, part) in cases {

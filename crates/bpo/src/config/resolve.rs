@@ -187,7 +187,7 @@ fn add_overridden(parent: &str, preset: &toml::Table, file: &toml::Table, keys: 
 }
 
 /// Returns whether two values are equal. An integer equals the float of the same value.
-fn is_same(one: &toml::Value, other: &toml::Value) -> bool {
+pub(super) fn is_same(one: &toml::Value, other: &toml::Value) -> bool {
     let number = |value: &toml::Value| value.as_float().or(value.as_integer().map(|number| number as f64));
     one == other || number(one).is_some_and(|found| number(other) == Some(found))
 }

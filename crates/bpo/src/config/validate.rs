@@ -42,8 +42,12 @@ impl RunConfig {
     /// # Errors
     /// Returns [`BpoError::Setting`] for the first invalid value, [`BpoError::Conflict`] for the
     /// first setting that another one makes useless, or the errors of the server and training
-    /// settings.
+    /// settings. [`BpoError::OfPreset`] is the error of a value of the preset.
     pub fn validate(&self) -> Result<(), BpoError> {
+        self.validate_values().map_err(|error| self.naming_preset(error))
+    }
+
+    fn validate_values(&self) -> Result<(), BpoError> {
         let check_seed =
             |key, seed| check(key, i64::try_from(seed).is_ok(), "below 2^63", u64::to_string(&seed));
         check_seed("seed", self.seed.0)?;
@@ -172,10 +176,9 @@ impl RunConfig {
                 reason: "each of them says where the given start of an answer ends",
             });
         }
-        let has_effect = least == 0 || cut > 0 && least > cut + 1;
-        let expected =
-            "0, or at least 2 more than `weaken.cut_sentences` (--cut-sentences), which must be set";
-        check("weaken.min_sentences", has_effect, expected, least.to_string())
+        let is_usable = least == 0 || cut > 0 && least > cut;
+        let expected = "0, or above `weaken.cut_sentences` (--cut-sentences), which must be set";
+        check("weaken.min_sentences", is_usable, expected, least.to_string())
     }
 
     /// Checks that one model at most rewrites the answers.
@@ -299,7 +302,7 @@ mod tests {
             // without an effect
             ("weaken.min_sentences", |config| config.weaken.min_sentences = 4),
             ("weaken.min_sentences", |config| {
-                (config.weaken.cut_sentences, config.weaken.min_sentences) = (2, 3);
+                (config.weaken.cut_sentences, config.weaken.min_sentences) = (2, 2);
             }),
             ("conditional.distortion", |config| {
                 config.conditional.distortion = "clean".parse::<Distortion>().unwrap().into();
@@ -327,6 +330,15 @@ mod tests {
             break_it(&mut config);
             let error = config.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_default_minimum_of_sentences_can_be_given() {
+        for least in [0, 3, 4] {
+            let mut config = RunConfig::default();
+            (config.weaken.cut_sentences, config.weaken.min_sentences) = (2, least);
+            config.validate().unwrap();
         }
     }
 }

@@ -3,7 +3,7 @@
 use bpo_model::LoraConfig;
 
 use super::validate::check;
-use super::{ReferenceSection, RunConfig};
+use super::{ConditionalSection, ReferenceSection, RunConfig};
 use crate::device::Dtype;
 use crate::error::BpoError;
 
@@ -58,6 +58,12 @@ impl RunConfig {
         if self.reference.cache.is_some() && self.train.objective().properties().token_divergences {
             return conflict("reference.cache", format!("the loss {}", self.train.loss), NO_DISTRIBUTIONS);
         }
+        let weakens = self.train.objective().properties().weakened;
+        if !weakens && self.conditional != ConditionalSection::default() {
+            let with = format!("the loss {} (`train.loss`, --loss)", self.train.loss);
+            let reason = "the loss compares no weakened images; `mdpo`, `conditional` and `chip` do";
+            return conflict("conditional.distortion", with, reason);
+        }
         let ReferenceSection { path, adapter, cache } = &self.reference;
         let references =
             [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
@@ -77,12 +83,15 @@ impl RunConfig {
 
 #[cfg(test)]
 mod tests {
+    use bpo_dpo::loss::Loss;
+
     use super::*;
+    use crate::config::{Preset, Settings};
 
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 14] = [
+        let broken: [(&str, Break); 15] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
@@ -95,6 +104,10 @@ mod tests {
             ("reference.cache", |config| {
                 config.train.loss = "chip".parse().unwrap();
                 config.reference.cache = Some("cache".into());
+            }),
+            ("conditional.distortion", |config| {
+                config.conditional.distortion =
+                    "grayscale".parse::<bpo_distort::Distortion>().unwrap().into();
             }),
             ("train.reference_free", |config| {
                 config.train.loss = "chip".parse().unwrap();
@@ -131,6 +144,20 @@ mod tests {
             break_it(&mut config);
             let error = config.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+
+    /// A preset whose values do not fit another loss is named.
+    #[test]
+    fn a_preset_with_another_loss_is_named() {
+        for preset in [Preset::Mdpo, Preset::Chip] {
+            let settings = Settings::default().with_preset(Some(preset));
+            let error = settings.resolve(|config| config.train.loss = Loss::default()).unwrap_err();
+            assert!(error.is_usage(), "{error}");
+            let shown = crate::error::chain(&error);
+            for part in [preset.as_str(), "--preset", "`conditional.distortion`", "sigmoid", "--loss"] {
+                assert!(shown.contains(part), "{shown}");
+            }
         }
     }
 }

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use bpo_dpo::DpoError;
 pub use bpo_pairs::chain;
 use bpo_pairs::files::FileError;
-use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
+use bpo_pairs::{ContrastChoice, SkipCounts, Skipped, Untrusted, UntrustedPath};
 
-use crate::config::{Change, Missing};
+use crate::config::{Change, Missing, Preset};
 use crate::device::{DeviceSpec, Devices};
 use crate::ledger::{AnswerProblem, ChangedFile};
 use crate::rounds::RoundsError;
 use crate::stage::Stage;
-use text::{counted, differences, hub_name, not_set, overwritten, unknown};
+use text::{counted, differences, hub_name, not_set, nothing_answered, overwritten, unknown};
 
 /// An unknown key in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +169,18 @@ pub enum BpoError {
         /// The reason why they cannot be combined.
         reason: &'static str,
     },
+    /// A setting of a preset does not fit other settings.
+    #[error(
+        "the preset `{preset}` (--preset) sets `{key}`; set it in the settings file (--config), or leave out the preset"
+    )]
+    OfPreset {
+        /// The preset.
+        preset: Preset,
+        /// Key of the setting.
+        key: String,
+        /// The error of the setting.
+        source: Box<BpoError>,
+    },
     /// Training needs evaluations, but there are no pairs to evaluate on.
     #[error(
         "`train.keep_best` and `train.patience` need pairs to evaluate on: set `train.eval_fraction` (--eval-fraction) or \
@@ -279,14 +291,31 @@ pub enum BpoError {
         /// The file.
         path: PathBuf,
     },
-    /// The server or injector refused all requests of a stage.
+    /// No pair of the data can have a contrast.
     #[error(
-        "{stage}: {} ({skipped}); the first failure: {}",
+        "{}: none of the {questions} different questions has two annotated answers, so no pair can have the images and \
+         the answer of another sample (`pair.contrast = \"{}\"`, --contrast): use data in which questions are repeated \
+         for other images, or leave the setting out and train with another loss than symmpo",
+        UntrustedPath(path),
+        choice.as_str()
+    )]
+    NoContrasts {
+        /// The data.
+        path: PathBuf,
+        /// The setting.
+        choice: ContrastChoice,
+        /// Number of different questions about images.
+        questions: usize,
+    },
+    /// The server or injector refused all requests of a stage, or no reply of a judge could be read.
+    #[error(
+        "{stage}: {} ({skipped}); the first failure: {}{}",
         match stage {
             Stage::Judge => "no reply of the judge could be used",
             _ => "no request was answered",
         },
-        Untrusted(reason)
+        Untrusted(reason),
+        nothing_answered(*stage, skipped)
     )]
     NothingAnswered {
         /// The stage.

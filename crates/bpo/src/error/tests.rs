@@ -1,6 +1,6 @@
 use std::io;
 
-use bpo_pairs::SkipReason;
+use bpo_pairs::{ContrastChoice, SkipReason};
 
 use super::*;
 use crate::distort_files::DistortFilesError;
@@ -67,6 +67,7 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
         RoundsError::Unexpected { path: path() }.into(),
         BpoError::NotOurs { path: path() },
         BpoError::NothingAnswered { stage: Stage::Pair, reason: text(), skipped: skipped.clone() },
+        BpoError::NoContrasts { path: path(), choice: ContrastChoice::Similar, questions: 1 },
         BpoError::Question { id: text(), source: "source".into() },
         BpoError::Unanswered { id: text(), reason: text() },
         BpoError::SameId { path: path(), id: text() },

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use bpo_pairs::{SkipCounts, Untrusted, UntrustedPath};
+use bpo_pairs::{SkipCounts, SkipReason, Untrusted, UntrustedPath};
 
 use super::UnknownKey;
 use crate::config::{Change, Missing};
 use crate::hub::HubModel;
+use crate::stage::Stage;
 
 /// Describes what an output would overwrite: the output itself, or a file or directory written for
 /// it.
@@ -62,6 +63,19 @@ pub(super) fn counted(skipped: &SkipCounts) -> String {
     match skipped.total() {
         0 => "nothing skipped".to_owned(),
         total => format!("{total} skipped: {skipped}"),
+    }
+}
+
+/// Says what to do if no reply of a judge could be used. No judgment was kept.
+pub(super) fn nothing_answered(stage: Stage, skipped: &SkipCounts) -> &'static str {
+    if stage != Stage::Judge {
+        return "";
+    }
+    if skipped.get(SkipReason::JudgeUnclear) > 0 {
+        "; change the prompt, `judge.max_new_tokens` or the model of the judge: the same command gets the same replies. \
+         Nothing was kept, so --out can stay"
+    } else {
+        "; remove the cause, and give the same command again"
     }
 }
 

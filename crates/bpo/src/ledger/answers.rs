@@ -181,6 +181,18 @@ pub fn check_answers(
     if problems.is_empty() { Ok(()) } else { Err(BpoError::Answers { problems }) }
 }
 
+/// Returns the shard of the weaken stage whose answers a single file has, by its manifest. Returns `None` for
+/// several files, a whole stage and a file without a manifest.
+///
+/// A judged file of such answers records the shard, so that [`check_answers`] finds the missing ones.
+///
+/// # Errors
+/// Returns an error if the manifest cannot be read.
+pub fn weakened_shard(files: &[&Path]) -> Result<Option<Shard>, BpoError> {
+    let [path] = files else { return Ok(None) };
+    Ok(entry_of(path)?.filter(|(stage, _)| *stage == Stage::Weaken).and_then(|(_, entry)| shard_of(&entry)))
+}
+
 /// Compares what the answers of a file have with what the pairs depend on.
 ///
 /// # Errors
@@ -264,17 +276,19 @@ fn differing(files: &[(&Path, StageEntry)]) -> Vec<AnswerProblem> {
 
 /// Finds the shards of a stage that have no file. Files of the whole stage have no shard.
 fn missing_shards(stage: Stage, files: &[(&Path, StageEntry)]) -> Option<AnswerProblem> {
-    let shard = |(_, entry): &(&Path, StageEntry)| -> Option<Shard> {
-        let (_, value) = entry.settings.iter().find(|(key, _)| is_shard(key))?;
-        // settings are TOML values, so the text is quoted
-        value.trim_matches('"').parse().ok()
-    };
+    let shard = |(_, entry): &(&Path, StageEntry)| shard_of(entry);
     let there: BTreeSet<String> = files.iter().filter_map(shard).map(|shard| shard.to_string()).collect();
     let all = files.iter().filter_map(shard).flat_map(Shard::all);
     let missing: BTreeSet<String> =
         all.map(|shard| shard.to_string()).filter(|shard| !there.contains(shard)).collect();
     (!missing.is_empty())
         .then(|| AnswerProblem::MissingShards { stage, missing: missing.into_iter().collect() })
+}
+
+fn shard_of(entry: &StageEntry) -> Option<Shard> {
+    let (_, value) = entry.settings.iter().find(|(key, _)| is_shard(key))?;
+    // settings are TOML values, so the text is quoted
+    value.trim_matches('"').parse().ok()
 }
 
 fn is_shard(key: &str) -> bool {

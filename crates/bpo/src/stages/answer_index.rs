@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::files::open_input;
 use bpo_pairs::format::jsonl::JsonLines;
-use bpo_pairs::{CompletionKind, Keyed, PairsError, RecordKey, item_seed};
+use bpo_pairs::{CompletionKind, Keyed, PairsError, RecordKey, SkipCounts, item_seed};
 
 use super::assemble::{is_usable, rank};
 use super::file::not_answers;
@@ -21,6 +21,7 @@ use crate::error::BpoError;
 pub struct AnswerIndex {
     files: Vec<Source>,
     samples: HashMap<u64, Entry>,
+    skipped: SkipCounts,
 }
 
 /// A file of answers.
@@ -92,7 +93,7 @@ impl AnswerIndex {
     /// Returns an error if a file cannot be read or has a line that is not a record, and
     /// [`PairsError::OtherKind`] for another file of bpo.
     pub fn read<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Self, BpoError> {
-        let mut index = Self { files: Vec::new(), samples: HashMap::new() };
+        let mut index = Self { files: Vec::new(), samples: HashMap::new(), skipped: SkipCounts::default() };
         for path in paths {
             index.add(path)?;
         }
@@ -129,12 +130,20 @@ impl AnswerIndex {
             let bytes = (read.get() - offset) as u32;
             entry.places.push(Place { file, line: line as u32, offset, bytes });
             entry.all.add(&record);
+            if let StageRecord::Skipped { skipped, .. } = &record {
+                self.skipped.add(skipped.reason);
+            }
             if *record.kind() == CompletionKind::ImageWeakened {
                 entry.weakened.add(&record);
             }
             offset = read.get();
         }
         Ok(())
+    }
+
+    /// Returns the counts of the answers that the stages of the files have skipped.
+    pub fn skipped(&self) -> &SkipCounts {
+        &self.skipped
     }
 
     /// Returns the number of samples whose weakened answers were all skipped, so that they have no

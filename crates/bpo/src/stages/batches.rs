@@ -6,11 +6,11 @@ use std::num::NonZeroUsize;
 use bpo_inject::{CutCounts, RejectionCounts};
 use bpo_pairs::{RecordKey, SftSample, Skipped, UsageMeter};
 
-use super::StageOutcome;
 use super::file::StageFile;
 use super::missing::Missing;
 use super::record::StageRecord;
 use super::shard::Shard;
+use super::{StageOutcome, is_refused};
 use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::stage::Stage;
@@ -21,6 +21,9 @@ pub(super) struct Item<'a> {
     pub(super) sample: &'a SftSample,
     pub(super) variant: usize,
 }
+
+/// Number of answers after which a judge that could score none of them is asked no more.
+const JUDGED_IN_VAIN: usize = 50;
 
 /// Writes the records of items, counts them and reports the progress.
 pub(super) struct Records<'b> {
@@ -36,13 +39,17 @@ impl Records<'_> {
     /// Appends the record of an item to the file. `place` is the index of the item in the stage.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be written.
+    /// Returns an error if the file cannot be written, or [`BpoError::NothingAnswered`] if a judge could
+    /// score none of the first [`JUDGED_IN_VAIN`] answers: the others would cost requests, too.
     pub(super) fn append(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
         self.file.append(record)?;
         if let Some((_, record)) = self.file.answers().lines().last() {
             self.done.count(place, record);
         }
         self.progress.advanced(self.stage, self.done.count.min(self.total));
+        if self.stage == Stage::Judge && self.done.answered == 0 && self.done.refused >= JUDGED_IN_VAIN {
+            return self.done.outcome().nothing_answered(self.stage).map_or(Ok(()), Err);
+        }
         Ok(())
     }
 }
@@ -79,6 +86,8 @@ pub(super) struct Done {
     pub(super) is_done: Vec<bool>,
     pub(super) count: usize,
     answered: usize,
+    /// Number of skipped items whose request was refused, or whose reply cannot be read.
+    refused: usize,
     cuts: CutCounts,
     rejected: RejectionCounts,
     /// Skipped items with their index.
@@ -95,8 +104,22 @@ impl Done {
                 answer.cuts.iter().for_each(|&cut| self.cuts.add(cut));
                 answer.rejected.iter().for_each(|&reason| self.rejected.add(reason));
             }
-            StageRecord::Skipped { skipped, .. } => self.skipped.push((item, skipped.clone())),
+            StageRecord::Skipped { skipped, .. } => {
+                self.refused += usize::from(is_refused(skipped.reason));
+                self.skipped.push((item, skipped.clone()));
+            }
         }
+    }
+
+    /// Counts the records. Skipped items are in the order of the samples.
+    fn outcome(&self) -> StageOutcome {
+        let mut skipped = self.skipped.clone();
+        skipped.sort_by_key(|(place, _)| *place);
+        let skipped = skipped.into_iter().map(|(_, skipped)| skipped).collect();
+        let mut outcome = StageOutcome::new(self.answered, skipped);
+        outcome.summary.cuts = self.cuts.clone();
+        outcome.summary.rejected = self.rejected.clone();
+        outcome
     }
 }
 
@@ -247,13 +270,7 @@ impl<'a> Batches<'a> {
     /// Counts the records of the file, including those of earlier processes. Skipped items are in
     /// the order of the samples.
     pub(super) fn outcome(&self) -> StageOutcome {
-        let Done { answered, cuts, rejected, skipped, .. } = &self.done;
-        let mut skipped = skipped.clone();
-        skipped.sort_by_key(|(place, _)| *place);
-        let mut outcome =
-            StageOutcome::new(*answered, skipped.into_iter().map(|(_, skipped)| skipped).collect());
-        outcome.summary.cuts = cuts.clone();
-        outcome.summary.rejected = rejected.clone();
+        let outcome = self.done.outcome();
         if outcome.summary.skipped.total() > 0 {
             tracing::info!(stage = %self.stage, skipped = %outcome.summary.skipped, "answers skipped");
         }

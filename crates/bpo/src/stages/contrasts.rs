@@ -38,6 +38,16 @@ pub(super) struct Contrasts {
     without: usize,
 }
 
+/// Checks that pairs of the samples can have contrasts, if `pair.contrast` asks for them, before any answer is
+/// made.
+///
+/// # Errors
+/// Returns [`BpoError::NoContrasts`] if no two samples have the same question and different annotated
+/// answers.
+pub fn check_contrasts(config: &RunConfig, samples: &[SftSample]) -> Result<(), BpoError> {
+    Contrasts::new(config, 0, |each| samples.iter().try_for_each(each), &|_| false, &|_| false).map(drop)
+}
+
 /// The answers to one question.
 #[derive(Debug, Default)]
 struct Question {
@@ -64,7 +74,8 @@ impl Contrasts {
     /// to pairs for evaluation only.
     ///
     /// # Errors
-    /// Returns the errors of `samples`.
+    /// Returns [`BpoError::NoContrasts`] if no question has two annotated answers, or the errors of
+    /// `samples`.
     pub(super) fn new(
         config: &RunConfig,
         seed: u64,
@@ -118,6 +129,10 @@ impl Contrasts {
             Ok(())
         })?;
         questions.retain(|_, question| question.answers.len() > 1);
+        if questions.is_empty() {
+            let path = config.data.path.clone().unwrap_or_else(|| "data".into());
+            return Err(BpoError::NoContrasts { path, choice, questions: counts.len() });
+        }
         questions.values_mut().for_each(Question::index);
         Ok(Some(Self { choice, seed, filter, questions, words, pairs: 0, without: 0 }))
     }

@@ -36,7 +36,8 @@ use requests::Requests;
 /// there twice, if the file has records of other samples or cannot be written, or
 /// [`BpoError::StageStopped`] if the judge fails for another reason than the answer, for example because
 /// its server is down. The file then keeps all judgments, and the stage can be run again. Returns
-/// [`BpoError::NothingAnswered`] and empties the file if no answer was judged.
+/// [`BpoError::NothingAnswered`] and empties the file if no answer was judged; after 50 replies that cannot be
+/// used, it asks no more.
 pub fn judge<M: VisionLanguageModel>(
     config: &RunConfig,
     samples: &[SftSample],
@@ -66,14 +67,22 @@ fn run<'a, M: VisionLanguageModel>(
         batches.report(progress);
     } else {
         let mut model = model()?;
-        if model.is_batch_invariant() {
+        let judged = if model.is_batch_invariant() {
             let (usage, at_a_time) = (model.usage(), job.at_a_time);
             batches.stream(progress, usage, |missing| {
                 model.respond_queue(&mut Requests::new(job, missing), at_a_time);
-            })?;
+            })
         } else {
-            batches.run(progress, model.calls_at_once(), |batch| job.judge_batch(batch, &mut model))?;
+            batches.run(progress, model.calls_at_once(), |batch| job.judge_batch(batch, &mut model))
+        };
+        if let Err(error @ BpoError::NothingAnswered { .. }) = judged {
+            // a reply that was under way may have been usable
+            if batches.outcome().summary.done == 0 {
+                batches.clear()?;
+            }
+            return Err(error);
         }
+        judged?;
     }
     let mut outcome = batches.outcome();
     if let Some(error) = outcome.nothing_answered(Stage::Judge) {

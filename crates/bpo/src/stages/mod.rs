@@ -33,6 +33,7 @@ use bpo_pairs::{SkipReason, Skipped};
 pub use answer_index::AnswerIndex;
 pub use assemble::{assemble, without_answers};
 pub(crate) use choice::check_truth;
+pub use contrasts::check_contrasts;
 pub use file::{StageAnswers, StageFile};
 pub(crate) use inject::copy_answers;
 pub use inject::inject;
@@ -73,10 +74,7 @@ impl StageOutcome {
     /// Returns the error of a stage in which the model refused all requests, for example because the
     /// server does not know it.
     fn nothing_answered(&self, stage: Stage) -> Option<BpoError> {
-        let is_refused = |skipped: &&Skipped| {
-            use SkipReason::{JudgeFailed, JudgeUnclear, NoText, RequestFailed};
-            matches!(skipped.reason, RequestFailed | NoText | JudgeFailed | JudgeUnclear)
-        };
+        let is_refused = |skipped: &&Skipped| is_refused(skipped.reason);
         let is_unasked =
             |skipped: &Skipped| skipped.reason.is_of_image() || skipped.reason == SkipReason::NoImage;
         let first = self.skipped.iter().find(is_refused)?;
@@ -87,4 +85,11 @@ impl StageOutcome {
             skipped: self.summary.skipped.clone(),
         })
     }
+}
+
+/// Returns whether an answer was skipped because a model refused its request, or because its reply cannot be
+/// read.
+fn is_refused(reason: SkipReason) -> bool {
+    use SkipReason::{JudgeFailed, JudgeUnclear, NoText, RequestFailed};
+    matches!(reason, RequestFailed | NoText | JudgeFailed | JudgeUnclear)
 }

@@ -4,7 +4,7 @@ use bpo::pairs::ContrastChoice;
 use bpo::pairs::PreferencePair;
 use bpo::pairs::format::ReadOptions;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::stages::{AnswerIndex, PairFiles, pair_files};
+use bpo::stages::{AnswerIndex, PairFiles, check_contrasts, pair_files};
 use bpo::{ChosenAnswer, SampleFile};
 
 use super::*;
@@ -165,4 +165,28 @@ fn contrasts_need_annotated_answers() {
     config.chosen = ChosenAnswer::Own;
     let error = config.validate().unwrap_err().to_string();
     assert!(error.contains("`pair.contrast`") && error.contains("own"), "{error}");
+}
+
+/// Data without repeated questions is refused before any answer is made, and by the pair stage.
+#[test]
+fn contrasts_need_repeated_questions() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = files(dir.path());
+    let mut samples = many();
+    let config = with_contrasts(ContrastChoice::Similar);
+    check_contrasts(&config, &samples).unwrap();
+    // the same answer everywhere is no contrast
+    samples.iter_mut().for_each(|sample| sample.answer = "A mat.".into());
+    check_contrasts(&config, &samples).unwrap_err();
+    let mut samples = many();
+    samples.iter_mut().for_each(|sample| sample.prompt = format!("{} {}", sample.prompt, sample.id));
+    check_contrasts(&with_contrasts(ContrastChoice::None), &samples).unwrap();
+    let error = check_contrasts(&config, &samples).unwrap_err();
+    assert!(matches!(error, BpoError::NoContrasts { questions: 61, .. }) && !error.is_usage(), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("\"similar\"") && error.contains("--contrast"), "{error}");
+    let answers = whole.iter().map(|file| StageAnswers::read(file).unwrap()).collect();
+    let out = dir.path().join("pairs.jsonl");
+    let error = pair(&config, &samples, answers, &out, ExistingPairs::Refuse, &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::NoContrasts { .. }) && !out.exists(), "{error}");
 }

@@ -409,8 +409,54 @@ fn files_that_cannot_be_judged_are_refused() {
     fs::remove_file(at("judged")).unwrap();
     // a judge that cannot be read at all
     fs::write(at("silent"), first.replace("All is right .", "silence")).unwrap();
-    assert!(matches!(run(&at("silent")), Err(BpoError::NothingAnswered { stage: Stage::Judge, .. })));
+    let error = run(&at("silent")).unwrap_err();
+    assert!(matches!(error, BpoError::NothingAnswered { stage: Stage::Judge, .. }), "{error}");
+    let error = error.to_string();
+    for part in ["I will not judge.", "`judge.max_new_tokens`", "--out can stay"] {
+        assert!(error.contains(part), "{error}");
+    }
     assert_eq!(fs::read_to_string(at("judged")).unwrap(), "");
+}
+
+/// A judge whose replies cannot be read is not asked about all answers, also if an earlier process has
+/// begun.
+#[test]
+fn a_judge_in_vain_is_asked_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (samples, _) = answered(dir.path());
+    let at = |name: &str| dir.path().join(name);
+    let file = |name: &str, readable: Option<usize>| {
+        let line = |variant: usize| {
+            let text = if readable == Some(variant) { "This is right ." } else { "silence" };
+            serde_json::json!({"id": "a", "variant": variant, "type": "own", "response": text}).to_string()
+                + "\n"
+        };
+        fs::write(at(name), (0..400).map(line).collect::<String>()).unwrap();
+        at(name)
+    };
+    for is_batch_invariant in [true, false] {
+        let silent = file("silent", None);
+        let out = at(&format!("silent-{is_batch_invariant}"));
+        let mut judge = Judge { down_at: 20, ..Judge::new(is_batch_invariant) };
+        let stopped = judged(&judging(), &samples, &silent, &mut judge, &out).unwrap_err();
+        assert!(matches!(stopped, BpoError::StageStopped { .. }), "{stopped}");
+        let mut judge = Judge::new(is_batch_invariant);
+        let error = judged(&judging(), &samples, &silent, &mut judge, &out).unwrap_err();
+        assert!(matches!(error, BpoError::NothingAnswered { .. }), "{error}");
+        let asked = judge.asked.load(Ordering::SeqCst);
+        assert!((30..=60).contains(&asked), "{asked}");
+        assert_eq!(fs::read_to_string(&out).unwrap(), "");
+        // one score is enough to go on
+        let (text, _) = judged(
+            &judging(),
+            &samples,
+            &file("one", Some(10)),
+            &mut Judge::new(is_batch_invariant),
+            &at(&format!("one-{is_batch_invariant}")),
+        )
+        .unwrap();
+        assert_eq!(text.lines().count(), 400);
+    }
 }
 
 /// Answers about images as they are, alone, whose seeds do not depend on the other answers.

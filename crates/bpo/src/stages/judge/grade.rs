@@ -35,6 +35,13 @@ pub fn grade<M: VisionLanguageModel>(
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     check(&config.judge)?;
+    if runs > 1 && config.judge.temperature == 0.0 {
+        tracing::warn!(
+            runs,
+            "`judge.temperature` is 0, as in the published script: the runs differ only if the server's replies at this \
+             temperature do"
+        );
+    }
     let there = file.answers().records().map(|record| record.variant() + 1).max().unwrap_or(0);
     if there > runs {
         let expected = "at least the number of runs in the file of grades, or another --out";
