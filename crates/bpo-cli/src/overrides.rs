@@ -57,7 +57,19 @@ impl Overrides for SeedArg {
 impl Overrides for Checkpoint {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.model.path, &self.model);
-        set(&mut config.device, &self.device);
+        set(&mut config.device, &self.device.last().cloned());
+    }
+
+    fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
+        if self.device.len() > 1 {
+            let (expected, found) = ("given once; commas separate several devices", self.device.len());
+            return Err(BpoError::Setting {
+                key: "--device".into(),
+                expected,
+                found: format!("{found} times"),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -67,6 +79,10 @@ impl Overrides for Model {
         self.checkpoint.apply(config);
         set(&mut config.model.dtype, &self.dtype);
         set_some(&mut config.model.adapter, &self.adapter);
+    }
+
+    fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
+        self.checkpoint.check(config)
     }
 }
 
@@ -94,8 +110,8 @@ impl Overrides for Select {
         }
         set_some(&mut pair.max_per_sample, &self.max_per_sample);
         set_some(&mut pair.dedup, &self.dedup);
-        pair.skip_cut |= self.skip_cut;
-        pair.skip_refusals |= self.skip_refusals;
+        set(&mut pair.skip_cut, &self.skip_cut);
+        set(&mut pair.skip_refusals, &self.skip_refusals);
         set_some(&mut pair.eval_percent, &self.eval_percent);
         set_some(&mut pair.max_tokens, &self.max_tokens);
         for (source, percent) in &self.subset {
@@ -167,13 +183,16 @@ impl Overrides for Judge {
         if let Some(method) = self.judge_method {
             config.judge.method = method;
         }
-        config.judge.images |= self.judge_images;
+        set(&mut config.judge.images, &self.judge_images);
         self.server().apply(&mut config.judge.server);
     }
 
     fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
         self.server().check(config.judge.server.is_some())?;
-        let flags = [("--judge-method", self.judge_method.is_some()), ("--judge-images", self.judge_images)];
+        let flags = [
+            ("--judge-method", self.judge_method.is_some()),
+            ("--judge-images", self.judge_images == Some(true)),
+        ];
         for (key, is_given) in flags {
             if is_given && !config.judges() {
                 let expected = "given with --chosen judged, or with --chosen revised and --accept-from";
@@ -239,9 +258,7 @@ impl Overrides for Inject {
         }
         self.flags().apply(&mut config.inject.server);
         #[cfg(feature = "model")]
-        if self.inject_with_model {
-            config.inject.with_model = true;
-        }
+        set(&mut config.inject.with_model, &self.inject_with_model);
         #[cfg(feature = "model")]
         set_some(&mut config.inject.model, &self.inject_model);
         if !self.kind.is_empty() {
@@ -274,7 +291,7 @@ impl Overrides for Inject {
 impl Inject {
     #[cfg(feature = "model")]
     fn has_local_model(&self) -> bool {
-        self.inject_with_model || self.inject_model.is_some()
+        self.inject_with_model == Some(true) || self.inject_model.is_some()
     }
 
     /// A build without models has no such flag.
@@ -354,15 +371,19 @@ impl Overrides for Train {
         set(&mut train.eval_every, &self.eval_every);
         set_some(&mut train.sample_every, &self.sample_every);
         set(&mut train.save_every, &self.save_every);
-        train.reference_differs |= self.reference_differs;
-        train.tensorboard |= self.tensorboard;
+        set(&mut train.reference_differs, &self.reference_differs);
+        set(&mut train.tensorboard, &self.tensorboard);
         set(&mut config.lora.r, &self.lora_r);
         set(&mut config.lora.lora_alpha, &self.lora_alpha);
-        if self.full_finetune {
-            config.full_finetune.get_or_insert_default();
+        match self.full_finetune {
+            Some(true) => {
+                config.full_finetune.get_or_insert_default();
+            }
+            Some(false) => config.full_finetune = None,
+            None => {}
         }
         set_some(&mut config.model.max_length, &self.max_length);
-        config.model.gradient_checkpointing |= self.gradient_checkpointing;
+        set(&mut config.model.gradient_checkpointing, &self.gradient_checkpointing);
         set_some(&mut config.data.eval_pairs, &self.eval_pairs);
         set_some(&mut config.reference.path, &self.reference);
         set_some(&mut config.reference.adapter, &self.reference_adapter);

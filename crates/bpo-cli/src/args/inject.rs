@@ -23,8 +23,8 @@ pub struct Inject {
     pub server_model: Option<String>,
     /// The model rewrites the answers, as a text model without their images, as in the authors' code
     #[cfg(feature = "model")]
-    #[arg(long, conflicts_with_all = ["server", "inject_model"])]
-    pub inject_with_model: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", conflicts_with_all = ["server", "inject_model"])]
+    pub inject_with_model: Option<bool>,
     /// Language model on this machine that rewrites the answers: a directory or a name on the Hugging
     /// Face Hub of a Llama, Mistral, Qwen2 or Qwen3 model that follows instructions
     #[cfg(feature = "model")]

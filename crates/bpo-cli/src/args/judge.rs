@@ -23,8 +23,8 @@ pub struct Judge {
     #[arg(long, value_name = "METHOD", value_parser = method())]
     pub judge_method: Option<JudgeMethod>,
     /// Show the images to the judge, which is a vision-language model
-    #[arg(long)]
-    pub judge_images: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub judge_images: Option<bool>,
 }
 
 /// The score from which an own answer is right.

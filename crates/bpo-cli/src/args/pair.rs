@@ -62,11 +62,11 @@ pub struct Select {
     #[arg(long, value_name = "SIMILARITY", num_args = 0..=1, default_missing_value = "0.9")]
     pub dedup: Option<f64>,
     /// Leave out weakened answers that reached the maximum length
-    #[arg(long)]
-    pub skip_cut: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub skip_cut: Option<bool>,
     /// Leave out weakened answers that decline to answer, such as "I'm sorry, I cannot see ..."
-    #[arg(long)]
-    pub skip_refusals: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub skip_refusals: Option<bool>,
     /// Percent of the samples of a source that make pairs. The source is the first directory of the
     /// image's path; * stands for all others. Repeat it for several sources
     #[arg(long, value_name = "SOURCE=PERCENT", value_parser = subset)]

@@ -45,8 +45,9 @@ pub struct Checkpoint {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu, or several separated by commas [default: flex]
+    // a list, so that a second one is refused and not ignored
     #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Devices>,
+    pub device: Vec<Devices>,
 }
 
 /// The model: checkpoint, number type and adapter.

@@ -26,8 +26,8 @@ pub struct Train {
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub gradient_accumulation_steps: Option<usize>,
     /// Write the metrics for TensorBoard, too: to tensorboard/ in the run directory
-    #[arg(long)]
-    pub tensorboard: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub tensorboard: Option<bool>,
     /// Loss: sigmoid, hinge, ipo, mpo, mdpo, chip, symmpo, ...; the guide has a page of all losses [default:
     /// sigmoid]
     #[arg(long, value_name = "NAME")]
@@ -43,8 +43,8 @@ pub struct Train {
     pub reference_adapter: Option<PathBuf>,
     /// Allow a reference that differs from the model before the first step; otherwise that is an
     /// error
-    #[arg(long)]
-    pub reference_differs: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub reference_differs: Option<bool>,
     /// Cache file of the reference's log-probabilities. Missing ones are computed before training
     #[arg(long, value_name = "FILE")]
     pub reference_cache: Option<PathBuf>,
@@ -68,14 +68,14 @@ pub struct Train {
     pub lora_alpha: Option<f64>,
     /// Train the weights of the language model and the projector instead of an adapter; see
     /// [full_finetune] of the settings
-    #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha"])]
-    pub full_finetune: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", conflicts_with_all = ["lora_r", "lora_alpha"])]
+    pub full_finetune: Option<bool>,
     /// Maximum length of a sequence in tokens, image features included [default: the model's context]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub max_length: Option<usize>,
     /// Recompute each layer in the backward pass: less memory, more time, the same results
-    #[arg(long)]
-    pub gradient_checkpointing: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub gradient_checkpointing: Option<bool>,
     /// Number of steps between checkpoints [default: 100]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub save_every: Option<usize>,

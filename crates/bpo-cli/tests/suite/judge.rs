@@ -138,6 +138,17 @@ fn the_judge_sees_images_if_asked() {
 }
 
 #[test]
+fn a_flag_switches_off_what_the_file_switches_on() {
+    let setting = Setting::new();
+    bpo(setting.weaken()).succeeds();
+    fs::write(setting.at("bpo.toml"), "[judge]\nimages = true\n").unwrap();
+    let more = arguments!["--judge-images=false", "--config", setting.at("bpo.toml")];
+    bpo(setting.judge(more)).succeeds();
+    assert!(!setting.judged().is_empty());
+    assert!(setting.judged().iter().all(|request| !request.to_string().contains("image_url")));
+}
+
+#[test]
 fn flags_of_a_judge_without_a_use_are_refused() {
     let setting = Setting::new();
     let pair = arguments!["pair", "--data", setting.at("llava.json"), "--answers", setting.at("w.jsonl")];
@@ -149,6 +160,27 @@ fn flags_of_a_judge_without_a_use_are_refused() {
     bpo([annotated, arguments!["--out", setting.at("j.jsonl")]].concat())
         .refuses_naming(&["bpo judge", "--accept-from"]);
     bpo([arguments!["judge"], setting.data()].concat()).refuses_naming(&["--answers", "--out"]);
+}
+
+/// The scores of one shard, which `--allow-mismatch` accepts, are not taken for those of all.
+#[test]
+fn a_judged_shard_stays_a_shard() {
+    let setting = Setting::new();
+    fs::write(setting.at("bpo.toml"), "[weaken]\nbatch_size = 1\n").unwrap();
+    let config = arguments!["--config", setting.at("bpo.toml")];
+    bpo([setting.weaken(), config.clone(), arguments!["--shard", "1/2"]].concat()).succeeds();
+    bpo(setting.judge(config.clone())).fails_naming(&["2/2", "bpo weaken"]);
+    bpo(setting.judge([config, arguments!["--allow-mismatch"]].concat())).succeeds();
+    let files = arguments!["pair", "--answers", setting.at("j.jsonl"), "--out", setting.at("pairs.jsonl")];
+    bpo([files.clone(), setting.data()].concat()).fails_naming(&["shard 2/2", "is missing"]);
+    bpo([files, setting.data(), arguments!["--allow-mismatch"]].concat()).succeeds();
+}
+
+#[test]
+fn images_that_the_judge_does_not_see_are_named() {
+    let setting = Setting::new();
+    bpo(setting.weaken()).succeeds();
+    bpo(setting.judge(vec![])).succeeds().says("--judge-images");
 }
 
 /// The tiny model cannot follow instructions, so none of its replies is a judgment.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bpo_pairs::nearest_name;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -20,10 +21,25 @@ impl FromStr for Loss {
         match name {
             "mpo" => Ok(Self::mpo()),
             "mdpo" => Ok(Self::mdpo()),
-            name => serde_json::from_value(serde_json::json!({ "type": name }))
-                .map_err(|_| LossError::Setting { key: "loss", expected: NAMES, found: name.to_owned() }),
+            name => serde_json::from_value(serde_json::json!({ "type": name })).map_err(|_| {
+                let found = match meant(name) {
+                    Some(meant) => format!("{name}: did you mean `{meant}`?"),
+                    None => name.to_owned(),
+                };
+                LossError::Setting { key: "loss", expected: NAMES, found }
+            }),
         }
     }
+}
+
+/// Returns the name of a loss that a misspelt one may mean.
+fn meant(name: &str) -> Option<&'static str> {
+    if name.eq_ignore_ascii_case("dpo") {
+        return Some("sigmoid");
+    }
+    let is_name = |word: &&str| word.len() > 2 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let names: Vec<&'static str> = NAMES.split([' ', ',']).filter(is_name).collect();
+    nearest_name(name, &names)
 }
 
 impl fmt::Display for Loss {

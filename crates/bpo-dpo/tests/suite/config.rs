@@ -30,6 +30,14 @@ fn a_loss_is_a_name_or_a_table() {
     }
     let error = loss(r#""sigmod""#).expect_err("no loss").to_string();
     assert!(error.contains("sigmod") && error.contains("sppo_hard"), "{error}");
+    for (wrong, meant) in
+        [("sigmod", "sigmoid"), ("mdop", "mdpo"), ("DPO", "sigmoid"), ("bco", "bco_pair"), ("simPO", "simpo")]
+    {
+        let error = loss(&format!("{wrong:?}")).expect_err("no loss").to_string();
+        assert!(error.contains(&format!("did you mean `{meant}`?")), "{error}");
+    }
+    let error = loss(r#""xyz""#).expect_err("no loss").to_string();
+    assert!(!error.contains("did you mean"), "{error}");
 }
 
 #[test]
