@@ -98,6 +98,10 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    #[cfg_attr(
+        not(any(feature = "model", feature = "server")),
+        expect(dead_code, reason = "such a build has neither kind of model")
+    )]
     fn run<M: VisionLanguageModel>(&self, model: impl Fn() -> Result<M, BpoError>) -> Result<(), Failure> {
         let Self { config, args, out } = *self;
         let images = if config.judge.images { Some(open_images(config)?) } else { None };

@@ -84,6 +84,10 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    #[cfg_attr(
+        not(any(feature = "model", feature = "server")),
+        expect(dead_code, reason = "such a build has neither kind of model")
+    )]
     fn run<M: VisionLanguageModel>(&self, model: impl Fn() -> Result<M, BpoError>) -> Result<(), Failure> {
         let Self { config, out, retry_skipped } = *self;
         let images = open_images(config)?;

@@ -115,6 +115,7 @@ fn finish<T, R: Serialize, D: Serialize>(
 struct Grading<'a> {
     grader: &'a Grader,
     rubric: Rubric,
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only a judge behind a server grades"))]
     runs: usize,
     /// Further inputs of the command, with their flags.
     inputs: Vec<(&'static str, &'a PathBuf)>,
