@@ -548,6 +548,25 @@ mod tests {
     }
 
     #[test]
+    fn flags_switch_settings_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bpo.toml");
+        let settings = "[model]\ngradient_checkpointing = true\n[full_finetune]\nlanguage_model = true\n[train]\n\
+                        tensorboard = true\n";
+        std::fs::write(&file, settings).unwrap();
+        let resolve = |flags: &[&str]| {
+            let arguments = ["bpo", "run", "--out", "o", "--config", file.to_str().unwrap()];
+            let cli = Cli::try_parse_from(arguments.iter().chain(flags)).unwrap();
+            let Command::Run(args) = cli.command else { panic!("not run") };
+            let config = args.config.resolve(args.preset.preset, &args.overrides()).unwrap();
+            (config.model.gradient_checkpointing, config.train.tensorboard, config.full_finetune.is_some())
+        };
+        assert_eq!(resolve(&["--tensorboard", "--full-finetune"]), (true, true, true));
+        let off = ["--gradient-checkpointing=false", "--tensorboard=false", "--full-finetune=false"];
+        assert_eq!(resolve(&off), (false, false, false));
+    }
+
+    #[test]
     fn server_model_without_a_server_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bpo.toml");

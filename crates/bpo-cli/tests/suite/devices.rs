@@ -220,6 +220,11 @@ fn commands_on_one_device_refuse_several() {
         .chain(arguments!["--device", "flex,"]))
     .refuses_naming(&["unknown device \"\""]);
     let plan = train_arguments(&run.join("pairs.jsonl"), &at("out"));
+    bpo(plan.iter().cloned().chain(arguments!["--device", "flex", "--device", "flex"])).refuses_naming(&[
+        "`--device`",
+        "commas",
+        "2 times",
+    ]);
     // a list of the settings file
     let config = at("bpo.toml");
     fs::write(&config, "device = [\"flex\", \"flex\", \"flex\"]\n").unwrap();
