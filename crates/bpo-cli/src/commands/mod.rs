@@ -264,8 +264,8 @@ fn continue_file<M>(
     ledger.finish(stage, &outcome.summary)?;
     before.print(&outcome, out);
     let shard = if stage == Stage::Inject { config.inject.shard } else { config.weaken.shard };
+    // other shards may have answers
     if outcome.summary.done == 0 && outcome.summary.skipped.total() > 0 && shard.is_none() {
-        // other shards may have answers
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);
         return Err(BpoError::Nothing { path, what: "answer", skipped }.into());
     }

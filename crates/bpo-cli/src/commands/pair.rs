@@ -52,14 +52,13 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     print_skipped(&data.report(&mut *progress).skipped, None);
     check_answer_files(&args.answers, &data.fingerprint, (Stage::Pair, &config), args.allow_mismatch)?;
     let answers = AnswerIndex::read(args.answers.iter().map(PathBuf::as_path))?;
-    let skipped = answers.skipped().clone();
+    let mut skipped = answers.skipped().clone();
     let files = PairFiles::new(out, args.eval_out.as_deref());
     let tokens = tokens.as_mut().map(|tokens| &mut **tokens as &mut dyn TokenCheck);
     let outcome = pair_files(&config, &data, answers, files, ExistingPairs::Refuse, tokens, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if outcome.summary.done == 0 {
         // the samples whose answers were all skipped are not among those of this stage
-        let mut skipped = skipped;
         skipped.merge(&outcome.summary.skipped);
         let path = out.to_owned();
         return Err(BpoError::Nothing { path, what: "pair", skipped }.into());

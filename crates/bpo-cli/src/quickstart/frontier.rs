@@ -17,7 +17,8 @@ pub struct Change {
     pub recall: f64,
     /// Change of the share of right yes-or-no answers in the counterfactual world, in points.
     pub yes_no: f64,
-    /// Whether no other training has both a lower CHAIR_i and a higher recall.
+    /// Whether each other training with a lower CHAIR_i has a lower recall, and each with a higher recall a
+    /// higher CHAIR_i.
     pub on_frontier: bool,
 }
 
@@ -47,7 +48,7 @@ pub fn changes(summaries: &[Summary], [counter, usual]: [&str; 2]) -> Vec<Change
     with_frontier(rows().filter(|(model, _)| *model != "before").filter_map(of).collect())
 }
 
-/// Marks the changes that no other is better than.
+/// Marks the changes that no other is better than in one of both without being worse in the other.
 fn with_frontier(mut changes: Vec<Change>) -> Vec<Change> {
     let all = changes.clone();
     for change in &mut changes {

@@ -60,8 +60,7 @@ pub fn scatter(title: &str, [across, up]: [Axis<'_>; 2], points: &[Point<'_>]) -
         .iter()
         .map(|Point { name, at: [one, two], .. }| format!("{name}: {one:.1}, {two:.1}"))
         .collect();
-    let rows = points.len().div_ceil(2);
-    let height = BOTTOM + 52.0 + LINE * rows as f64;
+    let height = BOTTOM + 52.0 + LINE * points.len() as f64;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height:.0}\" role=\"img\">\
          <title>{title}</title><desc>{}, {}. {}</desc>{FILE_STYLE}",
@@ -94,7 +93,6 @@ pub fn scatter(title: &str, [across, up]: [Axis<'_>; 2], points: &[Point<'_>]) -
     svg += &format!("<polyline class=\"mean\" fill=\"none\" points=\"{}\"/>", corners.join(" "));
     for (number, point) in points.iter().enumerate() {
         let [one, two] = point.at;
-        let (row, column) = (number % rows, number / rows);
         let mut legend = format!("{} {}", number + 1, point.name);
         if is_drawn(point) {
             let (at, high) = (x(one), y(two));
@@ -103,11 +101,8 @@ pub fn scatter(title: &str, [across, up]: [Axis<'_>; 2], points: &[Point<'_>]) -
         } else {
             legend += &format!(" (outside: {one:.0}, {two:.1})");
         }
-        svg += &format!(
-            "<text x=\"{:.1}\" y=\"{:.1}\">{legend}</text>",
-            LEFT / 2.0 + column as f64 * (RIGHT - LEFT) / 2.0,
-            BOTTOM + 58.0 + LINE * row as f64
-        );
+        svg +=
+            &format!("<text x=\"{LEFT}\" y=\"{:.1}\">{legend}</text>", BOTTOM + 58.0 + LINE * number as f64);
     }
     svg + "</svg>\n"
 }

@@ -7,9 +7,9 @@
 //! {"prompt": "..", "image": "..", "completions": [{"score": 1, "response": "..", "type": "gt"}]}
 //! ```
 //!
-//! Unknown keys are ignored unless they look like misspelt ones. bpo adds optional keys: `id` (default: the position of the record in
-//! the file, from 0), `system` and `history` of a record, `images` for several images in place of
-//! `image`, and `provenance` of a completion. A
+//! Unknown keys are ignored unless they look like misspelt ones. bpo adds optional keys: `id`
+//! (default: the position of the record in the file, from 0), `system` and `history` of a record,
+//! `images` for several images in place of `image`, and `provenance` of a completion. A
 //! `provenance` that is not a [`Provenance`] is ignored.
 //!
 //! A record that cannot be used is skipped with a reason that names the key, the value and what was

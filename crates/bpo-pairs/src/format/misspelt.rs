@@ -1,9 +1,9 @@
 //! Finds misspelt keys of records.
 //!
 //! Data of other programs have further keys, which readers ignore. An optional key with a typing error
-//! would be ignored, too: the pair would lose its image or its contrast without a word. So a key is
-//! refused that no format has and that differs from a key that the record lacks by one letter. Names of
-//! at least [`LONG`] letters may differ by two.
+//! would be ignored, too: the pair would lose its image or its contrast without an error. So a record
+//! is skipped if it has a key that no format has and that differs by one letter from a key that the
+//! record lacks. Names of at least [`LONG`] letters may differ by two.
 
 use super::Format;
 use super::fields::{Fields, describe, quoted};

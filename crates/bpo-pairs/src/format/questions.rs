@@ -1,10 +1,10 @@
 //! Questions about images, without answers.
 //!
 //! A file is a JSON array, or has one object per line, of `{"id", "image", "prompt"}` with optional
-//! `history` and `system`; `images` is a list of several. POPE's `question_id` and `text` are accepted for `id` and `prompt`,
-//! and AMBER's `query` for `prompt`.
-//! Unknown keys are ignored unless they look like misspelt ones. A record that cannot be used is skipped with a reason that names the
-//! key, the value and what was expected.
+//! `history` and `system`; `images` is a list of several. POPE's `question_id` and `text` are
+//! accepted for `id` and `prompt`, and AMBER's `query` for `prompt`. Unknown keys are ignored unless
+//! they look like misspelt ones. A record that cannot be used is skipped with a reason that names
+//! the key, the value and what was expected.
 
 use std::io::BufReader;
 use std::path::Path;

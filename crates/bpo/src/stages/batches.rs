@@ -22,8 +22,8 @@ pub(super) struct Item<'a> {
     pub(super) variant: usize,
 }
 
-/// Number of answers after which a judge that could score none of them is asked no more.
-const JUDGED_IN_VAIN: usize = 50;
+/// Number of answers, none of which a judge could score, after which it is asked no more.
+const UNUSABLE_REPLIES: usize = 50;
 
 /// Writes the records of items, counts them and reports the progress.
 pub(super) struct Records<'b> {
@@ -40,14 +40,14 @@ impl Records<'_> {
     ///
     /// # Errors
     /// Returns an error if the file cannot be written, or [`BpoError::NothingAnswered`] if a judge could
-    /// score none of the first [`JUDGED_IN_VAIN`] answers: the others would cost requests, too.
+    /// score none of the first [`UNUSABLE_REPLIES`] answers: the others would cost requests, too.
     pub(super) fn append(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
         self.file.append(record)?;
         if let Some((_, record)) = self.file.answers().lines().last() {
             self.done.count(place, record);
         }
         self.progress.advanced(self.stage, self.done.count.min(self.total));
-        if self.stage == Stage::Judge && self.done.answered == 0 && self.done.refused >= JUDGED_IN_VAIN {
+        if self.stage == Stage::Judge && self.done.answered == 0 && self.done.refused >= UNUSABLE_REPLIES {
             return self.done.outcome().nothing_answered(self.stage).map_or(Ok(()), Err);
         }
         Ok(())

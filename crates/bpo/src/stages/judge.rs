@@ -76,7 +76,7 @@ fn run<'a, M: VisionLanguageModel>(
             batches.run(progress, model.calls_at_once(), |batch| job.judge_batch(batch, &mut model))
         };
         if let Err(error @ BpoError::NothingAnswered { .. }) = judged {
-            // a reply that was under way may have been usable
+            // a reply that arrived after the error may have been usable
             if batches.outcome().summary.done == 0 {
                 batches.clear()?;
             }
